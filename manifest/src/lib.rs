@@ -1,0 +1,31 @@
+//! The words two Tirami parties exchange: ids, amounts and signed documents.
+//!
+//! If two parties must agree on something byte for byte, it lives here. If it needs a socket, a
+//! file, a runtime or a clock, it does not.
+#![deny(
+    clippy::float_arithmetic,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    clippy::iter_over_hash_type
+)]
+
+pub mod agent;
+pub mod amount;
+pub mod bytes;
+pub mod commerce;
+pub mod genesis;
+pub mod id;
+pub mod job;
+pub mod key;
+pub mod mandate;
+pub mod model;
+pub mod owner;
+pub mod signed;
+pub mod ticket;
+pub mod time;
+
+pub use amount::{Amount, AmountError, Multiplier};
+pub use id::{
+    AgentId, InvitationId, ModelId, NetworkId, NodeId, OwnerId, QuoteId, ReceiptId, TransferId,
+};
+pub use time::{Clock, Timestamp};

@@ -1,0 +1,3 @@
+//! x
+#![expect(missing_docs, reason = "a program")]
+fn main() {}
