@@ -1,1 +1,32 @@
-//! Skeleton.
+//! Everything that can change what someone owns, and nothing that can reach the network.
+//!
+//! [`Wallet`] is the handle. Value moves only through [`ledger::apply`], inside one store
+//! transaction that checks freeze, mandate, limits and funds. Having a [`Hold`] is the only way to
+//! pay, and only [`Wallet::hold`] makes one.
+#![deny(
+    clippy::float_arithmetic,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    clippy::iter_over_hash_type
+)]
+
+pub mod budget;
+pub mod economy;
+pub mod error;
+pub mod hold;
+pub mod intent;
+pub mod keystore;
+pub mod ledger;
+pub mod membership;
+pub mod outbox;
+pub mod owner;
+pub mod sales;
+pub mod statement;
+pub mod store;
+pub mod token;
+
+mod wallet;
+
+pub use error::{Retry, WalletError};
+pub use hold::{Hold, HoldRequest};
+pub use wallet::{HOLD_TIMEOUT_MS, OpenOptions, Wallet};

@@ -1,0 +1,217 @@
+//! Intents: what an idempotency key names. One purchase, however often it is asked for.
+//!
+//! The answer is stored with the payment, in the same transaction, encrypted under a key made from
+//! the node's: same key and same body answers it again. An intent that was refused or failed stays
+//! open, so its key is not burnt.
+
+use chacha20poly1305::aead::{Aead, KeyInit};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use serde::{Deserialize, Serialize};
+use tirami_manifest::key::SecretKey;
+use tirami_manifest::signed::hash;
+use tirami_manifest::{AgentId, Timestamp, TransferId};
+
+use crate::error::WalletError;
+use crate::ledger::tables::{Order, ReadTables, Table, Tables, decode};
+use crate::ledger::transfer;
+use crate::store::StoreError;
+use crate::wallet::Wallet;
+
+/// How long an answer is kept: 24 hours.
+pub const ANSWER_KEPT_MS: u64 = 24 * 3_600_000;
+
+/// Intents looked at when old ones are dropped, per new one; two, so that they never pile up.
+const DROP_AT_ONCE: usize = 2;
+
+/// Longest idempotency key, in bytes; chosen.
+pub const KEY_MAX: usize = 128;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct IntentRow {
+    pub(crate) body_hash: [u8; 32],
+    pub(crate) begun: Timestamp,
+    /// Attempts so far; each has transfer ids of its own.
+    pub(crate) attempts: u32,
+    /// Nonce (24 bytes) and ciphertext of the answer, once there is one.
+    pub(crate) answer: Option<Vec<u8>>,
+}
+
+/// Which intent: an agent and its idempotency key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IntentKey {
+    pub(crate) agent: AgentId,
+    pub(crate) row_key: Vec<u8>,
+    /// What the caller named it.
+    pub key: String,
+}
+
+impl IntentKey {
+    /// The intent that `agent` names `key`.
+    pub fn new(agent: AgentId, key: &str) -> Self {
+        let digest = hash(b"trm/v1/intent\0", &[agent.as_bytes(), key.as_bytes()]);
+        let row_key = [agent.as_bytes().as_slice(), &digest].concat();
+        Self {
+            agent,
+            row_key,
+            key: key.to_owned(),
+        }
+    }
+
+    /// Whose it is.
+    pub const fn agent(&self) -> AgentId {
+        self.agent
+    }
+}
+
+/// One try at an intent. Every try has transfer ids of its own, also after the intent's record was
+/// dropped and its key came again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    pub(crate) intent: IntentKey,
+    pub(crate) begun: Timestamp,
+    /// From 1.
+    pub number: u32,
+}
+
+impl Attempt {
+    /// Whose intent it is, and its key.
+    pub const fn intent(&self) -> &IntentKey {
+        &self.intent
+    }
+
+    /// The id of the hold this attempt makes.
+    pub(crate) fn hold_id(&self) -> TransferId {
+        let (begun, number) = (self.begun.ms().to_le_bytes(), self.number.to_le_bytes());
+        transfer::id("hold", &[&self.intent.row_key, &begun, &number])
+    }
+}
+
+/// Where an intent stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Intent {
+    /// To be worked on.
+    Attempt(Attempt),
+    /// Paid for; the stored answer.
+    Answered(Vec<u8>),
+}
+
+impl Wallet {
+    /// Begins an intent, or answers it from what is stored.
+    ///
+    /// # Errors
+    ///
+    /// [`WalletError::KeyReused`] when the key was used for another body.
+    pub async fn begin(&self, intent: IntentKey, body: [u8; 32]) -> Result<Intent, WalletError> {
+        let key = self.inner.key.clone();
+        self.write(move |tables, now| {
+            drop_old(tables, &intent.agent, now)?;
+            let row: Option<IntentRow> = tables.row(Table::Intents, &intent.row_key)?;
+            let mut row = match row {
+                Some(row) if row.body_hash != body => {
+                    return Err(WalletError::KeyReused { key: intent.key });
+                }
+                Some(IntentRow {
+                    answer: Some(sealed),
+                    ..
+                }) => {
+                    let damaged = StoreError::Row {
+                        table: Table::Intents,
+                    };
+                    return open(&key, &sealed)
+                        .map(Intent::Answered)
+                        .ok_or(damaged.into());
+                }
+                Some(row) => row,
+                None => IntentRow {
+                    body_hash: body,
+                    begun: now,
+                    attempts: 0,
+                    answer: None,
+                },
+            };
+            row.attempts = row.attempts.saturating_add(1);
+            tables.put_row(Table::Intents, &intent.row_key, &row)?;
+            let (begun, number) = (row.begun, row.attempts);
+            Ok(Intent::Attempt(Attempt {
+                intent,
+                begun,
+                number,
+            }))
+        })
+        .await
+    }
+
+    /// Stores the answer of an intent that cost nothing.
+    ///
+    /// # Errors
+    ///
+    /// A store failure.
+    pub async fn answer(&self, intent: IntentKey, answer: Vec<u8>) -> Result<(), WalletError> {
+        let sealed = seal(&self.inner.key, &answer)?;
+        self.write(move |tables, _| store_answer(tables, &intent, sealed))
+            .await
+    }
+}
+
+/// Writes a sealed answer into its intent.
+pub(crate) fn store_answer(
+    tables: &mut impl Tables,
+    intent: &IntentKey,
+    sealed: Vec<u8>,
+) -> Result<(), WalletError> {
+    let damaged = StoreError::Row {
+        table: Table::Intents,
+    };
+    let mut row: IntentRow = tables
+        .row(Table::Intents, &intent.row_key)?
+        .ok_or(damaged)?;
+    row.answer = Some(sealed);
+    Ok(tables.put_row(Table::Intents, &intent.row_key, &row)?)
+}
+
+/// Encrypts an answer.
+pub(crate) fn seal(key: &SecretKey, answer: &[u8]) -> Result<Vec<u8>, WalletError> {
+    let mut nonce = [0; 24];
+    crate::keystore::random(&mut nonce)?;
+    let sealed = cipher(key)
+        .encrypt(&XNonce::from(nonce), answer)
+        .map_err(|_| StoreError::Io("an answer could not be encrypted".into()))?;
+    Ok([nonce.as_slice(), &sealed].concat())
+}
+
+fn open(key: &SecretKey, sealed: &[u8]) -> Option<Vec<u8>> {
+    let (nonce, sealed) = sealed.split_first_chunk::<24>()?;
+    cipher(key).decrypt(&XNonce::from(*nonce), sealed).ok()
+}
+
+fn cipher(key: &SecretKey) -> XChaCha20Poly1305 {
+    let secret = hash(b"trm/v1/stored-answers\0", &[key.to_bytes().as_slice()]);
+    XChaCha20Poly1305::new(&secret.into())
+}
+
+fn drop_old(tables: &mut impl Tables, agent: &AgentId, now: Timestamp) -> Result<(), WalletError> {
+    const CURSOR: &[u8] = b"intent-cursor";
+    let cursor = tables.get(Table::Meta, CURSOR)?;
+    let beyond = cursor
+        .as_deref()
+        .filter(|mark| mark.starts_with(agent.as_bytes()));
+    let prefix = agent.as_bytes();
+    let some = tables.scan(
+        Table::Intents,
+        prefix,
+        beyond,
+        Order::Ascending,
+        DROP_AT_ONCE,
+    )?;
+    match some.last() {
+        Some((key, _)) if some.len() == DROP_AT_ONCE => tables.put(Table::Meta, CURSOR, key)?,
+        _ => tables.remove(Table::Meta, CURSOR)?,
+    }
+    for (key, bytes) in some {
+        let row: IntentRow = decode(Table::Intents, &bytes)?;
+        if now.since_ms(row.begun) > ANSWER_KEPT_MS {
+            tables.remove(Table::Intents, &key)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,310 @@
+//! The only functions that change a balance.
+
+use tirami_manifest::{Amount, Timestamp, TransferId};
+
+use super::account::{Account, Rule, Totals};
+use super::gate;
+use super::refusal::{ApplyError, Refusal};
+use super::rows::{ReadRows, WriteRows};
+use super::tables::{Overlay, Tables};
+use super::transfer::{self, Entry, HoldEnd, HoldRow, Kind, Transfer, TransferCode};
+use crate::store::StoreError;
+
+/// What applying a transfer did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It was applied now.
+    Now,
+    /// The same transfer was applied before; nothing changed.
+    Already,
+}
+
+/// Applies one transfer, or changes nothing.
+///
+/// Reads and writes only through `tables`; the caller supplies the time. Applying the same transfer
+/// twice answers [`Applied::Already`]; the same id with other contents is refused.
+///
+/// # Errors
+///
+/// The first [`Refusal`] in the order documented in [`crate::ledger`], or a store failure.
+pub fn apply(
+    tables: &mut impl Tables,
+    transfer: &Transfer,
+    now: Timestamp,
+) -> Result<Applied, ApplyError> {
+    apply_group(tables, std::slice::from_ref(transfer), now)
+}
+
+/// Applies transfers that succeed or fail together.
+///
+/// # Errors
+///
+/// As [`apply`], for the first transfer that is refused; then none of them was applied.
+pub fn apply_group(
+    tables: &mut impl Tables,
+    transfers: &[Transfer],
+    now: Timestamp,
+) -> Result<Applied, ApplyError> {
+    let mut group = Overlay::new(tables);
+    let mut applied = Applied::Already;
+    for transfer in transfers {
+        if one(&mut group, transfer, now)? == Applied::Now {
+            applied = Applied::Now;
+        }
+    }
+    group.keep()?;
+    Ok(applied)
+}
+
+fn one(
+    tables: &mut impl Tables,
+    transfer: &Transfer,
+    now: Timestamp,
+) -> Result<Applied, ApplyError> {
+    if let Some(earlier) = tables.entry(&transfer.id)? {
+        return if earlier.transfer == *transfer {
+            Ok(Applied::Already)
+        } else {
+            Err(Refusal::IdTaken { id: transfer.id }.into())
+        };
+    }
+    match transfer.kind {
+        Kind::Single {
+            debit,
+            credit,
+            amount,
+        } => {
+            check_pair(&debit, &credit, amount)?;
+            admit(tables, &debit, amount, now)?;
+            change(tables, &debit, |t| {
+                t.debits_posted = add(t.debits_posted, amount);
+            })?;
+            change(tables, &credit, |t| {
+                t.credits_posted = add(t.credits_posted, amount)
+            })?;
+            check_rules(tables, &debit, &credit, amount)?;
+        }
+        Kind::Hold {
+            debit,
+            credit,
+            amount,
+            timeout_ms,
+        } => {
+            check_pair(&debit, &credit, amount)?;
+            admit(tables, &debit, amount, now)?;
+            change(tables, &debit, |t| {
+                t.debits_pending = add(t.debits_pending, amount)
+            })?;
+            change(tables, &credit, |t| {
+                t.credits_pending = add(t.credits_pending, amount)
+            })?;
+            check_rules(tables, &debit, &credit, amount)?;
+            let row = HoldRow {
+                debit,
+                credit,
+                amount,
+                timeout_ms,
+                expires: now.after_ms(timeout_ms),
+                charged_minute: gate::minute_of(now),
+                end: None,
+            };
+            tables.set_hold(&transfer.id, &row)?;
+        }
+        Kind::Post { hold, amount } => {
+            let row = open_hold(tables, &hold, now)?;
+            if amount > row.amount {
+                return Err(Refusal::MoreThanHeld {
+                    held: row.amount,
+                    asked: amount,
+                }
+                .into());
+            }
+            end_hold(tables, &hold, row, HoldEnd::Posted, amount)?;
+        }
+        Kind::Void { hold } => {
+            let row = open_hold(tables, &hold, now)?;
+            end_hold(tables, &hold, row, HoldEnd::Voided, Amount::ZERO)?;
+        }
+        Kind::Expire { hold } => {
+            let row = tables.hold(&hold)?.ok_or(Refusal::UnknownHold { hold })?;
+            if let Some(end) = row.end {
+                return Err(Refusal::HoldEnded { hold, end }.into());
+            }
+            end_hold(tables, &hold, row, HoldEnd::Expired, Amount::ZERO)?;
+        }
+    }
+    let seq = tables.last_seq()?.saturating_add(1);
+    tables.record(&Entry {
+        seq,
+        at: now,
+        transfer: *transfer,
+    })?;
+    Ok(Applied::Now)
+}
+
+/// Ends every hold whose time is over, at most `limit` of them.
+///
+/// # Errors
+///
+/// A store failure.
+pub fn expire_due(
+    tables: &mut impl Tables,
+    now: Timestamp,
+    limit: usize,
+) -> Result<usize, ApplyError> {
+    let due = tables.open_holds(now, limit)?;
+    for (hold, _) in &due {
+        let id = transfer::id("expire", &[hold.as_bytes()]);
+        let kind = Kind::Expire { hold: *hold };
+        let reference = tables
+            .entry(hold)?
+            .map_or([0; 32], |entry| entry.transfer.reference);
+        apply(
+            tables,
+            &Transfer {
+                id,
+                kind,
+                code: TransferCode::Expiry,
+                reference,
+            },
+            now,
+        )?;
+    }
+    Ok(due.len())
+}
+
+/// Lets an open hold live its whole timeout again, counted from `now`.
+///
+/// # Errors
+///
+/// [`Refusal::UnknownHold`], [`Refusal::HoldEnded`] or a store failure.
+pub fn renew(
+    tables: &mut impl Tables,
+    hold: &TransferId,
+    now: Timestamp,
+) -> Result<(), ApplyError> {
+    let mut row = open_hold(tables, hold, now)?;
+    row.expires = now.after_ms(row.timeout_ms);
+    Ok(tables.set_hold(hold, &row)?)
+}
+
+fn check_pair(debit: &Account, credit: &Account, amount: Amount) -> Result<(), Refusal> {
+    if amount.is_zero() {
+        return Err(Refusal::Zero);
+    }
+    if debit == credit {
+        return Err(Refusal::SameAccount);
+    }
+    Ok(())
+}
+
+/// Everything that takes from an agent passes the gate; nothing else does.
+fn admit(
+    tables: &mut impl Tables,
+    debit: &Account,
+    amount: Amount,
+    now: Timestamp,
+) -> Result<(), ApplyError> {
+    match debit {
+        Account::Agent(agent) => gate::charge(tables, agent, amount, now),
+        _ => Ok(()),
+    }
+}
+
+/// Checks both accounts' rules after the totals were changed; a refusal undoes the change.
+fn check_rules(
+    tables: &impl ReadRows,
+    debit: &Account,
+    credit: &Account,
+    asked: Amount,
+) -> Result<(), ApplyError> {
+    for account in [debit, credit] {
+        let totals = tables.totals(account)?;
+        let out = totals.debits_posted.saturating_add(totals.debits_pending);
+        let (limit, used) = match account.rule() {
+            Rule::DebitsWithinCredits => (totals.credits_posted, out),
+            Rule::CreditsWithinDebits => (
+                totals.debits_posted,
+                totals.credits_posted.saturating_add(totals.credits_pending),
+            ),
+            Rule::DebitsWithinQuota => (u128::from(tables.quota()?.utrm()), out),
+        };
+        if used > limit {
+            let asked_utrm = u128::from(asked.utrm());
+            let before = used.saturating_sub(asked_utrm);
+            let left = Amount::try_from(limit.saturating_sub(before)).unwrap_or(Amount::MAX);
+            return Err(match account.rule() {
+                Rule::DebitsWithinQuota => Refusal::OverCap { left, asked },
+                Rule::DebitsWithinCredits | Rule::CreditsWithinDebits => Refusal::NotEnough {
+                    account: *account,
+                    available: left,
+                    asked,
+                },
+            }
+            .into());
+        }
+    }
+    Ok(())
+}
+
+fn open_hold(
+    tables: &impl ReadRows,
+    hold: &TransferId,
+    now: Timestamp,
+) -> Result<HoldRow, ApplyError> {
+    let row = tables
+        .hold(hold)?
+        .ok_or(Refusal::UnknownHold { hold: *hold })?;
+    let end = row.end.or((row.expires <= now).then_some(HoldEnd::Expired));
+    match end {
+        Some(end) => Err(Refusal::HoldEnded { hold: *hold, end }.into()),
+        None => Ok(row),
+    }
+}
+
+fn end_hold(
+    tables: &mut impl Tables,
+    hold: &TransferId,
+    mut row: HoldRow,
+    end: HoldEnd,
+    posted: Amount,
+) -> Result<(), ApplyError> {
+    change(tables, &row.debit, |t| {
+        t.debits_pending = sub(t.debits_pending, row.amount);
+        t.debits_posted = add(t.debits_posted, posted);
+    })?;
+    change(tables, &row.credit, |t| {
+        t.credits_pending = sub(t.credits_pending, row.amount);
+        t.credits_posted = add(t.credits_posted, posted);
+    })?;
+    if let Account::Agent(agent) = &row.debit {
+        let unspent = row.amount.saturating_sub(posted);
+        gate::give_back(tables, agent, unspent, row.charged_minute)?;
+    }
+    row.end = Some(end);
+    Ok(tables.set_hold(hold, &row)?)
+}
+
+fn change(
+    tables: &mut impl Tables,
+    account: &Account,
+    update: impl FnOnce(&mut Totals),
+) -> Result<(), StoreError> {
+    let mut totals = tables.totals(account)?;
+    update(&mut totals);
+    tables.set_totals(account, &totals)
+}
+
+/// Totals are sums of amounts below 2^55 over at most 2^64 transfers, which fit in 128 bits.
+fn add(total: u128, amount: Amount) -> u128 {
+    total
+        .checked_add(u128::from(amount.utrm()))
+        .expect("2^64 amounts fit in 128 bits")
+}
+
+/// What is taken off a pending total was added to it when the hold was made.
+fn sub(total: u128, amount: Amount) -> u128 {
+    total
+        .checked_sub(u128::from(amount.utrm()))
+        .expect("an open hold is part of the pending total")
+}

@@ -1,0 +1,123 @@
+//! The owner's authority: whoever holds the owner key may loosen, unfreeze and make tokens.
+//!
+//! The wallet keeps the owner's public key and the number of orders obeyed. An order is signed for
+//! this node and that number, so it works here, once.
+
+use tirami_manifest::OwnerId;
+use tirami_manifest::owner::{Decision, OwnerOrder};
+use tirami_manifest::signed::Signed;
+
+use crate::error::WalletError;
+use crate::ledger::rows::{ReadRows, WriteRows};
+use crate::ledger::tables::{ReadTables, Table, Tables};
+use crate::store::StoreError;
+use crate::token::{TokenRow, ensure_agent};
+use crate::wallet::Wallet;
+
+/// Key of the owner's public key in [`Table::Meta`].
+const OWNER: &[u8] = b"owner";
+/// Key of the number of orders obeyed in [`Table::Meta`].
+const ORDERS: &[u8] = b"owner-orders";
+
+/// Who owns the node, and how many orders it has obeyed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The owner's public key.
+    pub id: OwnerId,
+    /// The number the next order must carry.
+    pub next_order: u64,
+}
+
+impl Wallet {
+    /// The owner, if the node has one.
+    ///
+    /// # Errors
+    ///
+    /// A store failure.
+    pub fn owner(&self) -> Result<Option<Owner>, WalletError> {
+        owner(&self.view()?)
+    }
+
+    /// Makes `id` the owner. The first one to come owns the node for good.
+    ///
+    /// # Errors
+    ///
+    /// [`WalletError::HasOwner`] when there is another.
+    pub async fn set_owner(&self, id: OwnerId) -> Result<(), WalletError> {
+        self.write(move |tables, _| match owner(tables)? {
+            Some(present) if present.id != id => Err(WalletError::HasOwner(present.id.short())),
+            _ => Ok(tables.put(Table::Meta, OWNER, id.as_bytes())?),
+        })
+        .await
+    }
+
+    /// Does what the owner decided.
+    ///
+    /// # Errors
+    ///
+    /// [`WalletError::NoOwner`], [`WalletError::Order`] when the order is not the owner's, for
+    /// another node or not the next one, or why the decision cannot be carried out.
+    pub async fn obey(&self, order: Signed<OwnerOrder>) -> Result<(), WalletError> {
+        let node = self.node();
+        self.write(move |tables, now| {
+            let owner = owner(tables)?.ok_or(WalletError::NoOwner)?;
+            let order = order
+                .verify(&owner.id)
+                .map_err(|_| WalletError::Order("it is not the owner's"))?;
+            if order.node != node {
+                return Err(WalletError::Order("it is for another node"));
+            }
+            if order.number != owner.next_order {
+                return Err(WalletError::Order(
+                    "it was obeyed before, or another came between",
+                ));
+            }
+            match &order.decision {
+                Decision::SetLimits { agent, limits } => {
+                    let mut row = tables
+                        .mandate(agent)?
+                        .ok_or_else(|| WalletError::UnknownAgent(agent.short()))?;
+                    row.limits = *limits;
+                    tables.set_mandate(agent, &row)?;
+                }
+                Decision::Unfreeze => tables.set_freeze(None)?,
+                Decision::CreateToken {
+                    agent_name,
+                    token_hash,
+                } => {
+                    let agent = ensure_agent(tables, agent_name)?;
+                    tables.put_row(
+                        Table::Tokens,
+                        token_hash,
+                        &TokenRow {
+                            agent,
+                            created: now,
+                        },
+                    )?;
+                }
+                Decision::RevokeToken { token_hash } => {
+                    if tables.get(Table::Tokens, token_hash)?.is_none() {
+                        return Err(WalletError::UnknownToken);
+                    }
+                    tables.remove(Table::Tokens, token_hash)?;
+                }
+            }
+            let next = owner.next_order.saturating_add(1);
+            Ok(tables.put(Table::Meta, ORDERS, &next.to_be_bytes())?)
+        })
+        .await
+    }
+}
+
+fn owner(tables: &impl ReadTables) -> Result<Option<Owner>, WalletError> {
+    let damaged = || WalletError::Store(StoreError::Row { table: Table::Meta });
+    let Some(id) = tables.get(Table::Meta, OWNER)? else {
+        return Ok(None);
+    };
+    let id = OwnerId::from_bytes(id.try_into().map_err(|_| damaged())?);
+    let next_order = match tables.get(Table::Meta, ORDERS)? {
+        None => 0,
+        Some(bytes) => u64::from_be_bytes(bytes.try_into().map_err(|_| damaged())?),
+    };
+    Ok(Some(Owner { id, next_order }))
+}

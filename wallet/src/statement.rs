@@ -1,0 +1,227 @@
+//! History, balances and receipts; reads, never writes.
+
+use serde::{Deserialize, Serialize};
+use tirami_manifest::commerce::Receipt;
+use tirami_manifest::{AgentId, Amount, NodeId, ReceiptId, Timestamp};
+
+use crate::economy::loan::{self, Loan};
+use crate::error::WalletError;
+use crate::ledger::account::{Account, Totals};
+use crate::ledger::audit::{self, Check};
+use crate::ledger::rows::{ReadRows, seq_of};
+use crate::ledger::tables::{Order, ReadTables, Table};
+use crate::ledger::transfer::{Entry, HoldRow, Kind};
+use crate::store::StoreError;
+use crate::wallet::Wallet;
+
+/// Which side of a receipt this node was on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Side {
+    /// An agent of this node bought.
+    Bought {
+        /// Which.
+        agent: AgentId,
+    },
+    /// This node sold.
+    Sold,
+}
+
+/// A stored receipt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiptRow {
+    /// As [`Receipt::to_bytes`] wrote it.
+    pub bytes: Vec<u8>,
+    /// Which side this node was on.
+    pub side: Side,
+    /// When it was booked.
+    pub at: Timestamp,
+}
+
+impl ReceiptRow {
+    /// The receipt.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Row`] when the bytes are damaged.
+    pub fn receipt(&self) -> Result<Receipt, StoreError> {
+        Receipt::from_bytes(&self.bytes).map_err(|_| StoreError::Row {
+            table: Table::Receipts,
+        })
+    }
+}
+
+/// What an agent and its node have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Balance {
+    /// What the agent may still set aside.
+    pub available: Amount,
+    /// What is set aside.
+    pub held: Amount,
+    /// What the agent spent, in all.
+    pub spent: u128,
+    /// What the node earned by serving, in all.
+    pub earned: u128,
+    /// What the node owes: its loans.
+    pub loans: Vec<Loan>,
+    /// What the node lent.
+    pub lent: Vec<Loan>,
+}
+
+/// One line of a history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// What the ledger recorded.
+    pub entry: Entry,
+    /// From, to and how much; of the hold for its ends.
+    pub debit: Account,
+    /// See `debit`.
+    pub credit: Account,
+    /// See `debit`.
+    pub amount: Amount,
+}
+
+impl Wallet {
+    /// What an agent and its node have.
+    ///
+    /// # Errors
+    ///
+    /// A store failure.
+    pub fn balance(&self, agent: &AgentId) -> Result<Balance, WalletError> {
+        let (view, node) = (self.view()?, self.node());
+        let totals = view.totals(&Account::Agent(*agent))?;
+        let (loans, lent) = loan::all(&view)?
+            .into_iter()
+            .partition(|loan: &Loan| loan.borrower == node);
+        Ok(Balance {
+            available: totals.available(),
+            held: totals.pending(),
+            spent: totals.debits_posted,
+            earned: view.totals(&Account::Revenue)?.credits_posted,
+            loans,
+            lent,
+        })
+    }
+
+    /// What each member has in this node's books, where it is the authority.
+    ///
+    /// # Errors
+    ///
+    /// A store failure.
+    pub fn members(&self) -> Result<Vec<(NodeId, Totals)>, WalletError> {
+        let accounts = self.view()?.accounts()?;
+        Ok(accounts
+            .into_iter()
+            .filter_map(|(account, totals)| match account {
+                Account::Clearing(peer) => Some((peer, totals)),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// Every account.
+    ///
+    /// # Errors
+    ///
+    /// A store failure.
+    pub fn accounts(&self) -> Result<Vec<(Account, Totals)>, WalletError> {
+        Ok(self.view()?.accounts()?)
+    }
+
+    /// The newest transfers before number `before`, newest first, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// A store failure.
+    pub fn history(&self, before: Option<u64>, limit: usize) -> Result<Vec<Line>, WalletError> {
+        let view = self.view()?;
+        let mark = before.map(u64::to_be_bytes);
+        let mark = mark.as_ref().map(<[u8; 8]>::as_slice);
+        let mut lines = Vec::new();
+        for (key, id) in view.scan(Table::Log, &[], mark, Order::Descending, limit)? {
+            let damaged = || StoreError::Row { table: Table::Log };
+            let id = id.try_into().map_err(|_| damaged())?;
+            let entry = view
+                .entry(&tirami_manifest::TransferId::from_bytes(id))?
+                .filter(|entry| seq_of(&key) == Some(entry.seq))
+                .ok_or_else(damaged)?;
+            lines.push(line(&view, entry)?);
+        }
+        Ok(lines)
+    }
+
+    /// A stored receipt.
+    ///
+    /// # Errors
+    ///
+    /// A store failure.
+    pub fn receipt(&self, id: &ReceiptId) -> Result<Option<ReceiptRow>, WalletError> {
+        Ok(self.view()?.row(Table::Receipts, id.as_bytes())?)
+    }
+
+    /// Stored receipts, at most `limit`, in no particular order.
+    ///
+    /// # Errors
+    ///
+    /// A store failure.
+    pub fn receipts(&self, limit: usize) -> Result<Vec<ReceiptRow>, WalletError> {
+        use crate::ledger::tables::decode;
+        self.view()?
+            .scan(Table::Receipts, &[], None, Order::Ascending, limit)?
+            .iter()
+            .map(|(_, bytes)| Ok(decode(Table::Receipts, bytes)?))
+            .collect()
+    }
+
+    /// Holds that are open now.
+    ///
+    /// # Errors
+    ///
+    /// A store failure.
+    pub fn open_holds(&self) -> Result<Vec<(tirami_manifest::TransferId, HoldRow)>, WalletError> {
+        Ok(audit::open_holds(&self.view()?)?)
+    }
+
+    /// Checks the books against themselves.
+    ///
+    /// # Errors
+    ///
+    /// A store failure.
+    pub fn audit(&self) -> Result<Vec<Check>, WalletError> {
+        Ok(audit::audit(&self.view()?)?)
+    }
+}
+
+fn line(tables: &impl ReadRows, entry: Entry) -> Result<Line, WalletError> {
+    let (hold, amount) = match entry.transfer.kind {
+        Kind::Single {
+            debit,
+            credit,
+            amount,
+        }
+        | Kind::Hold {
+            debit,
+            credit,
+            amount,
+            ..
+        } => {
+            return Ok(Line {
+                entry,
+                debit,
+                credit,
+                amount,
+            });
+        }
+        Kind::Post { hold, amount } => (hold, Some(amount)),
+        Kind::Void { hold } | Kind::Expire { hold } => (hold, None),
+    };
+    let row = tables.hold(&hold)?.ok_or(StoreError::Row {
+        table: Table::Holds,
+    })?;
+    let amount = amount.unwrap_or(row.amount);
+    Ok(Line {
+        entry,
+        debit: row.debit,
+        credit: row.credit,
+        amount,
+    })
+}

@@ -1,0 +1,109 @@
+//! The handle: opening, reading, and the way to the writer.
+
+use std::sync::Arc;
+
+use tirami_manifest::key::SecretKey;
+use tirami_manifest::{Clock, NodeId, Timestamp};
+
+use crate::error::WalletError;
+use crate::ledger::apply::expire_due;
+use crate::store::writer::{Scratch, Writer};
+use crate::store::{Opened, ReadTransaction, Storage, open};
+
+/// What a wallet needs to open.
+#[derive(Debug)]
+pub struct OpenOptions {
+    /// Where the bytes are.
+    pub storage: Storage,
+    /// Where the time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// The node's key: signs receipts, and keeps stored answers unreadable to others.
+    pub key: SecretKey,
+    /// How long a hold lives after the last sign of life, in milliseconds.
+    pub hold_timeout_ms: u64,
+}
+
+/// How long a hold lives by default: 120 s.
+pub const HOLD_TIMEOUT_MS: u64 = 120_000;
+
+/// One node's money. Cheap to clone; every clone is the same wallet.
+#[derive(Clone, Debug)]
+pub struct Wallet {
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    opened: Opened,
+    writer: Writer,
+    clock: Arc<dyn Clock>,
+    pub(crate) key: SecretKey,
+    pub(crate) hold_timeout_ms: u64,
+}
+
+impl Wallet {
+    /// Opens or creates a wallet and starts its writer.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::store::StoreError`]: in use, foreign or damaged, or not readable.
+    pub fn open(options: OpenOptions) -> Result<Self, WalletError> {
+        let OpenOptions {
+            storage,
+            clock,
+            key,
+            hold_timeout_ms,
+        } = options;
+        let opened = open(storage)?;
+        let writer = Writer::start(opened.clone(), clock.clone())?;
+        let inner = Inner {
+            opened,
+            writer,
+            clock,
+            key,
+            hold_timeout_ms,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// The node whose wallet this is.
+    pub fn node(&self) -> NodeId {
+        self.inner.key.id()
+    }
+
+    /// The present time as this wallet's clock has it.
+    pub fn now(&self) -> Timestamp {
+        self.inner.clock.now()
+    }
+
+    /// Expires every hold whose time is over. The writer also does so on its way; this is for quiet
+    /// times.
+    ///
+    /// # Errors
+    ///
+    /// A store failure.
+    pub async fn sweep(&self) -> Result<usize, WalletError> {
+        self.write(|tables, now| Ok(expire_due(tables, now, usize::MAX)?))
+            .await
+    }
+
+    /// Finishes what was asked before and releases the file. Later calls answer that it is closed.
+    pub async fn close(&self) {
+        self.inner.writer.stop().await;
+    }
+
+    /// A consistent view of everything committed.
+    pub(crate) fn view(&self) -> Result<ReadTransaction, WalletError> {
+        Ok(ReadTransaction::begin(&self.inner.opened.0)?)
+    }
+
+    pub(crate) async fn write<R, F>(&self, command: F) -> Result<R, WalletError>
+    where
+        R: Send + 'static,
+        F: FnOnce(&mut Scratch<'_, '_>, Timestamp) -> Result<R, WalletError> + Send + 'static,
+    {
+        self.inner.writer.run(command).await
+    }
+}
