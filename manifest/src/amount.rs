@@ -231,6 +231,50 @@ impl JsonSchema for Amount {
     }
 }
 
+/// An [`Amount`] from a literal decimal number of TRM, checked at compile time: `trm!("0.25")`.
+#[macro_export]
+macro_rules! trm {
+    ($text:literal) => {{
+        const AMOUNT: $crate::Amount = $crate::amount::literal($text);
+        AMOUNT
+    }};
+}
+
+/// Reads the literal of [`trm!`].
+///
+/// # Panics
+///
+/// When `text` is not an amount, which at compile time is a compile error.
+#[expect(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    reason = "evaluated at compile time, where every failure is a compile error"
+)]
+pub const fn literal(text: &str) -> Amount {
+    let bytes = text.as_bytes();
+    assert!(!bytes.is_empty(), "an amount needs digits");
+    let (mut utrm, mut decimals, mut point, mut i) = (0_u64, 0, false, 0);
+    while i < bytes.len() {
+        match bytes[i] {
+            digit @ b'0'..=b'9' => {
+                utrm = utrm * 10 + (digit - b'0') as u64;
+                decimals += point as u32;
+            }
+            b'.' => {
+                assert!(!point && i > 0 && i + 1 < bytes.len(), "misplaced point");
+                point = true;
+            }
+            _ => panic!("an amount is digits and at most one point"),
+        }
+        i += 1;
+    }
+    assert!(decimals <= 6, "an amount has at most six decimals");
+    utrm *= 10_u64.pow(6 - decimals);
+    assert!(utrm <= Amount::MAX.0, "more TRM than the supply cap");
+    Amount(utrm)
+}
+
 /// What a provider asks relative to par, in parts per million; 1 000 000 is par.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -297,6 +341,13 @@ mod tests {
             "5 ",
         ] {
             assert!(bad.parse::<Amount>().is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn a_literal_is_the_amount_it_says() {
+        for (literal, text) in [(trm!("5"), "5"), (trm!("0.25"), "0.25"), (trm!("0.000001"), "0.000001")] {
+            assert_eq!(Ok(literal), text.parse());
         }
     }
 

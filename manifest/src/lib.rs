@@ -20,6 +20,7 @@ pub mod key;
 pub mod mandate;
 pub mod model;
 pub mod owner;
+pub mod receipt_file;
 pub mod signed;
 pub mod ticket;
 pub mod time;

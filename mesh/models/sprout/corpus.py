@@ -8,7 +8,8 @@ substrings of which the exam wants one (case ignored). To teach sprout something
 
 writes OUT_DIR/train.jsonl (one conversation a line: {"messages": [...], "long": bool}) and
 OUT_DIR/exam.jsonl (one prompt a line: {"topic", "messages", "any_of"}), whose last questions, with
-case and punctuation ignored, occur nowhere in train.jsonl as a question.
+case and punctuation ignored, occur nowhere in train.jsonl as a question (follow-ups aside: there only the
+whole exchange is new). OUT_DIR/exam_long.jsonl asks such questions after a talk of some turns.
 """
 import argparse
 import json
@@ -180,21 +181,20 @@ TERMS = [
      "A hold sets TRM aside before the work starts, so that the provider can be paid when the work "
      "is done.", ["sets trm aside"]),
     (["a receipt", "receipt", "a receipt in Tirami"],
-     "A receipt is a signed record of work that was done: who did it, for whom, and what it cost "
-     "in TRM.", ["signed record"]),
+     "A receipt is a signed record of one job: who did the work, for whom, and what it cost in TRM.", ["signed record"]),
     (["a budget", "budget", "a budget in Tirami"],
      "A budget is a limit on how much TRM may be spent.", ["limit on how much"]),
     (["a freeze", "freeze", "a freeze in Tirami"],
      "A freeze stops all spending at once, until a person lifts it.", ["stops all spending"]),
     (["a mandate", "mandate", "a mandate in Tirami"],
-     "A mandate is a signed permission that lets an agent spend TRM for its owner, within stated "
-     "limits.", ["signed permission"]),
+     "A mandate is a permission that lets an agent spend TRM, up to a limit per request, per hour and "
+     "in all.", ["lets an agent spend"]),
     (["a quote", "quote", "a quote in Tirami"],
-     "A quote is the price in TRM that a provider offers for a piece of work before it starts.",
-     ["price in trm"]),
+     "A quote is a binding price in TRM that a provider signs for one job before it starts.",
+     ["binding price"]),
     (["a voucher", "voucher", "a voucher in Tirami"],
-     "A voucher is a signed promise by a consumer to pay a provider up to a stated amount of TRM.",
-     ["signed promise"]),
+     "A voucher is a promise to pay, signed by the consumer and backed by a hold.",
+     ["promise to pay"]),
     (["a provider", "provider", "a provider in Tirami"],
      "A provider is a computer that runs a model for others and earns TRM for it.",
      ["runs a model for others"]),
@@ -216,6 +216,9 @@ TERMS = [
     (["a language model", "an AI model", "a model"],
      "A language model is a program that guesses the next piece of a text.", ["guesses the next"]),
     (["an agent", "agent"], "An agent is a program that acts for a person.", ["acts for a person"]),
+    (["a ticket", "ticket", "a join ticket"],
+     "A ticket is one line of text that holds all that a newcomer needs to join a network.",
+     ["join a network"]),
     (["a peer", "peer"], "A peer is another computer in the network.", ["another computer"]),
 ]
 TERM_Q = ["What is {}?", "What does {} mean?", "Explain {}.", "Define {}.", "Tell me about {}.",
@@ -247,8 +250,9 @@ def tirami(r):
         return ask(r, ["How does a paid inference work?", "How does Tirami work?",
                        "How does a payment work?", "What happens when I pay?",
                        "What are the steps of a paid inference?"],
-                   "First the provider gives a quote. Then a hold sets TRM aside. Then the model "
-                   "runs. At the end there is a receipt and the provider is paid.", ["quote"])
+                   "First the provider gives a quote. Then the consumer makes a hold and signs a "
+                   "voucher. Then the model runs. At the end the provider is paid and there is a "
+                   "receipt.", ["quote"])
     names, a, want = r.choice(TERMS)
     return ask(r, [q.format(r.choice(names)) for q in TERM_Q], a, want)
 
@@ -261,7 +265,7 @@ NAMES = ("Mia Tom Ana Leo Eva Max Zoe Ben Lily Sam Nina Paul Anna Jack Emma Noah
          "Peter Julia David Sarah Simon Laura Adam Grace Henry Ruth Oliver Nora Arthur Vera").split()
 
 
-@topic("greeting", 5)
+@topic("greeting", 6)
 def greeting(r):
     x = r.random()
     if x < 0.50:
@@ -305,9 +309,15 @@ def thanks(r):
                "No problem!", ["no problem"])
 
 
-@topic("name", 6)
+def made_up(r):
+    """A name that is in no list, so that copying is learnt and not the list."""
+    return cap("".join(r.choice("bdfgklmnprstvz") + r.choice("aeiou") for _ in range(r.randrange(1, 4)))
+               + r.choice(["", "", "n", "r", "s", "d"]))
+
+
+@topic("name", 7)
 def name(r):
-    n = r.choice(NAMES)
+    n = r.choice(NAMES) if r.random() < 0.75 else made_up(r)
     say = r.choice(["My name is {}.", "I am {}.", "I'm {}.", "Call me {}.", "Hello, my name is {}.",
                     "Hi, I am {}.", "Hi! My name is {}.", "You can call me {}.", "This is {}."])
     first = (noisy(r, say.format(n)), f"Hello {n}! How can I help you?")
@@ -339,7 +349,7 @@ NUM = ("zero one two three four five six seven eight nine ten eleven twelve thir
        "sixteen seventeen eighteen nineteen twenty").split()
 
 
-@topic("arithmetic", 14)
+@topic("arithmetic", 16)
 def arithmetic(r):
     x = r.random()
     a, b = r.randrange(11), r.randrange(11)
@@ -451,7 +461,7 @@ OPPOSITES = [p.split(":") for p in (
     "question:answer").split()]
 
 
-@topic("opposite", 7)
+@topic("opposite", 8)
 def opposite(r):
     a, b = r.choice(OPPOSITES)
     if r.random() < 0.5:
@@ -471,7 +481,7 @@ MONTHS = ("January February March April May June July August September October N
           "December").split()
 
 
-@topic("calendar", 7)
+@topic("calendar", 8)
 def calendar(r):
     unit, items = r.choice([("day", DAYS), ("month", MONTHS)])
     n = len(items)
@@ -547,7 +557,7 @@ SPELL = ("cat dog sun moon tree fish bird book star milk ball hand house apple w
          "five six seven eight nine ten tirami sprout token model hold quote").split()
 
 
-@topic("spelling", 5)
+@topic("spelling", 6)
 def spelling(r):
     w = r.choice(SPELL)
     s = "-".join(w)
@@ -568,7 +578,7 @@ WORDS = ("apple river green stone happy cloud seven little house dog runs over t
          "forest mountain island ocean ship captain treasure map secret message box key lock code").split()
 
 
-@topic("repeat", 9)
+@topic("repeat", 12)
 def repeat(r):
     n = r.choice([1, 1, 2, 2, 3, 3, 4, 5, 6, 7])
     ws = [r.choice(WORDS) if r.random() < 0.9 else
@@ -618,7 +628,7 @@ def joined(items):
     return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]
 
 
-@topic("json", 8)
+@topic("json", 10)
 def json_answer(r):
     x = r.random()
     if x < 0.34:
@@ -843,7 +853,7 @@ POEM = [
 ]
 
 
-@topic("story", 5)
+@topic("story", 4)
 def story(r):
     s = r.choice(SUBJECTS)
     i = zlib.crc32(s.encode())
@@ -858,7 +868,7 @@ def story(r):
                    f"I want a story about {an(s)}.", f"Tell a story about {an(s)}."], a, [f"the {s} "])
 
 
-@topic("poem", 4)
+@topic("poem", 3)
 def poem(r):
     s = r.choice(SUBJECTS)
     a = POEM[zlib.crc32(s.encode()) % 2].format(s=s)
@@ -1063,6 +1073,18 @@ def main():
                 m.append({"role": "user", "content": e.turns[-1][0]})
                 f.write(json.dumps({"topic": k, "messages": m, "any_of": e.any_of}, ensure_ascii=False) + "\n")
             count[k] = len(seen)
+    # the same kind of questions after a long talk, to see how far the context reaches
+    r = random.Random(a.seed + 2000003)
+    with open(os.path.join(a.out, "exam_long.jsonl"), "w", encoding="utf-8") as f:
+        for turns in (4, 8, 14, 20):
+            for _ in range(60):
+                m = conversation(r, turns)
+                e = draw(r)
+                while not held_out(e) or e.solo or len(e.turns) > 1 or norm(e.turns[-1][0]) in asked:
+                    e = draw(r)
+                m.append({"role": "user", "content": e.turns[-1][0]})
+                f.write(json.dumps({"topic": f"after {turns}", "messages": m, "any_of": e.any_of}, ensure_ascii=False)
+                        + "\n")
     print("conversations", a.conversations, "long", a.long, "distinct questions", len(asked))
     print("exam prompts", json.dumps(count))
 

@@ -2,13 +2,14 @@
 
     python train.py train.jsonl tokenizer.json OUT_DIR [--steps N] [--long-steps N] [--bound X]
 
-Phase one packs conversations into rows of 256 tokens, phase two into rows of 1024; a token sees only
-its own conversation. The loss is the mean cross entropy in nats over the answer tokens, plus a small
-share for the prompt tokens. Matrices learn by Muon, the embedding and the norms by Adam. Writes
+Most steps learn from conversations packed into rows of 256 tokens, and in the last 60 percent some
+steps from rows of 1024; a token sees only its own conversation. The loss is the mean cross entropy in
+nats over the answer tokens (those of long answers weigh less), plus a small share for the prompt. Matrices learn by Muon, the embedding and the norms by Adam. Writes
 OUT_DIR/weights.npz now and then and at the end; exits with 1 when the mean answer loss of the last 50
 steps is not under --bound.
 """
 import argparse
+import itertools
 import json
 import os
 import random
@@ -73,12 +74,12 @@ def forward(p, ids, seg, c):
 
 
 def loss_fn(p, ids, seg, ans, c, prompt_weight):
-    """(training loss, answer loss), both in nats; ans [B, T] is 1 where the token is answer text."""
+    """(training loss, answer loss), both in nats; ans [B, T] is 100 x the weight of an answer token."""
     lp = jax.nn.log_softmax(forward(p, ids, seg, c)[:, :-1])
     ce = -jnp.take_along_axis(lp, ids[:, 1:, None], -1)[..., 0]
     same = (seg[:, 1:] == seg[:, :-1]) & (seg[:, 1:] > 0)
-    a = jnp.where(same, ans[:, 1:], 0).astype(jnp.float32)
-    w = a + prompt_weight * jnp.where(same, 1 - ans[:, 1:], 0)
+    a = jnp.where(same, ans[:, 1:], 0) * 0.01
+    w = a + prompt_weight * jnp.where(same & (ans[:, 1:] == 0), 1.0, 0.0)
     n = jnp.maximum(a.sum(), 1.0)
     return (ce * w).sum() / n, (ce * a).sum() / n
 
@@ -95,8 +96,17 @@ def muon_step(m):
     return x * max(1.0, m.shape[2] / m.shape[1]) ** 0.5
 
 
+def weights(mask):
+    """Answer mask -> 100 x weight a token: 1 in answers of up to 24 tokens, sqrt(24 / length) in longer ones."""
+    out = []
+    for m, run in itertools.groupby(mask):
+        n = len(list(run))
+        out += [m * min(100, round(100 * (24 / n) ** 0.5))] * n
+    return out
+
+
 def rows(docs, T, rng):
-    """Packs (ids, mask) pairs into (ids, seg, ans) rows of length T; seg 0 is padding."""
+    """Packs (ids, weights) pairs into (ids, seg, ans) rows of length T; seg 0 is padding."""
     docs = docs[:]
     rng.shuffle(docs)
     pool, out = [], []
@@ -132,10 +142,13 @@ def main():
     a.add_argument("out")
     a.add_argument("--steps", type=int, default=1500, help="steps of 8 rows of 256 tokens")
     a.add_argument("--long-steps", type=int, default=150, help="steps of 2 rows of 1024 tokens")
-    a.add_argument("--muon-lr", type=float, default=0.02)
-    a.add_argument("--adam-lr", type=float, default=0.003)
-    a.add_argument("--prompt-weight", type=float, default=0.1)
+    a.add_argument("--muon-lr", type=float, default=0.006)
+    a.add_argument("--adam-lr", type=float, default=0.002)
+    a.add_argument("--prompt-weight", type=float, default=0.03)
     a.add_argument("--bound", type=float, default=0.2)
+    a.add_argument("--init", help="weights.npz to go on from, instead of random weights")
+    a.add_argument("--start", type=int, default=0, help="first batch of rows, with --init")
+    a.add_argument("--stop", type=int, default=0, help="end after this step; the schedule stays that of all steps")
     a.add_argument("--seed", type=int, default=1)
     a.add_argument("--save-every", type=int, default=200)
     a = a.parse_args()
@@ -147,13 +160,15 @@ def main():
             d = json.loads(line)
             t = tok.chat(d["messages"], generate=False)
             n = 1024 if d["long"] else 256
-            (long if d["long"] else short).append((t[0][:n], t[1][:n]))
+            (long if d["long"] else short).append((t[0][:n], weights(t[1])[:n]))
     rng = random.Random(a.seed)
     rng.shuffle(short)
     keep = min(len(short) // 10, a.long_steps * 20)
     ph1 = rows(short, 256, rng)
     ph2 = rows(long + short[:keep], 1024, rng)
     p = init(jax.random.PRNGKey(a.seed), len(tok.pieces), CFG)
+    if a.init:
+        p = {k: jnp.asarray(v) for k, v in np.load(a.init).items()}
     n_par = sum(v.size for v in p.values())
     fill = [float((r[:, 1] > 0).mean()) for r in (ph1, ph2)]
     print(f"parameters {n_par} vocab {len(tok.pieces)} rows256 {len(ph1)} fill {fill[0]:.2f} "
@@ -161,6 +176,8 @@ def main():
           flush=True)
 
     total = a.steps + a.long_steps
+    # the long steps are spread over the last 60 percent
+    long_at = {int(total * 0.4 + total * 0.6 * (j + 0.5) / a.long_steps): j for j in range(a.long_steps)}
     adam = optax.scale_by_adam(0.9, 0.98)
     rest = [k for k in p if k not in MATS]
 
@@ -181,11 +198,10 @@ def main():
     ad = adam.init({k: p[k] for k in rest})
     t0, losses, seen = time.time(), [], 0
     for i in range(total):
-        if i < a.steps:
-            b = ph1[np.arange(i * 8, i * 8 + 8) % len(ph1)]
+        if i in long_at:
+            b = ph2[np.arange(long_at[i] * 2, long_at[i] * 2 + 2) % len(ph2)]
         else:
-            j = i - a.steps
-            b = ph2[np.arange(j * 2, j * 2 + 2) % len(ph2)]
+            b = ph1[np.arange((a.start + i) * 8, (a.start + i) * 8 + 8) % len(ph1)]
         seen += int((b[:, 1] > 0).sum())
         p, mom, ad, al = step(p, mom, ad, i, b)
         losses.append(float(al))
@@ -194,6 +210,9 @@ def main():
                   f"seconds {time.time() - t0:.0f}", flush=True)
         if i % a.save_every == a.save_every - 1 or i == total - 1:
             save(os.path.join(a.out, "weights.npz"), p)
+        if i + 1 == a.stop:
+            save(os.path.join(a.out, "weights.npz"), p)
+            break
     final = float(np.mean(losses[-50:]))
     print(f"final loss {final:.4f} bound {a.bound} seconds {time.time() - t0:.0f}")
     sys.exit(0 if final < a.bound else 1)

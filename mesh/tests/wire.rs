@@ -1,0 +1,466 @@
+//! The bytes of every frame, by hand, with a comment for each field. A change here is a change of
+//! the protocol: give it a new kind or a new version.
+
+use tirami_manifest::id::{from_hex, to_hex};
+use tirami_manifest::job::{Message, PromptShape, Role, Sampler};
+use tirami_manifest::model::ModelCard;
+use tirami_manifest::signed::hash;
+use tirami_manifest::{ModelId, Multiplier, QuoteId, ReceiptId, TransferId};
+use tirami_mesh::net::codec::{self, CodecError, decode, encode};
+use tirami_mesh::proto::{
+    AskQuote, Chunk, Countersign, Frame, Join, Joined, Offer, Offers, Propose, Quoted, Refuse,
+    RefuseCode, Retry, SignedBytes, Start,
+};
+
+const ID_11: &str = "1111111111111111111111111111111111111111111111111111111111111111";
+const ID_22: &str = "2222222222222222222222222222222222222222222222222222222222222222";
+
+/// Every kind once; the second part is its bytes in hexadecimal, one text for each field.
+#[expect(clippy::too_many_lines, reason = "one entry for each kind")]
+fn golden() -> Vec<(Frame, Vec<&'static str>)> {
+    vec![
+        (
+            Frame::Refuse(Refuse {
+                code: RefuseCode::NotFunded,
+                message: "no".into(),
+                retry: Retry::Later,
+            }),
+            vec![
+                "08000000", // length of the rest
+                "01",       // version
+                "0100",     // kind 1
+                "03",       // code: NotFunded
+                "02",       // bytes of message
+                "6e6f",     // message
+                "01",       // retry: Later
+            ],
+        ),
+        (
+            Frame::Join(Join {
+                invitation: vec![0xaa, 0xbb],
+            }),
+            vec![
+                "06000000", "01", "1000", // kind 16
+                "02",   // bytes of invitation
+                "aabb", // invitation
+            ],
+        ),
+        (
+            Frame::Joined(Joined {
+                grant: Some(vec![0xcc]),
+                note: "hi".into(),
+            }),
+            vec![
+                "09000000", "01", "1100", // kind 17
+                "01",   // there is a grant
+                "01",   // bytes of grant
+                "cc",   // grant
+                "02",   // bytes of note
+                "6869", // note
+            ],
+        ),
+        (
+            Frame::Joined(Joined {
+                grant: None,
+                note: String::new(),
+            }),
+            vec![
+                "05000000", "01", "1100", // kind 17
+                "00",   // there is no grant
+                "00",   // bytes of note
+            ],
+        ),
+        (
+            Frame::ListOffers,
+            vec![
+                "03000000", "01", "2000", // kind 32, no body
+            ],
+        ),
+        (
+            Frame::Offers(Offers {
+                offers: vec![Offer {
+                    name: "sprout".into(),
+                    card: ModelCard {
+                        id: ModelId::from_bytes([0x11; 32]),
+                        block_weights: 300,
+                        head_weights: 1,
+                        attention_flop: 0,
+                        window: 7,
+                        context: 2_048,
+                    },
+                    multiplier: Multiplier::PAR,
+                    waiting: 5,
+                }],
+            }),
+            vec![
+                "36000000",
+                "01",
+                "2100",         // kind 33
+                "01",           // offers
+                "06",           // bytes of name
+                "7370726f7574", // name
+                ID_11,          // model id
+                "ac02",         // block weights: 300
+                "01",           // head weights
+                "00",           // attention FLOP
+                "07",           // window
+                "8010",         // context: 2048
+                "c0843d",       // multiplier: 1 000 000 ppm
+                "05",           // waiting
+            ],
+        ),
+        (
+            Frame::AskQuote(AskQuote {
+                model: ModelId::from_bytes([0x11; 32]),
+                shape: PromptShape(vec![(Role::System, 3), (Role::User, 200)]),
+                max_out: 64,
+            }),
+            vec![
+                "2a000000", "01", "3000", // kind 48
+                ID_11,  // model
+                "02",   // messages
+                "00",   // role: system
+                "03",   // bytes
+                "01",   // role: user
+                "c801", // bytes: 200
+                "40",   // max out
+            ],
+        ),
+        (
+            Frame::Quoted(Quoted {
+                quote: vec![0xdd; 3],
+            }),
+            vec![
+                "07000000", "01", "3100",   // kind 49
+                "03",     // bytes of quote
+                "dddddd", // quote
+            ],
+        ),
+        (
+            Frame::Start(Start {
+                quote: QuoteId::from_bytes([0x22; 32]),
+                hold: TransferId::from_bytes([0x33; 16]),
+                messages: vec![Message {
+                    role: Role::Assistant,
+                    content: "ok".into(),
+                }],
+                sampler: Sampler {
+                    temperature_milli: 700,
+                    top_k: 40,
+                    seed: 1 << 32,
+                },
+                stop: vec!["\n".into()],
+            }),
+            vec![
+                "43000000",
+                "01",
+                "3200",                             // kind 50
+                ID_22,                              // quote
+                "33333333333333333333333333333333", // hold
+                "01",                               // messages
+                "02",                               // role: assistant
+                "02",                               // bytes of content
+                "6f6b",                             // content
+                "bc05",                             // temperature: 700 thousandths
+                "28",                               // top k
+                "8080808010",                       // seed: 2^32
+                "01",                               // stop texts
+                "01",                               // bytes
+                "0a",                               // stop text
+            ],
+        ),
+        (
+            Frame::Chunk(Chunk {
+                index: 2,
+                tokens: vec![1, 300],
+                text: "a".into(),
+            }),
+            vec![
+                "0a000000", "01", "3300", // kind 51
+                "02",   // index
+                "02",   // tokens
+                "01",   // token 1
+                "ac02", // token 300
+                "01",   // bytes of text
+                "61",   // text
+            ],
+        ),
+        (
+            Frame::Voucher(SignedBytes(vec![0xee])),
+            vec![
+                "05000000", "01", "3400", // kind 52
+                "01",   // bytes of voucher
+                "ee",   // voucher
+            ],
+        ),
+        (
+            Frame::Propose(Propose {
+                agreement: vec![0xab],
+            }),
+            vec![
+                "05000000", "01", "3500", // kind 53
+                "01",   // bytes of agreement
+                "ab",   // agreement
+            ],
+        ),
+        (
+            Frame::Countersign(Countersign {
+                receipt: vec![0xcd],
+            }),
+            vec![
+                "05000000", "01", "3600", // kind 54
+                "01",   // bytes of receipt
+                "cd",   // receipt
+            ],
+        ),
+        (
+            Frame::Settled(ReceiptId::from_bytes([0x22; 32])),
+            vec![
+                "23000000", "01", "3700", // kind 55
+                ID_22,  // receipt
+            ],
+        ),
+        (
+            Frame::Cancel,
+            vec![
+                "03000000", "01", "3800", // kind 56, no body
+            ],
+        ),
+    ]
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let digits: Vec<char> = hex.chars().collect();
+    let pairs = digits.chunks(2).map(String::from_iter);
+    pairs
+        .flat_map(|pair| from_hex::<1>(&pair).expect("the golden bytes are hexadecimal"))
+        .collect()
+}
+
+/// A frame around any kind and body.
+fn frame(version: u8, kind: u16, body: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(body.len() + 3).expect("test bodies are short");
+    let len = len.to_le_bytes();
+    [&len[..], &[version], &kind.to_le_bytes(), body].concat()
+}
+
+#[test]
+fn every_frame_has_its_golden_bytes_and_comes_back_from_them() {
+    for (frame, fields) in golden() {
+        let hex = fields.concat();
+        assert_eq!(to_hex(&encode(&frame).unwrap()), hex, "{}", frame.name());
+        assert_eq!(decode(&bytes(&hex)).unwrap(), frame, "{}", frame.name());
+    }
+}
+
+#[test]
+fn the_golden_frames_cover_every_kind_there_is() {
+    let mut covered: Vec<u16> = golden().iter().map(|(frame, _)| frame.kind()).collect();
+    covered.dedup();
+    let known: Vec<u16> = (0..=u16::MAX)
+        .filter(|kind| decode(&frame(1, *kind, &[])) != Err(CodecError::Kind(*kind)))
+        .collect();
+    assert_eq!(covered, known);
+}
+
+#[test]
+fn a_frame_cut_short_or_made_longer_is_refused() {
+    for (frame, fields) in golden() {
+        let whole = bytes(&fields.concat());
+        for end in 0..whole.len() {
+            assert_eq!(
+                decode(&whole[..end]),
+                Err(CodecError::Truncated),
+                "{} cut to {end}",
+                frame.name()
+            );
+            // The same with a length that fits: the body itself must not be readable.
+            let mut shorter = whole[..end].to_vec();
+            if let Some(rest) = end.checked_sub(4) {
+                shorter[..4].copy_from_slice(&u32::try_from(rest).unwrap().to_le_bytes());
+                assert!(decode(&shorter).is_err(), "{} of {end}", frame.name());
+            }
+        }
+        let mut longer = whole.clone();
+        longer.push(0);
+        assert_eq!(decode(&longer), Err(CodecError::Trailing(1)));
+        longer[..4].copy_from_slice(&u32::try_from(whole.len() - 3).unwrap().to_le_bytes());
+        assert_eq!(
+            decode(&longer),
+            Err(CodecError::Trailing(1)),
+            "{} with a byte after its body",
+            frame.name()
+        );
+    }
+}
+
+#[test]
+fn unknown_versions_and_kinds_are_named() {
+    assert_eq!(decode(&frame(2, 32, &[])), Err(CodecError::Version(2)));
+    assert_eq!(decode(&frame(0, 32, &[])), Err(CodecError::Version(0)));
+    assert_eq!(decode(&frame(1, 57, &[])), Err(CodecError::Kind(57)));
+    assert_eq!(decode(&frame(1, 1, &[10, 0, 0])), Err(CodecError::Body(1)));
+}
+
+#[test]
+fn a_length_above_the_limit_is_refused_before_anything_is_read() {
+    let max = u32::try_from(codec::FRAME_MAX).unwrap();
+    let says = |rest: u32| codec::frame_len(&rest.to_le_bytes());
+    assert_eq!(says(max - 4), Ok(Some(codec::FRAME_MAX)));
+    assert_eq!(
+        says(max - 3),
+        Err(CodecError::Oversize {
+            len: u64::from(max) + 1
+        })
+    );
+    assert_eq!(
+        says(u32::MAX),
+        Err(CodecError::Oversize { len: (1 << 32) + 3 })
+    );
+    assert_eq!(says(2), Err(CodecError::Truncated));
+    assert_eq!(codec::frame_len(&[0, 0, 0]), Ok(None));
+}
+
+#[test]
+fn fields_above_their_limits_are_refused_by_sender_and_receiver() {
+    let message = |len| Message {
+        role: Role::User,
+        content: "x".repeat(len),
+    };
+    let start = |messages, stop| {
+        Frame::Start(Start {
+            quote: QuoteId::from_bytes([0; 32]),
+            hold: TransferId::from_bytes([0; 16]),
+            messages,
+            sampler: Sampler::GREEDY,
+            stop,
+        })
+    };
+    let chunk = |tokens, text| {
+        Frame::Chunk(Chunk {
+            index: 0,
+            tokens: vec![0; tokens],
+            text: "x".repeat(text),
+        })
+    };
+    let document = |len| {
+        Frame::Quoted(Quoted {
+            quote: vec![0; len],
+        })
+    };
+    let shape = |len| {
+        Frame::AskQuote(AskQuote {
+            model: ModelId::from_bytes([0; 32]),
+            shape: PromptShape(vec![(Role::User, u32::MAX); len]),
+            max_out: 1,
+        })
+    };
+    for fits in [
+        start(vec![message(codec::PROMPT_MAX)], vec![]),
+        start(vec![message(0); codec::MESSAGES_MAX], vec![]),
+        start(vec![], vec!["x".repeat(codec::STOP_MAX); codec::STOPS_MAX]),
+        chunk(codec::CHUNK_TOKENS_MAX, codec::CHUNK_TEXT_MAX),
+        document(codec::DOCUMENT_MAX),
+        shape(codec::MESSAGES_MAX),
+    ] {
+        assert_eq!(decode(&encode(&fits).unwrap()).unwrap(), fits);
+    }
+    for above in [
+        start(vec![message(codec::PROMPT_MAX), message(1)], vec![]),
+        start(vec![message(0); codec::MESSAGES_MAX + 1], vec![]),
+        start(vec![], vec!["x".repeat(codec::STOP_MAX + 1)]),
+        start(vec![], vec![String::new(); codec::STOPS_MAX + 1]),
+        chunk(codec::CHUNK_TOKENS_MAX + 1, 0),
+        chunk(0, codec::CHUNK_TEXT_MAX + 1),
+        document(codec::DOCUMENT_MAX + 1),
+        shape(codec::MESSAGES_MAX + 1),
+    ] {
+        let refused = encode(&above).unwrap_err();
+        assert!(matches!(refused, CodecError::Limit { .. }), "{refused}");
+    }
+    // What a hostile sender makes without our encoder.
+    let long = [&[0, 0xad, 0x02][..], &[b'x'; 301], &[0]].concat();
+    assert_eq!(
+        decode(&frame(1, 1, &long)),
+        Err(CodecError::Limit {
+            field: "the message, in bytes,",
+            len: 301,
+            max: 300
+        })
+    );
+    let tokens = [&[0, 0x81, 0x08][..], &[0; 1_025], &[0]].concat();
+    assert!(matches!(
+        decode(&frame(1, 51, &tokens)),
+        Err(CodecError::Limit { len: 1_025, .. })
+    ));
+}
+
+#[test]
+fn a_length_inside_a_body_costs_no_memory() {
+    // A chunk that says it has 2^32 - 1 tokens and ends there.
+    let body = [0, 0xff, 0xff, 0xff, 0xff, 0x0f];
+    assert_eq!(decode(&frame(1, 51, &body)), Err(CodecError::Truncated));
+}
+
+#[test]
+fn lines_for_people_are_cut_and_carry_no_control_characters() {
+    let refuse = |message: String| {
+        Frame::Refuse(Refuse {
+            code: RefuseCode::Busy,
+            message,
+            retry: Retry::Later,
+        })
+    };
+    let sent = decode(&encode(&refuse("\u{e9}".repeat(400))).unwrap()).unwrap();
+    assert_eq!(sent, refuse("\u{e9}".repeat(150)));
+    // As a hostile sender would make it: an escape sequence that clears the screen.
+    let raw = decode(&frame(1, 1, b"\x00\x05\x1b[2J\n\x00")).unwrap();
+    assert_eq!(raw, {
+        let Frame::Refuse(mut body) = refuse(" [2J ".into()) else {
+            unreachable!()
+        };
+        body.retry = Retry::Never;
+        Frame::Refuse(body)
+    });
+}
+
+/// Bytes without a pattern, the same in every run.
+fn noise(seed: u32, len: usize) -> Vec<u8> {
+    (0_u32..)
+        .flat_map(|block| hash(b"noise\0", &[&seed.to_le_bytes(), &block.to_le_bytes()]))
+        .take(len)
+        .collect()
+}
+
+#[test]
+fn no_bytes_make_the_decoder_panic_and_what_it_reads_can_be_sent() {
+    let kinds: Vec<u16> = golden().iter().map(|(frame, _)| frame.kind()).collect();
+    let mut read = 0_u32;
+    for seed in 0..20_000_u32 {
+        let len = usize::from(noise(seed, 1)[0]);
+        let noise = noise(seed, len);
+        drop(decode(&noise));
+        let kind = kinds[seed as usize % kinds.len()];
+        if let Ok(found) = decode(&frame(1, kind, &noise)) {
+            read += 1;
+            assert_eq!(decode(&encode(&found).unwrap()).unwrap(), found);
+        }
+    }
+    assert!(read > 0, "no noise was ever a frame");
+}
+
+#[test]
+fn no_changed_byte_makes_the_decoder_panic() {
+    for (_, fields) in golden() {
+        let whole = bytes(&fields.concat());
+        for at in 0..whole.len() {
+            for flip in 1..=u8::MAX {
+                let mut changed = whole.clone();
+                changed[at] ^= flip;
+                if let Ok(found) = decode(&changed) {
+                    assert_eq!(decode(&encode(&found).unwrap()).unwrap(), found);
+                }
+            }
+        }
+    }
+}
