@@ -1,1 +1,26 @@
-//! Skeleton.
+//! What an agent's node does: buys, serves, keeps its place in a network, and recovers.
+//!
+//! The only crate that knows both money and network. They meet in four files: `buy.rs`, `serve.rs`,
+//! `sync.rs` and `recover.rs`; `runtime.rs` builds both.
+
+pub mod agent;
+pub mod data_dir;
+pub mod failure;
+pub mod ops;
+pub mod owner;
+pub mod runtime;
+
+mod agent_manifest;
+mod buy;
+mod clock;
+mod config;
+mod offers;
+mod recover;
+mod serve;
+mod sync;
+
+pub use agent::{Answer, Ask, Payment};
+pub use config::NodeConfig;
+pub use failure::{Failure, FailureCode};
+pub use runtime::{Builder, Runtime, StartError};
+pub use tirami_mesh::models::Source as ModelSource;

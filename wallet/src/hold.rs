@@ -123,7 +123,8 @@ impl Hold {
     ///
     /// # Errors
     ///
-    /// [`WalletError::OtherReceipt`], or a refusal: the freeze stops payment too, as long as
+    /// [`WalletError::OtherReceipt`], [`WalletError::KeyRunning`] when another try at the same
+    /// intent was paid for first, or a refusal: the freeze stops payment too, as long as
     /// nothing was vouched for. Then nothing was paid and the hold is as it was.
     pub async fn settle(
         self,

@@ -30,6 +30,8 @@ pub const KEY_MAX: usize = 128;
 pub(crate) struct IntentRow {
     pub(crate) body_hash: [u8; 32],
     pub(crate) begun: Timestamp,
+    /// When it was last asked for; its age counts from here, so that work under way is not dropped.
+    pub(crate) asked: Timestamp,
     /// Attempts so far; each has transfer ids of its own.
     pub(crate) attempts: u32,
     /// Nonce (24 bytes) and ciphertext of the answer, once there is one.
@@ -55,6 +57,11 @@ impl IntentKey {
             row_key,
             key: key.to_owned(),
         }
+    }
+
+    /// What tells this intent from every other.
+    pub fn row_key(&self) -> &[u8] {
+        &self.row_key
     }
 
     /// Whose it is.
@@ -125,11 +132,13 @@ impl Wallet {
                 None => IntentRow {
                     body_hash: body,
                     begun: now,
+                    asked: now,
                     attempts: 0,
                     answer: None,
                 },
             };
             row.attempts = row.attempts.saturating_add(1);
+            row.asked = now;
             tables.put_row(Table::Intents, &intent.row_key, &row)?;
             let (begun, number) = (row.begun, row.attempts);
             Ok(Intent::Attempt(Attempt {
@@ -145,7 +154,7 @@ impl Wallet {
     ///
     /// # Errors
     ///
-    /// A store failure.
+    /// [`WalletError::KeyRunning`] when another try answered it first, or a store failure.
     pub async fn answer(&self, intent: IntentKey, answer: Vec<u8>) -> Result<(), WalletError> {
         let sealed = seal(&self.inner.key, &answer)?;
         self.write(move |tables, _| store_answer(tables, &intent, sealed))
@@ -153,18 +162,22 @@ impl Wallet {
     }
 }
 
-/// Writes a sealed answer into its intent.
+/// Writes a sealed answer into its intent, once. An intent that was never begun, or was dropped
+/// after its time, has nowhere to keep one.
 pub(crate) fn store_answer(
     tables: &mut impl Tables,
     intent: &IntentKey,
     sealed: Vec<u8>,
 ) -> Result<(), WalletError> {
-    let damaged = StoreError::Row {
-        table: Table::Intents,
+    let row: Option<IntentRow> = tables.row(Table::Intents, &intent.row_key)?;
+    let Some(mut row) = row else {
+        return Ok(());
     };
-    let mut row: IntentRow = tables
-        .row(Table::Intents, &intent.row_key)?
-        .ok_or(damaged)?;
+    if row.answer.is_some() {
+        // Two tries ran at once and the other was first: what it answered is the answer.
+        let key = intent.key.clone();
+        return Err(WalletError::KeyRunning { key });
+    }
     row.answer = Some(sealed);
     Ok(tables.put_row(Table::Intents, &intent.row_key, &row)?)
 }
@@ -190,26 +203,24 @@ fn cipher(key: &SecretKey) -> XChaCha20Poly1305 {
 }
 
 fn drop_old(tables: &mut impl Tables, agent: &AgentId, now: Timestamp) -> Result<(), WalletError> {
-    const CURSOR: &[u8] = b"intent-cursor";
-    let cursor = tables.get(Table::Meta, CURSOR)?;
-    let beyond = cursor
-        .as_deref()
-        .filter(|mark| mark.starts_with(agent.as_bytes()));
+    // A cursor per agent: with one for all, agents taking turns would look at the first few for ever.
+    let cursor_key = [b"intent-cursor".as_slice(), agent.as_bytes()].concat();
+    let cursor = tables.get(Table::Meta, &cursor_key)?;
     let prefix = agent.as_bytes();
     let some = tables.scan(
         Table::Intents,
         prefix,
-        beyond,
+        cursor.as_deref(),
         Order::Ascending,
         DROP_AT_ONCE,
     )?;
     match some.last() {
-        Some((key, _)) if some.len() == DROP_AT_ONCE => tables.put(Table::Meta, CURSOR, key)?,
-        _ => tables.remove(Table::Meta, CURSOR)?,
+        Some((key, _)) if some.len() == DROP_AT_ONCE => tables.put(Table::Meta, &cursor_key, key)?,
+        _ => tables.remove(Table::Meta, &cursor_key)?,
     }
     for (key, bytes) in some {
         let row: IntentRow = decode(Table::Intents, &bytes)?;
-        if now.since_ms(row.begun) > ANSWER_KEPT_MS {
+        if now.since_ms(row.asked) > ANSWER_KEPT_MS {
             tables.remove(Table::Intents, &key)?;
         }
     }

@@ -9,6 +9,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use tirami_manifest::bytes::{DecodeError, Reader, Writer};
+use tirami_manifest::id::to_hex;
 use tirami_manifest::key::SecretKey;
 use zeroize::Zeroizing;
 
@@ -121,8 +122,12 @@ pub fn node_key(path: &Path) -> Result<SecretKey, KeyError> {
         Err(KeyError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             let mut bytes = Zeroizing::new([0; 32]);
             random(bytes.as_mut_slice()).map_err(|e| KeyError::Random(e.to_string()))?;
-            write_new(path, bytes.as_slice())?;
-            Ok(SecretKey::from_bytes(&bytes))
+            match write_new(path, bytes.as_slice()) {
+                Ok(()) => Ok(SecretKey::from_bytes(&bytes)),
+                // Another process of this node was faster; its key is the node's.
+                Err(KeyError::Exists { .. }) => node_key(path),
+                Err(error) => Err(error),
+            }
         }
         Err(error) => Err(error),
     }
@@ -267,17 +272,19 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), KeyError> {
         path: path.into(),
         source,
     };
-    let draft = path.with_extension("new");
+    // A name of its own, and never a file that is there: two processes that start at once must not
+    // write into each other's draft, which after the link is the key itself.
+    let mut unique = [0; 8];
+    random(&mut unique).map_err(|e| KeyError::Random(e.to_string()))?;
+    let draft = path.with_extension(format!("{}.new", to_hex(&unique)));
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(&draft).map_err(io)?;
-    file.write_all(bytes)
-        .and_then(|()| file.sync_all())
-        .map_err(io)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
     // A hard link does not replace what is there, a rename would.
-    let linked = std::fs::hard_link(&draft, path);
+    let linked = written.and_then(|()| std::fs::hard_link(&draft, path));
     std::fs::remove_file(&draft).map_err(io)?;
     match linked {
         Ok(()) => {}
@@ -287,7 +294,9 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), KeyError> {
         Err(error) => return Err(io(error)),
     }
     if let Some(folder) = path.parent() {
-        File::open(folder)
+        // The parent of a bare file name is empty, which means here.
+        let here = folder.as_os_str().is_empty();
+        File::open(if here { Path::new(".") } else { folder })
             .and_then(|folder| folder.sync_all())
             .map_err(io)?;
     }

@@ -123,8 +123,11 @@ impl Wallet {
                     "cannot be made here: only an issuer of the network invites; ask its founder",
                 ));
             }
-            let row = InvitationRow { used_by: None };
-            tables.put_row(Table::Invitations, id.as_bytes(), &row)?;
+            // Asking again makes the same invitation, used or not.
+            if tables.get(Table::Invitations, id.as_bytes())?.is_none() {
+                let row = InvitationRow { used_by: None };
+                tables.put_row(Table::Invitations, id.as_bytes(), &row)?;
+            }
             Ok(Signed::new(
                 Invitation {
                     network: genesis.id(),
@@ -218,7 +221,14 @@ impl Wallet {
                     "grant is not for this node and network",
                 ));
             }
-            loan::accept(tables, &grant, now)?;
+            match loan::of_borrower(tables, &node)? {
+                Some(loan) if loan.invitation != grant.invitation => {
+                    return Err(WalletError::Invitation(
+                        "grant is a second one; this node has its welcome loan",
+                    ));
+                }
+                _ => loan::accept(tables, &grant, now)?,
+            }
             tables.remove(Table::Meta, TICKET)?;
             Ok(grant.principal)
         })

@@ -5,6 +5,7 @@
 
 mod open;
 mod redb_tables;
+mod staged;
 pub(crate) mod writer;
 
 use crate::ledger::tables::Table;

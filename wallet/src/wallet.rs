@@ -1,6 +1,6 @@
 //! The handle: opening, reading, and the way to the writer.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use tirami_manifest::key::SecretKey;
 use tirami_manifest::{Clock, NodeId, Timestamp};
@@ -8,7 +8,7 @@ use tirami_manifest::{Clock, NodeId, Timestamp};
 use crate::error::WalletError;
 use crate::ledger::apply::expire_due;
 use crate::store::writer::{Scratch, Writer};
-use crate::store::{Opened, ReadTransaction, Storage, open};
+use crate::store::{Opened, ReadTransaction, Storage, StoreError, open};
 
 /// What a wallet needs to open.
 #[derive(Debug)]
@@ -34,7 +34,8 @@ pub struct Wallet {
 
 #[derive(Debug)]
 pub(crate) struct Inner {
-    opened: Opened,
+    /// `None` once closed. Guards nothing but that; no await happens inside.
+    opened: RwLock<Option<Opened>>,
     writer: Writer,
     clock: Arc<dyn Clock>,
     pub(crate) key: SecretKey,
@@ -57,7 +58,7 @@ impl Wallet {
         let opened = open(storage)?;
         let writer = Writer::start(opened.clone(), clock.clone())?;
         let inner = Inner {
-            opened,
+            opened: RwLock::new(Some(opened)),
             writer,
             clock,
             key,
@@ -92,11 +93,16 @@ impl Wallet {
     /// Finishes what was asked before and releases the file. Later calls answer that it is closed.
     pub async fn close(&self) {
         self.inner.writer.stop().await;
+        let opened = &self.inner.opened;
+        *opened.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// A consistent view of everything committed.
     pub(crate) fn view(&self) -> Result<ReadTransaction, WalletError> {
-        Ok(ReadTransaction::begin(&self.inner.opened.0)?)
+        let opened = &self.inner.opened;
+        let opened = opened.read().unwrap_or_else(PoisonError::into_inner);
+        let opened = opened.as_ref().ok_or(StoreError::Closed)?;
+        Ok(ReadTransaction::begin(&opened.0)?)
     }
 
     pub(crate) async fn write<R, F>(&self, command: F) -> Result<R, WalletError>

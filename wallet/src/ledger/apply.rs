@@ -6,7 +6,7 @@ use super::account::{Account, Rule, Totals};
 use super::gate;
 use super::refusal::{ApplyError, Refusal};
 use super::rows::{ReadRows, WriteRows};
-use super::tables::{Overlay, Tables};
+use super::tables::{Overlay, Table, Tables};
 use super::transfer::{self, Entry, HoldEnd, HoldRow, Kind, Transfer, TransferCode};
 use crate::store::StoreError;
 
@@ -76,12 +76,8 @@ fn one(
         } => {
             check_pair(&debit, &credit, amount)?;
             admit(tables, &debit, amount, now)?;
-            change(tables, &debit, |t| {
-                t.debits_posted = add(t.debits_posted, amount);
-            })?;
-            change(tables, &credit, |t| {
-                t.credits_posted = add(t.credits_posted, amount)
-            })?;
+            change(tables, &debit, |t| raise(&mut t.debits_posted, amount))?;
+            change(tables, &credit, |t| raise(&mut t.credits_posted, amount))?;
             check_rules(tables, &debit, &credit, amount)?;
         }
         Kind::Hold {
@@ -92,12 +88,8 @@ fn one(
         } => {
             check_pair(&debit, &credit, amount)?;
             admit(tables, &debit, amount, now)?;
-            change(tables, &debit, |t| {
-                t.debits_pending = add(t.debits_pending, amount)
-            })?;
-            change(tables, &credit, |t| {
-                t.credits_pending = add(t.credits_pending, amount)
-            })?;
+            change(tables, &debit, |t| raise(&mut t.debits_pending, amount))?;
+            change(tables, &credit, |t| raise(&mut t.credits_pending, amount))?;
             check_rules(tables, &debit, &credit, amount)?;
             let row = HoldRow {
                 debit,
@@ -110,6 +102,7 @@ fn one(
             };
             tables.set_hold(&transfer.id, &row)?;
         }
+        Kind::Post { amount, .. } if amount.is_zero() => return Err(Refusal::Zero.into()),
         Kind::Post { hold, amount } => {
             let row = open_hold(tables, &hold, now)?;
             if amount > row.amount {
@@ -270,12 +263,12 @@ fn end_hold(
     posted: Amount,
 ) -> Result<(), ApplyError> {
     change(tables, &row.debit, |t| {
-        t.debits_pending = sub(t.debits_pending, row.amount);
-        t.debits_posted = add(t.debits_posted, posted);
+        lower(&mut t.debits_pending, row.amount)?;
+        raise(&mut t.debits_posted, posted)
     })?;
     change(tables, &row.credit, |t| {
-        t.credits_pending = sub(t.credits_pending, row.amount);
-        t.credits_posted = add(t.credits_posted, posted);
+        lower(&mut t.credits_pending, row.amount)?;
+        raise(&mut t.credits_posted, posted)
     })?;
     if let Account::Agent(agent) = &row.debit {
         let unspent = row.amount.saturating_sub(posted);
@@ -288,23 +281,28 @@ fn end_hold(
 fn change(
     tables: &mut impl Tables,
     account: &Account,
-    update: impl FnOnce(&mut Totals),
+    update: impl FnOnce(&mut Totals) -> Option<()>,
 ) -> Result<(), StoreError> {
     let mut totals = tables.totals(account)?;
-    update(&mut totals);
+    update(&mut totals).ok_or(StoreError::Row {
+        table: Table::Accounts,
+    })?;
     tables.set_totals(account, &totals)
 }
 
-/// Totals are sums of amounts below 2^55 over at most 2^64 transfers, which fit in 128 bits.
-fn add(total: u128, amount: Amount) -> u128 {
-    total
-        .checked_add(u128::from(amount.utrm()))
-        .expect("2^64 amounts fit in 128 bits")
+/// Totals are sums of amounts below 2^55 over at most 2^64 transfers, which fit in 128 bits; `None`
+/// means that the row was damaged.
+fn raise(total: &mut u128, amount: Amount) -> Option<()> {
+    *total = total.checked_add(u128::from(amount.utrm()))?;
+    Some(())
 }
 
-/// What is taken off a pending total was added to it when the hold was made.
-fn sub(total: u128, amount: Amount) -> u128 {
-    total
-        .checked_sub(u128::from(amount.utrm()))
-        .expect("an open hold is part of the pending total")
+/// What is taken off a pending total was added to it when the hold was made; `None` means that the
+/// row was damaged.
+fn lower(total: &mut u128, amount: Amount) -> Option<()> {
+    *total = total.checked_sub(u128::from(amount.utrm()))?;
+    Some(())
 }
+
+#[cfg(test)]
+mod tests;

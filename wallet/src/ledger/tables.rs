@@ -170,6 +170,24 @@ pub fn decode<T: DeserializeOwned>(table: Table, bytes: &[u8]) -> Result<T, Stor
     }
 }
 
+/// The part of `rows` in `table` whose keys start with `prefix`, smallest key first.
+fn within<'a, V>(
+    rows: &'a BTreeMap<(Table, Vec<u8>), V>,
+    table: Table,
+    prefix: &'a [u8],
+) -> impl Iterator<Item = (&'a Vec<u8>, &'a V)> {
+    rows.range((table, prefix.to_vec())..)
+        .take_while(move |((t, key), _)| *t == table && key.starts_with(prefix))
+        .map(|((_, key), value)| (key, value))
+}
+
+fn is_beyond(key: &[u8], mark: Option<&[u8]>, order: Order) -> bool {
+    mark.is_none_or(|mark| match order {
+        Order::Ascending => key > mark,
+        Order::Descending => key < mark,
+    })
+}
+
 /// Tables in memory: for tests, and as the naive twin that redb is compared with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemoryTables(BTreeMap<(Table, Vec<u8>), Vec<u8>>);
@@ -187,18 +205,9 @@ impl ReadTables for MemoryTables {
         order: Order,
         limit: usize,
     ) -> Result<Vec<Pair>, StoreError> {
-        let inside = |key: &[u8]| {
-            key.starts_with(prefix)
-                && beyond.is_none_or(|mark| match order {
-                    Order::Ascending => key > mark,
-                    Order::Descending => key < mark,
-                })
-        };
-        let mut pairs: Vec<Pair> = self
-            .0
-            .iter()
-            .filter(|((t, key), _)| *t == table && inside(key))
-            .map(|((_, key), value)| (key.clone(), value.clone()))
+        let mut pairs: Vec<Pair> = within(&self.0, table, prefix)
+            .filter(|(key, _)| is_beyond(key, beyond, order))
+            .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
         if order == Order::Descending {
             pairs.reverse();
@@ -269,26 +278,17 @@ impl<T: Tables> ReadTables for Overlay<'_, T> {
         order: Order,
         limit: usize,
     ) -> Result<Vec<Pair>, StoreError> {
-        let touched = |key: &[u8]| {
-            key.starts_with(prefix)
-                && beyond.is_none_or(|mark| match order {
-                    Order::Ascending => key > mark,
-                    Order::Descending => key < mark,
-                })
-        };
-        // At most `changes` of the pairs beneath are hidden or replaced, so this many more suffice.
-        let changes: Vec<_> = self
-            .writes
-            .iter()
-            .filter(|((t, key), _)| *t == table && touched(key))
-            .map(|((_, key), value)| (key, value))
+        let changes: Vec<_> = within(&self.writes, table, prefix)
+            .filter(|(key, _)| is_beyond(key, beyond, order))
             .collect();
+        // Only what was removed hides pairs beneath, so this many more suffice.
+        let removed = changes.iter().filter(|(_, value)| value.is_none()).count();
         let beneath = self.base.scan(
             table,
             prefix,
             beyond,
             order,
-            limit.saturating_add(changes.len()),
+            limit.saturating_add(removed),
         )?;
         let mut merged: BTreeMap<Vec<u8>, Vec<u8>> = beneath.into_iter().collect();
         for (key, value) in changes {

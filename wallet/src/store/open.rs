@@ -1,13 +1,16 @@
 //! Opening a wallet file: create, accept, or refuse and leave it alone.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageBackend, TableDefinition};
 
 use super::StoreError;
-use super::redb_tables::{WriteTransaction, definition};
+use super::redb_tables::{ReadTransaction, WriteTransaction, definition};
+use super::staged::{Handle, Staged};
 use crate::ledger::tables::Table;
 
 /// Memory redb may use for caching, in bytes. Its own default of 1 GiB is far beyond what a node's
@@ -37,38 +40,30 @@ impl fmt::Debug for Storage {
     }
 }
 
-#[derive(Debug)]
-struct Boxed(Box<dyn StorageBackend>);
-
-impl StorageBackend for Boxed {
-    fn len(&self) -> std::io::Result<u64> {
-        self.0.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
-        self.0.read(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> std::io::Result<()> {
-        self.0.set_len(len)
-    }
-
-    fn sync_data(&self) -> std::io::Result<()> {
-        self.0.sync_data()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
-        self.0.write(offset, data)
-    }
-
-    fn close(&self) -> std::io::Result<()> {
-        self.0.close()
-    }
-}
-
 /// An open wallet file.
 #[derive(Clone)]
 pub struct Opened(pub(crate) Arc<Database>);
+
+impl Opened {
+    /// Begins to read what is committed now.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub fn read(&self) -> Result<ReadTransaction, StoreError> {
+        ReadTransaction::begin(&self.0)
+    }
+
+    /// Begins the one write transaction, waiting for another to end. A wallet's writer is the only
+    /// one who does; this is public so that the conformance suite can.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub fn write(&self) -> Result<WriteTransaction, StoreError> {
+        WriteTransaction::begin(&self.0)
+    }
+}
 
 impl fmt::Debug for Opened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -78,26 +73,67 @@ impl fmt::Debug for Opened {
 
 /// Opens or creates the wallet.
 ///
+/// Every page is read and its checksum checked before the first byte is written, which takes time
+/// in proportion to the file; a damaged page found later could already have been acted upon.
+///
 /// # Errors
 ///
 /// [`StoreError::InUse`] when another process has it, [`StoreError::Foreign`] when the file is
 /// something else or damaged (it is left as it is), [`StoreError::Io`] otherwise.
 pub fn open(storage: Storage) -> Result<Opened, StoreError> {
-    let mut builder = Builder::new();
-    builder.set_cache_size(CACHE_BYTES);
-    let database = match storage {
+    let (backend, name): (Box<dyn StorageBackend>, _) = match storage {
         Storage::File(path) => {
             refuse_foreign(&path)?;
-            builder
-                .create(&path)
-                .map_err(|e| opening(&e, &path.display().to_string()))?
+            let name = path.display().to_string();
+            let failed = |e: &dyn fmt::Display| StoreError::Io(format!("{name}: {e}"));
+            let file = open_file(&path).map_err(|e| failed(&e))?;
+            let file = FileBackend::new(file).map_err(|e| opening(&e, &name))?;
+            (Box::new(file), name)
         }
-        Storage::Backend(backend) => builder
-            .create_with_backend(Boxed(backend))
-            .map_err(|e| opening(&e, "the wallet"))?,
+        Storage::Backend(backend) => (backend, "the wallet".to_owned()),
     };
-    check_format(&database)?;
+    let staged = Staged::new(backend).map_err(|e| StoreError::Io(format!("{name}: {e}")))?;
+    // redb asserts some of what it reads; a damaged file must end in an answer, and everything the
+    // panic leaves behind is dropped with the backend.
+    let database = catch_unwind(AssertUnwindSafe(|| sound(&staged, &name))).map_err(|_| {
+        StoreError::Foreign(format!("{name} is damaged (it contradicts itself)"))
+    })??;
+    staged
+        .accept()
+        .map_err(|e| StoreError::Io(format!("{name}: {e}")))?;
     Ok(Opened(Arc::new(database)))
+}
+
+/// Opens the database on the stage and reads all of it.
+fn sound(staged: &Arc<Staged>, name: &str) -> Result<Database, StoreError> {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES);
+    let fresh = staged.is_empty().map_err(StoreError::io)?;
+    let mut database = builder
+        .create_with_backend(Handle(staged.clone()))
+        .map_err(|e| opening(&e, name))?;
+    if !fresh {
+        match database.check_integrity() {
+            Ok(true) => {}
+            Ok(false) => return Err(damaged(name, "its pages are not accounted for")),
+            Err(error) => return Err(opening(&error, name)),
+        }
+    }
+    check_format(&database)?;
+    Ok(database)
+}
+
+fn damaged(name: &str, what: &str) -> StoreError {
+    StoreError::Foreign(format!("{name} is damaged ({what})"))
+}
+
+/// Readable by its user alone when it is made here.
+fn open_file(path: &Path) -> std::io::Result<std::fs::File> {
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 /// redb makes a new database out of an empty file; anything else that is not redb's is refused here
@@ -125,7 +161,7 @@ fn opening(error: &DatabaseError, path: &str) -> StoreError {
     match error {
         DatabaseError::DatabaseAlreadyOpen => StoreError::InUse,
         DatabaseError::Storage(redb::StorageError::Corrupted(what)) => {
-            StoreError::Foreign(format!("{path} is damaged ({what})"))
+            damaged(path, what)
         }
         DatabaseError::Storage(redb::StorageError::Io(io))
             if io.kind() == std::io::ErrorKind::InvalidData =>

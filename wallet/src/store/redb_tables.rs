@@ -78,7 +78,12 @@ impl WriteTransaction {
         &self.0
     }
 
-    pub(crate) fn commit(self) -> Result<(), StoreError> {
+    /// Makes everything that was put and removed durable, all of it or nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; what the disk holds is then unknown until it is opened again.
+    pub fn commit(self) -> Result<(), StoreError> {
         self.0.commit().map_err(StoreError::io)
     }
 }

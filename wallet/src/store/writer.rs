@@ -169,7 +169,10 @@ impl Loop {
             }
             if let Some(done) = stop {
                 drop(self);
-                drop(done.send(()));
+                // The one who asked may be gone; the file is released all the same.
+                if done.send(()).is_err() {
+                    tracing::debug!("nobody waits for the wallet's writer to end");
+                }
                 return;
             }
         }

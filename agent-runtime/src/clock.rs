@@ -1,0 +1,28 @@
+//! The one place that asks what time it is or throws dice.
+#![expect(clippy::disallowed_methods, reason = "this file is what everyone else is sent to")]
+
+use std::time::SystemTime;
+
+use tirami_manifest::{Clock, Timestamp};
+
+/// The machine's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Timestamp::from_ms(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Bytes from the system's random generator.
+///
+/// # Panics
+///
+/// When the system has none: nothing here can be done safely without.
+pub(crate) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the system has random numbers");
+    bytes
+}

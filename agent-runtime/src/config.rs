@@ -1,0 +1,42 @@
+//! What a node needs to know to start.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use tirami_manifest::Multiplier;
+use tirami_mesh::models::Source;
+
+/// What a node needs to know to start.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Where its keys and its wallet are.
+    pub data_dir: PathBuf,
+    /// Where other nodes reach it. With port 0 the port of the last start is taken again when it is
+    /// free.
+    pub mesh_listen: SocketAddr,
+    /// The model it sells; none for a node that only buys.
+    pub model: Option<Source>,
+    /// What it asks relative to par.
+    pub multiplier: Multiplier,
+    /// How long a hold lives after the last sign of life.
+    pub hold_timeout_ms: u64,
+    /// Name of the network it founds when it belongs to none.
+    pub network_name: String,
+    /// Where HTTP clients reach it, to be shown in status and manifest.
+    pub http: Option<String>,
+}
+
+impl NodeConfig {
+    /// Defaults: loopback, the embedded model at par, holds of 120 s.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            mesh_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            model: Some(Source::Sprout),
+            multiplier: Multiplier::PAR,
+            hold_timeout_ms: tirami_wallet::HOLD_TIMEOUT_MS,
+            network_name: "private".to_owned(),
+            http: None,
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The data directory: whose it is, and the small files in it.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use tirami_manifest::id::to_hex;
+use tirami_wallet::keystore;
+
+use crate::clock;
+use crate::failure::{Failure, FailureCode};
+
+/// How a bearer token starts.
+const TOKEN_PREFIX: &str = "tirami_";
+
+/// The node's key.
+pub(crate) fn node_key(dir: &Path) -> PathBuf {
+    dir.join("node.key")
+}
+
+/// The wallet.
+pub fn wallet(dir: &Path) -> PathBuf {
+    dir.join("wallet.redb")
+}
+
+/// The owner's key, encrypted.
+pub fn owner_key(dir: &Path) -> PathBuf {
+    dir.join("owner.key")
+}
+
+/// The main agent's bearer token.
+pub fn token(dir: &Path) -> PathBuf {
+    dir.join("agent.token")
+}
+
+/// The local socket of the process that has the directory.
+pub fn socket(dir: &Path) -> PathBuf {
+    dir.join("node.sock")
+}
+
+/// The mesh port of the last start.
+pub(crate) fn port(dir: &Path) -> PathBuf {
+    dir.join("mesh.port")
+}
+
+/// Makes the directory with mode 700 when it is missing, and refuses one that belongs to somebody
+/// else or that others can write to.
+///
+/// # Errors
+///
+/// A [`Failure`] that names the directory and the way out.
+pub fn prepare(dir: &Path) -> Result<(), Failure> {
+    let failed = |what: &str| {
+        Failure::new(FailureCode::Store, format!("the data directory {} {what}", dir.display()))
+            .hint("use another --data-dir")
+    };
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir).map_err(|e| failed(&format!("cannot be made: {e}")))?;
+    let metadata = std::fs::metadata(dir).map_err(|e| failed(&format!("cannot be read: {e}")))?;
+    if !metadata.is_dir() {
+        return Err(failed("is not a directory"));
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let me = rustix::process::geteuid().as_raw();
+        if metadata.uid() != me {
+            return Err(failed(&format!(
+                "belongs to user {}, and this is user {me}",
+                metadata.uid()
+            )));
+        }
+        if metadata.mode() & 0o022 != 0 {
+            return Err(failed("can be written by others")
+                .hint(format!("run: chmod 700 {}", dir.display())));
+        }
+    }
+    Ok(())
+}
+
+/// The main agent's bearer token.
+///
+/// # Errors
+///
+/// [`FailureCode::NotFound`] before the node's first start.
+pub fn read_token(dir: &Path) -> Result<String, Failure> {
+    let path = token(dir);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(text.trim().to_owned()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(Failure::new(FailureCode::NotFound, format!("there is no {}", path.display()))
+                .hint("start the node once, for example with 'tirami-agent status'"))
+        }
+        Err(error) => {
+            Err(Failure::new(FailureCode::Store, format!("{}: {error}", path.display())))
+        }
+    }
+}
+
+/// A new bearer token: the prefix and 32 random bytes in hexadecimal.
+pub fn new_token() -> String {
+    format!("{TOKEN_PREFIX}{}", to_hex(&clock::random::<32>()))
+}
+
+/// Reads the main agent's token, or makes one.
+pub(crate) fn ensure_token(dir: &Path) -> Result<String, Failure> {
+    match read_token(dir) {
+        Err(failure) if failure.code == FailureCode::NotFound => {
+            let text = new_token();
+            keystore::write_new(&token(dir), format!("{text}\n").as_bytes())?;
+            Ok(text)
+        }
+        other => other,
+    }
+}
+
+/// The mesh port of the last start.
+pub(crate) fn read_port(dir: &Path) -> Option<u16> {
+    std::fs::read_to_string(port(dir)).ok()?.trim().parse().ok()
+}
+
+/// Remembers the mesh port, so that peers find the node again where it was.
+pub(crate) fn write_port(dir: &Path, number: u16) {
+    if let Err(error) = std::fs::write(port(dir), format!("{number}\n")) {
+        tracing::warn!(%error, "the mesh port could not be remembered");
+    }
+}

@@ -1,0 +1,198 @@
+//! Why an operation did not do what was asked: one shape for every door.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tirami_wallet::keystore::KeyError;
+use tirami_wallet::ledger::refusal::{Limit, Refusal};
+use tirami_wallet::store::StoreError;
+use tirami_wallet::{Retry, WalletError};
+
+/// Why an operation did not do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// A stable word for programs; listed in `docs/mcp-tools.md`.
+    pub code: FailureCode,
+    /// What is wrong, with the field, the value and the numbers.
+    pub message: String,
+    /// Whether the same request may pass later, under the same idempotency key.
+    pub retryable: bool,
+    /// The way out, in one sentence.
+    pub hint: Option<String>,
+    /// The tool that helps next.
+    pub next_tool: Option<String>,
+}
+
+/// A stable word for a kind of failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FailureCode {
+    /// An input is not what it should be.
+    InvalidInput,
+    /// A limit of the agent's mandate.
+    OverBudget,
+    /// Above the request's own `max_trm`.
+    AboveMaxTrm,
+    /// The kill switch is on.
+    Frozen,
+    /// Not enough TRM.
+    InsufficientFunds,
+    /// Only the owner may do this.
+    OwnerRequired,
+    /// No token, or one that is not known.
+    Unauthorized,
+    /// Nothing has this id or name.
+    NotFound,
+    /// The idempotency key was used for another request.
+    IdempotencyKeyReused,
+    /// The request under this key is still running.
+    InProgress,
+    /// No provider can do it.
+    NoProvider,
+    /// The provider failed or broke its word; nothing was paid.
+    ProviderFailed,
+    /// The ticket or invitation is of another network, used or damaged.
+    Ticket,
+    /// Another process has the wallet.
+    InUse,
+    /// Too much at once.
+    Busy,
+    /// The model could not be loaded or run.
+    Model,
+    /// The wallet file could not be read or written.
+    Store,
+    /// Something that should not happen.
+    Internal,
+}
+
+impl FailureCode {
+    /// The word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InvalidInput => "invalid_input",
+            Self::OverBudget => "over_budget",
+            Self::AboveMaxTrm => "above_max_trm",
+            Self::Frozen => "frozen",
+            Self::InsufficientFunds => "insufficient_funds",
+            Self::OwnerRequired => "owner_required",
+            Self::Unauthorized => "unauthorized",
+            Self::NotFound => "not_found",
+            Self::IdempotencyKeyReused => "idempotency_key_reused",
+            Self::InProgress => "in_progress",
+            Self::NoProvider => "no_provider",
+            Self::ProviderFailed => "provider_failed",
+            Self::Ticket => "ticket",
+            Self::InUse => "in_use",
+            Self::Busy => "busy",
+            Self::Model => "model",
+            Self::Store => "store",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+impl Failure {
+    /// A failure that the same request will meet again.
+    pub fn new(code: FailureCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), retryable: false, hint: None, next_tool: None }
+    }
+
+    /// The same request may pass later.
+    #[must_use]
+    pub fn retryable(mut self) -> Self {
+        self.retryable = true;
+        self
+    }
+
+    /// With the way out.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// With the tool that helps next.
+    #[must_use]
+    pub fn next_tool(mut self, tool: &str) -> Self {
+        self.next_tool = Some(tool.to_owned());
+        self
+    }
+}
+
+impl From<WalletError> for Failure {
+    fn from(error: WalletError) -> Self {
+        let (code, hint, tool) = match &error {
+            WalletError::Refused(refusal) => refused(refusal),
+            WalletError::Store(StoreError::InUse) => (FailureCode::InUse, None, None),
+            WalletError::Store(_) => (FailureCode::Store, None, None),
+            WalletError::Busy => (FailureCode::Busy, None, None),
+            WalletError::KeyReused { .. } => (FailureCode::IdempotencyKeyReused, None, None),
+            WalletError::KeyRunning { .. } => (FailureCode::InProgress, None, None),
+            WalletError::Receipt(_) | WalletError::OtherReceipt(_) => {
+                (FailureCode::ProviderFailed, None, None)
+            }
+            WalletError::NoOwner | WalletError::Loosens { .. } => {
+                (FailureCode::OwnerRequired, None, None)
+            }
+            WalletError::HasOwner(_) | WalletError::Order(_) => {
+                (FailureCode::OwnerRequired, None, None)
+            }
+            WalletError::UnknownToken => (FailureCode::Unauthorized, None, None),
+            WalletError::UnknownAgent(_) => (FailureCode::NotFound, None, None),
+            WalletError::OtherNetwork { .. } | WalletError::Invitation(_) => {
+                (FailureCode::Ticket, None, None)
+            }
+            _ => (FailureCode::Internal, None, None),
+        };
+        Self {
+            code,
+            message: error.to_string(),
+            retryable: error.retry() == Retry::Later,
+            hint,
+            next_tool: tool.map(str::to_owned),
+        }
+    }
+}
+
+fn refused(refusal: &Refusal) -> (FailureCode, Option<String>, Option<&'static str>) {
+    match refusal {
+        Refusal::OverBudget { limit, left, frees_at, .. } => {
+            let hint = match (limit, frees_at) {
+                (Limit::PerRequest, _) => {
+                    format!("ask for at most {left} TRM: lower max_tokens or shorten the prompt")
+                }
+                (_, Some(at)) => {
+                    format!("ask for at most {left} TRM now, or again after {}", at.to_rfc3339())
+                }
+                (_, None) => format!("ask for at most {left} TRM, or ask the owner for more"),
+            };
+            (FailureCode::OverBudget, Some(hint), Some("budget"))
+        }
+        Refusal::Frozen { .. } => (
+            FailureCode::Frozen,
+            Some("only the owner lifts it: 'tirami-agent unfreeze', with the passphrase".into()),
+            Some("budget"),
+        ),
+        Refusal::NotEnough { available, .. } => (
+            FailureCode::InsufficientFunds,
+            Some(format!("ask for at most {available} TRM, or earn more by serving")),
+            Some("balance"),
+        ),
+        Refusal::NoMandate { .. } => (FailureCode::OwnerRequired, None, None),
+        Refusal::OverCap { .. } => (FailureCode::InsufficientFunds, None, None),
+        Refusal::UnknownHold { .. } => (FailureCode::NotFound, None, None),
+        _ => (FailureCode::Internal, None, None),
+    }
+}
+
+impl From<KeyError> for Failure {
+    fn from(error: KeyError) -> Self {
+        let code = match &error {
+            KeyError::Passphrase | KeyError::Exists { .. } => FailureCode::OwnerRequired,
+            KeyError::TooShort { .. } => FailureCode::InvalidInput,
+            _ => FailureCode::Store,
+        };
+        Self::new(code, error.to_string())
+    }
+}

@@ -1,0 +1,97 @@
+//! Who sells what: this node's engine, and what connected peers say they offer.
+
+use std::time::Duration;
+
+use tirami_manifest::{Multiplier, NodeId};
+use tirami_mesh::net::transport::PeerAddr;
+use tirami_mesh::proto::message::{Frame, Offer};
+
+use crate::failure::Failure;
+use crate::runtime::{Runtime, SERVED_AT_ONCE};
+
+/// How long a peer may take to say what it offers; chosen: one that takes longer is not a good
+/// choice now.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// What one node offers.
+#[derive(Clone, Debug)]
+pub(crate) struct Seller {
+    pub(crate) peer: PeerAddr,
+    pub(crate) local: bool,
+    pub(crate) connected: bool,
+    pub(crate) offers: Vec<Offer>,
+}
+
+/// This node's own offer, at its own price.
+pub(crate) fn own(runtime: &Runtime) -> Vec<Offer> {
+    let waiting = SERVED_AT_ONCE - runtime.inner.jobs.available_permits();
+    runtime.inner.engine.iter().map(|engine| Offer {
+        name: engine.name().to_owned(),
+        card: engine.card(),
+        multiplier: runtime.inner.config.multiplier,
+        waiting: u32::try_from(waiting).unwrap_or(u32::MAX),
+    }).collect()
+}
+
+/// This node and every peer it knows, each with what it offers now.
+pub(crate) async fn sellers(runtime: &Runtime) -> Result<Vec<Seller>, Failure> {
+    let own_offers = own(runtime);
+    let mut sellers = vec![Seller {
+        peer: PeerAddr { id: runtime.node(), addresses: runtime.addresses() },
+        local: true,
+        connected: true,
+        offers: own_offers
+            .into_iter()
+            .map(|offer| Offer { multiplier: Multiplier::from_ppm(0), ..offer })
+            .collect(),
+    }];
+    let mut asked = tokio::task::JoinSet::new();
+    for peer in known_peers(runtime)? {
+        let runtime = runtime.clone();
+        asked.spawn(async move { ask(&runtime, peer).await });
+    }
+    while let Some(answer) = asked.join_next().await {
+        sellers.extend(answer.ok());
+    }
+    sellers.sort_by_key(|seller| (!seller.local, seller.peer.id));
+    Ok(sellers)
+}
+
+/// The node that invited this one, members of this node's books, and whoever is connected.
+pub(crate) fn known_peers(runtime: &Runtime) -> Result<Vec<PeerAddr>, Failure> {
+    let mut peers: Vec<PeerAddr> = Vec::new();
+    let mut add = |id: NodeId, addresses| {
+        if id != runtime.node() && !peers.iter().any(|peer| peer.id == id) {
+            peers.push(PeerAddr { id, addresses });
+        }
+    };
+    if let Some(ticket) = runtime.inner.wallet.inviter()? {
+        add(ticket.invitation.body.issuer, ticket.addresses);
+    }
+    for id in runtime.transport()?.connected() {
+        add(id, Vec::new());
+    }
+    for (id, _) in runtime.inner.wallet.members()? {
+        add(id, Vec::new());
+    }
+    Ok(peers)
+}
+
+async fn ask(runtime: &Runtime, peer: PeerAddr) -> Seller {
+    let answer = async {
+        let mut link = runtime.transport()?.open(&peer).await?;
+        link.send(&Frame::ListOffers).await?;
+        link.finish()?;
+        Ok::<_, Failure>(link.receive_within(ANSWER_WITHIN).await?)
+    };
+    let offers = match tokio::time::timeout(ANSWER_WITHIN, answer).await {
+        Ok(Ok(Some(Frame::Offers(offers)))) => Some(offers.offers),
+        Ok(Ok(_)) => None,
+        Ok(Err(failure)) => {
+            tracing::debug!(peer = %peer.id.short(), %failure, "a peer did not say what it offers");
+            None
+        }
+        Err(_) => None,
+    };
+    Seller { peer, local: false, connected: offers.is_some(), offers: offers.unwrap_or_default() }
+}

@@ -1,0 +1,595 @@
+//! Operations: everything a door can ask of a node, each with a typed input and output.
+//!
+//! The outputs are what MCP tools return, what `--json` prints and what REST answers, so a fact has
+//! one shape. Amounts are decimal strings of TRM in fields that start with `trm_`; limits end in
+//! `_trm`.
+
+use std::future::Future;
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tirami_manifest::job::Message;
+use tirami_manifest::mandate::Limits;
+use tirami_manifest::receipt_file::ReceiptFile;
+use tirami_manifest::{AgentId, Amount, ModelId, NetworkId, NodeId, OwnerId, QuoteId, ReceiptId};
+use tokio::sync::mpsc;
+
+mod money;
+mod node;
+mod work;
+
+use crate::failure::Failure;
+use crate::runtime::Runtime;
+
+/// Who asks: an agent, shown by its token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The agent whose account pays and whose mandate limits.
+    pub agent: AgentId,
+}
+
+/// Where generated text goes while an operation runs. Pieces are complete UTF-8.
+pub type TextSink = mpsc::Sender<String>;
+
+/// Something a node can be asked to do.
+pub trait Operation: Serialize + DeserializeOwned + Send + 'static {
+    /// Its name on the local socket.
+    const NAME: &'static str;
+    /// What comes back.
+    type Output: Serialize + DeserializeOwned + Send + 'static;
+
+    /// Called once before the operation is sent, maybe more than once: an operation that pays gives
+    /// itself an idempotency key here.
+    fn prepare(&mut self) {}
+
+    /// Does it. `text` receives generated text as it comes, for the operations that generate.
+    fn run(
+        self,
+        runtime: &Runtime,
+        caller: Caller,
+        text: Option<TextSink>,
+    ) -> impl Future<Output = Result<Self::Output, Failure>> + Send;
+}
+
+/// An input without fields.
+macro_rules! empty_input {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name {}
+    };
+}
+
+empty_input!(
+    /// What the agent and its node have.
+    Balance
+);
+
+/// What the agent and its node have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BalanceOutput {
+    /// The agent asked about.
+    pub agent: String,
+    /// What it may still set aside.
+    pub trm_balance: Amount,
+    /// What is set aside for running requests.
+    pub trm_held: Amount,
+    /// What it has spent in all.
+    pub trm_spent: Amount,
+    /// What the node has earned by serving in all.
+    pub trm_earned: Amount,
+    /// What the node owes on loans.
+    pub trm_owed: Amount,
+    /// The loans the node owes.
+    pub loans: Vec<LoanOutput>,
+    /// What each member has in this node's books, where it is the network's authority.
+    pub members: Vec<MemberOutput>,
+    /// Why spending is frozen, while it is.
+    pub frozen: Option<String>,
+}
+
+/// One loan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LoanOutput {
+    /// Who lends.
+    pub lender: NodeId,
+    /// Who owes.
+    pub borrower: NodeId,
+    /// What was lent.
+    pub trm_principal: Amount,
+    /// What is still owed.
+    pub trm_owed: Amount,
+    /// When it is due, RFC 3339 in UTC.
+    pub due_at: String,
+    /// Whether that is past.
+    pub overdue: bool,
+}
+
+/// A member's standing in the authority's books.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MemberOutput {
+    /// The member.
+    pub node: NodeId,
+    /// What it has, set-aside parts included.
+    pub trm_balance: Amount,
+    /// What is set aside for its running jobs.
+    pub trm_held: Amount,
+}
+
+/// The newest transfers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct History {
+    /// Most entries to return, 1 to 100; 20 when absent.
+    #[serde(default)]
+    pub limit: Option<u32>,
+    /// Only entries with a smaller number than this; from `next_before` of the page before.
+    #[serde(default)]
+    pub before: Option<u64>,
+}
+
+/// A page of history, newest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HistoryOutput {
+    /// The entries.
+    pub entries: Vec<HistoryEntry>,
+    /// Ask again with this as `before` for the next page; absent on the last.
+    pub next_before: Option<u64>,
+}
+
+/// One recorded transfer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HistoryEntry {
+    /// Its number.
+    pub seq: u64,
+    /// When, RFC 3339 in UTC.
+    pub at: String,
+    /// What it does: `transfer`, `hold`, `post`, `void` or `expire`.
+    pub kind: String,
+    /// Why: `budget`, `purchase`, `acknowledged`, `reservation`, `sale`, `earnings`,
+    /// `welcome_loan` or `expiry`.
+    pub reason: String,
+    /// How much.
+    pub trm_amount: Amount,
+    /// The account it leaves.
+    pub from: String,
+    /// The account it enters.
+    pub to: String,
+    /// The receipt it follows from.
+    pub receipt: Option<ReceiptId>,
+}
+
+/// A stored receipt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GetReceipt {
+    /// The receipt's id, 64 hexadecimal digits, from `chat` or `history`.
+    pub receipt: ReceiptId,
+}
+
+/// A request for inference.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Chat {
+    /// The conversation, oldest first.
+    pub messages: Vec<Message>,
+    /// Name or id of the model; any when absent.
+    pub model: Option<String>,
+    /// Most tokens to generate; what budget and context allow when absent.
+    pub max_tokens: Option<u32>,
+    /// Most to spend on this request.
+    pub max_trm: Option<Amount>,
+    /// Names the purchase: asking again with it answers the same and pays once.
+    pub idempotency_key: Option<String>,
+    /// Temperature in thousandths; 0 always takes the likeliest token.
+    pub temperature_milli: u32,
+    /// Tokens considered; 0 considers all.
+    pub top_k: u32,
+    /// Seed of the sampler; drawn when absent.
+    pub seed: Option<u64>,
+    /// Texts that end the generation.
+    pub stop: Vec<String>,
+}
+
+/// An answer and what it cost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ChatOutput {
+    /// What the model said. Text of a model: not checked, not an instruction.
+    pub text: String,
+    /// `stop`, `length` or `cancelled`.
+    pub finish_reason: String,
+    /// What cut the answer short, when it was not `max_tokens`: `per_request`, `hour`, `lifetime`,
+    /// `balance`, `max_trm` or `context`.
+    pub capped_by: Option<String>,
+    /// The model's name.
+    pub model: String,
+    /// Who did the work.
+    pub provider: NodeId,
+    /// Whether this node did it itself, which costs nothing.
+    pub local: bool,
+    /// Tokens of the prompt, template included.
+    pub tokens_in: u32,
+    /// Tokens generated.
+    pub tokens_out: u32,
+    /// What was paid.
+    pub trm_cost: Amount,
+    /// What the agent has left.
+    pub trm_balance: Amount,
+    /// What the work would cost at par, for local work.
+    pub trm_would_cost: Option<Amount>,
+    /// The receipt both sides signed; absent for local work.
+    pub receipt: Option<ReceiptId>,
+    /// The key this purchase is known by.
+    pub idempotency_key: String,
+    /// Whether this is the stored answer of an earlier call with the same key.
+    pub replayed: bool,
+}
+
+/// A request for a price. The prompt does not leave the node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Quote {
+    /// The prompt to price; only its length in bytes is sent to the provider.
+    pub prompt: String,
+    /// Name or id of the model; any when absent.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// Most tokens to generate; what budget and context allow when absent.
+    #[serde(default)]
+    pub max_tokens: Option<u32>,
+}
+
+/// A signed price.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct QuoteOutput {
+    /// The quote's id.
+    pub quote_id: QuoteId,
+    /// Who would do the work.
+    pub provider: NodeId,
+    /// The model's name.
+    pub model: String,
+    /// The most that may be charged.
+    pub trm_max: Amount,
+    /// The most prompt tokens that may be charged.
+    pub max_tokens_in: u32,
+    /// The most tokens that may be generated.
+    pub max_tokens_out: u32,
+    /// Price relative to par in parts per million.
+    pub multiplier_ppm: u32,
+    /// After this the quote binds nobody, RFC 3339 in UTC.
+    pub expires_at: String,
+    /// Whether balance and limits would let this request through now.
+    pub within_budget: bool,
+    /// Why not.
+    pub refusal: Option<String>,
+}
+
+/// A request to see which provider would be chosen, and why. Nothing is sent but the question
+/// what others offer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Schedule {
+    /// Prompt to plan for; its length matters.
+    #[serde(default)]
+    pub prompt: Option<String>,
+    /// Name or id of the model; any when absent.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// Most tokens to generate; 256 when absent.
+    #[serde(default)]
+    pub max_tokens: Option<u32>,
+    /// Most to spend.
+    #[serde(default)]
+    pub max_trm: Option<Amount>,
+}
+
+/// The choice among connected providers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ScheduleOutput {
+    /// Who would be asked first; absent when nobody can do it.
+    pub chosen: Option<NodeId>,
+    /// Everyone who was considered, best first.
+    pub candidates: Vec<CandidateOutput>,
+}
+
+/// One provider that was considered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CandidateOutput {
+    /// The provider.
+    pub provider: NodeId,
+    /// Whether it is this node.
+    pub local: bool,
+    /// The model's name.
+    pub model: String,
+    /// The most this request would cost there; absent when it does not fit.
+    pub trm_max: Option<Amount>,
+    /// Jobs running or waiting there.
+    pub waiting: u32,
+    /// Whether it could be chosen.
+    pub eligible: bool,
+    /// Why it stands where it stands.
+    pub reason: String,
+}
+
+empty_input!(
+    /// The nodes this one knows.
+    Peers
+);
+
+/// The nodes this one knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PeersOutput {
+    /// This node.
+    pub node: NodeId,
+    /// The others.
+    pub peers: Vec<PeerOutput>,
+}
+
+/// Another node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PeerOutput {
+    /// Its id.
+    pub node: NodeId,
+    /// Whether it answered just now.
+    pub connected: bool,
+    /// `authority` or `member`.
+    pub role: String,
+    /// Where it can be reached.
+    pub addresses: Vec<String>,
+    /// Names of the models it sells.
+    pub models: Vec<String>,
+}
+
+empty_input!(
+    /// The models this node has or can buy.
+    Models
+);
+
+/// The models this node has or can buy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ModelsOutput {
+    /// The models.
+    pub models: Vec<ModelOutput>,
+}
+
+/// One model at one provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ModelOutput {
+    /// Its name.
+    pub name: String,
+    /// SHA-256 of the GGUF file.
+    pub model_id: ModelId,
+    /// Who runs it.
+    pub provider: NodeId,
+    /// Whether that is this node.
+    pub local: bool,
+    /// Most tokens of prompt and answer together.
+    pub context: u32,
+    /// Price relative to par in parts per million.
+    pub multiplier_ppm: u32,
+    /// What 100 prompt tokens and 100 generated ones cost there.
+    pub trm_per_100_in_100_out: Amount,
+}
+
+empty_input!(
+    /// The agent's limits and what is left of them.
+    Budget
+);
+
+/// The agent's limits and what is left of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BudgetOutput {
+    /// The agent.
+    pub agent: String,
+    /// The agent's id, which an owner's order names.
+    pub agent_id: AgentId,
+    /// The limits.
+    pub limits: Limits,
+    /// Spent and set aside in the last 60 minutes.
+    pub trm_used_hour: Amount,
+    /// Spent and set aside in all.
+    pub trm_used_lifetime: Amount,
+    /// The most one request could hold now, by limits and balance.
+    pub trm_left: Amount,
+    /// Why spending is frozen, while it is.
+    pub frozen: Option<String>,
+}
+
+/// Turns the kill switch on. Only the owner can turn it off.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Freeze {
+    /// Why, at most 200 characters.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// The kill switch is on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FreezeOutput {
+    /// Always true.
+    pub frozen: bool,
+    /// Why.
+    pub reason: String,
+    /// Since when, RFC 3339 in UTC.
+    pub since: String,
+    /// How it is lifted.
+    pub lifted_by: String,
+}
+
+/// Tightens the caller's limits. Loosening needs an owner's order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TightenBudget {
+    /// The new limits, none above the present one.
+    pub limits: Limits,
+}
+
+/// An owner's order in hexadecimal: the signed bytes of [`tirami_manifest::owner::OwnerOrder`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Obey {
+    /// The signed bytes.
+    pub order: String,
+}
+
+/// Makes somebody the owner of a node that has none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetOwner {
+    /// The owner's public key.
+    pub owner: OwnerId,
+}
+
+empty_input!(
+    /// What the node is and how it does.
+    Status
+);
+
+/// What the node is and how it does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StatusOutput {
+    /// Version of the program.
+    pub version: String,
+    /// The node.
+    pub node: NodeId,
+    /// Its process.
+    pub pid: u32,
+    /// Its data directory.
+    pub data_dir: String,
+    /// The network's id.
+    pub network: NetworkId,
+    /// The network's name.
+    pub network_name: String,
+    /// `founder` or `member`.
+    pub role: String,
+    /// The node whose ledger decides.
+    pub authority: Option<NodeId>,
+    /// The owner; absent until `owner init`.
+    pub owner: Option<OwnerId>,
+    /// The number an owner's next order must carry.
+    pub next_order: u64,
+    /// Where other nodes reach this one; empty when the mesh is off.
+    pub addresses: Vec<String>,
+    /// Where HTTP clients reach it, when they do.
+    pub http: Option<String>,
+    /// Models it sells.
+    pub models: Vec<String>,
+    /// Why spending is frozen, while it is.
+    pub frozen: Option<String>,
+    /// Purchases and sales in progress.
+    pub open_holds: u32,
+    /// Receipts the other side has not acknowledged yet.
+    pub outbox: u32,
+    /// Whether a welcome loan is still to be fetched.
+    pub joining: bool,
+    /// What the operator should look at.
+    pub warnings: Vec<String>,
+}
+
+empty_input!(
+    /// Makes a ticket: an invitation into this node's network.
+    MakeTicket
+);
+
+/// A ticket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TicketOutput {
+    /// One line of text; good for one newcomer.
+    pub ticket: String,
+    /// The network's id.
+    pub network: NetworkId,
+    /// What the newcomer is lent.
+    pub trm_welcome_loan: Amount,
+}
+
+/// Enters the network of a ticket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Join {
+    /// The ticket's text.
+    pub ticket: String,
+}
+
+/// The network that was entered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct JoinOutput {
+    /// The network's id.
+    pub network: NetworkId,
+    /// Its name.
+    pub name: String,
+    /// What was lent; absent while the issuer has not answered.
+    pub trm_welcome_loan: Option<Amount>,
+    /// What happens next.
+    pub note: String,
+}
+
+empty_input!(
+    /// Checks the books against themselves.
+    Audit
+);
+
+/// What was checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AuditOutput {
+    /// Whether everything holds.
+    pub holds: bool,
+    /// What was checked.
+    pub checks: Vec<CheckOutput>,
+    /// Every account with its balance.
+    pub accounts: Vec<AccountOutput>,
+}
+
+/// One thing that was checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CheckOutput {
+    /// What should hold.
+    pub rule: String,
+    /// Whether it does.
+    pub holds: bool,
+    /// The figures.
+    pub detail: String,
+}
+
+/// One account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AccountOutput {
+    /// Which.
+    pub account: String,
+    /// Moved in, for good, µTRM as a decimal string.
+    pub credits_utrm: String,
+    /// Moved out, for good, µTRM as a decimal string.
+    pub debits_utrm: String,
+    /// Set aside to move out.
+    pub trm_held: Amount,
+}
+
+empty_input!(
+    /// The signed agent manifest.
+    GetManifest
+);
+
+/// The signed agent manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestOutput {
+    /// The canonical JSON, signature included, byte for byte as it is served.
+    pub manifest: String,
+}
+
+/// The type of [`GetReceipt`]'s output.
+pub type ReceiptOutput = ReceiptFile;
+
+impl Chat {
+    /// A request at the defaults: any model, greedy, no maximum of its own.
+    pub const fn new(messages: Vec<Message>) -> Self {
+        Self {
+            messages,
+            model: None,
+            max_tokens: None,
+            max_trm: None,
+            idempotency_key: None,
+            temperature_milli: 0,
+            top_k: 0,
+            seed: None,
+            stop: Vec::new(),
+        }
+    }
+}

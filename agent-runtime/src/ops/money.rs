@@ -1,0 +1,311 @@
+//! Operations on money: they read the wallet, or make it stricter.
+
+use tirami_manifest::id::hex_bytes;
+use tirami_manifest::owner::OwnerOrder;
+use tirami_manifest::receipt_file::ReceiptFile;
+use tirami_manifest::signed::Signed;
+use tirami_manifest::{AgentId, Amount, ReceiptId};
+use tirami_wallet::economy::loan::Loan;
+use tirami_wallet::ledger::account::Account;
+use tirami_wallet::ledger::transfer::{Kind, TransferCode};
+use tirami_wallet::statement::{Line, Side};
+
+use super::{
+    AccountOutput, Audit, AuditOutput, Balance, BalanceOutput, Budget, BudgetOutput, Caller,
+    CheckOutput, Freeze, FreezeOutput, GetReceipt, History, HistoryEntry, HistoryOutput, LoanOutput,
+    MemberOutput, Obey, Operation, ReceiptOutput, SetOwner, TextSink, TightenBudget,
+};
+use crate::failure::{Failure, FailureCode};
+use crate::runtime::Runtime;
+
+/// Entries in a page of history.
+const PAGE: u32 = 20;
+/// Most entries in a page.
+const PAGE_MAX: u32 = 100;
+/// Longest reason for a freeze, in characters.
+const REASON_MAX: usize = 200;
+
+impl Operation for Balance {
+    const NAME: &'static str = "balance";
+    type Output = BalanceOutput;
+
+    async fn run(
+        self,
+        runtime: &Runtime,
+        caller: Caller,
+        _: Option<TextSink>,
+    ) -> Result<BalanceOutput, Failure> {
+        let wallet = &runtime.inner.wallet;
+        let balance = wallet.balance(&caller.agent)?;
+        let wide = |utrm: u128| Amount::try_from(utrm).unwrap_or(Amount::MAX);
+        let authority = runtime.genesis().authority() == Some(runtime.node());
+        let members = if authority { wallet.members()? } else { Vec::new() };
+        let owed = balance
+            .loans
+            .iter()
+            .fold(Amount::ZERO, |sum, loan| sum.checked_add(loan.owed).unwrap_or(Amount::MAX));
+        Ok(BalanceOutput {
+            agent: agent_name(runtime, &caller.agent)?,
+            trm_balance: balance.available,
+            trm_held: balance.held,
+            trm_spent: wide(balance.spent),
+            trm_earned: wide(balance.earned),
+            trm_owed: owed,
+            loans: balance.loans.iter().map(|loan| loan_output(runtime, loan)).collect(),
+            members: members
+                .into_iter()
+                .map(|(node, totals)| MemberOutput {
+                    node,
+                    trm_balance: totals.posted(),
+                    trm_held: totals.pending(),
+                })
+                .collect(),
+            frozen: wallet.frozen()?.map(|freeze| freeze.reason),
+        })
+    }
+}
+
+fn loan_output(runtime: &Runtime, loan: &Loan) -> LoanOutput {
+    LoanOutput {
+        lender: loan.lender,
+        borrower: loan.borrower,
+        trm_principal: loan.principal,
+        trm_owed: loan.owed,
+        due_at: loan.due.to_rfc3339(),
+        overdue: !loan.owed.is_zero() && loan.due <= runtime.now(),
+    }
+}
+
+pub(super) fn agent_name(runtime: &Runtime, id: &AgentId) -> Result<String, Failure> {
+    let agents = runtime.inner.wallet.agents()?;
+    Ok(agents.into_iter().find(|agent| agent.id == *id).map_or_else(|| id.short(), |a| a.name))
+}
+
+impl Operation for History {
+    const NAME: &'static str = "history";
+    type Output = HistoryOutput;
+
+    async fn run(
+        self,
+        runtime: &Runtime,
+        _: Caller,
+        _: Option<TextSink>,
+    ) -> Result<HistoryOutput, Failure> {
+        let limit = self.limit.unwrap_or(PAGE);
+        if !(1..=PAGE_MAX).contains(&limit) {
+            let text = format!("limit is {limit}; it must be 1 to {PAGE_MAX}");
+            return Err(Failure::new(FailureCode::InvalidInput, text));
+        }
+        let count = usize::try_from(limit).unwrap_or(usize::MAX);
+        let lines = runtime.inner.wallet.history(self.before, count)?;
+        let full = lines.len() == count;
+        let entries: Vec<_> = lines.iter().map(entry).collect();
+        let next = entries.last().map(|last| last.seq).filter(|seq| full && *seq > 1);
+        Ok(HistoryOutput { entries, next_before: next })
+    }
+}
+
+fn entry(line: &Line) -> HistoryEntry {
+    let transfer = &line.entry.transfer;
+    let kind = match transfer.kind {
+        Kind::Single { .. } => "transfer",
+        Kind::Hold { .. } => "hold",
+        Kind::Post { .. } => "post",
+        Kind::Void { .. } => "void",
+        Kind::Expire { .. } => "expire",
+    };
+    let follows_receipt = matches!(
+        (transfer.code, transfer.kind),
+        (
+            TransferCode::Purchase
+                | TransferCode::Acknowledged
+                | TransferCode::Sale
+                | TransferCode::Earnings,
+            _
+        ) | (TransferCode::Budget, Kind::Post { .. })
+    );
+    HistoryEntry {
+        seq: line.entry.seq,
+        at: line.entry.at.to_rfc3339(),
+        kind: kind.to_owned(),
+        reason: transfer.code.name().to_owned(),
+        trm_amount: line.amount,
+        from: line.debit.to_string(),
+        to: line.credit.to_string(),
+        receipt: follows_receipt.then(|| ReceiptId::from_bytes(transfer.reference)),
+    }
+}
+
+impl Operation for GetReceipt {
+    const NAME: &'static str = "receipt";
+    type Output = ReceiptOutput;
+
+    async fn run(
+        self,
+        runtime: &Runtime,
+        caller: Caller,
+        _: Option<TextSink>,
+    ) -> Result<ReceiptOutput, Failure> {
+        let row = runtime.inner.wallet.receipt(&self.receipt)?.filter(|row| match row.side {
+            Side::Bought { agent } => agent == caller.agent,
+            Side::Sold => true,
+        });
+        let row = row.ok_or_else(|| {
+            let text = format!("there is no receipt {} here", self.receipt);
+            Failure::new(FailureCode::NotFound, text)
+                .hint("receipt ids come with chat answers and history")
+                .next_tool("history")
+        })?;
+        let receipt = row.receipt().map_err(tirami_wallet::WalletError::from)?;
+        Ok(ReceiptFile::new(&receipt))
+    }
+}
+
+impl Operation for Budget {
+    const NAME: &'static str = "budget";
+    type Output = BudgetOutput;
+
+    async fn run(
+        self,
+        runtime: &Runtime,
+        caller: Caller,
+        _: Option<TextSink>,
+    ) -> Result<BudgetOutput, Failure> {
+        let wallet = &runtime.inner.wallet;
+        let budget = wallet.budget(&caller.agent)?;
+        let balance = wallet.balance(&caller.agent)?;
+        Ok(BudgetOutput {
+            agent: agent_name(runtime, &caller.agent)?,
+            agent_id: caller.agent,
+            limits: budget.limits,
+            trm_used_hour: budget.used_hour,
+            trm_used_lifetime: budget.used_lifetime,
+            trm_left: budget.left.min(balance.available),
+            frozen: budget.freeze.map(|freeze| freeze.reason),
+        })
+    }
+}
+
+impl Operation for TightenBudget {
+    const NAME: &'static str = "tighten_budget";
+    type Output = BudgetOutput;
+
+    async fn run(
+        self,
+        runtime: &Runtime,
+        caller: Caller,
+        text: Option<TextSink>,
+    ) -> Result<BudgetOutput, Failure> {
+        runtime.inner.wallet.tighten(caller.agent, self.limits).await?;
+        Budget {}.run(runtime, caller, text).await
+    }
+}
+
+impl Operation for Freeze {
+    const NAME: &'static str = "freeze";
+    type Output = FreezeOutput;
+
+    async fn run(
+        self,
+        runtime: &Runtime,
+        _: Caller,
+        _: Option<TextSink>,
+    ) -> Result<FreezeOutput, Failure> {
+        let reason = self.reason.unwrap_or_else(|| "no reason given".to_owned());
+        let length = reason.chars().count();
+        if length == 0 || length > REASON_MAX {
+            let text = format!("reason has {length} characters; it must have 1 to {REASON_MAX}");
+            return Err(Failure::new(FailureCode::InvalidInput, text));
+        }
+        let freeze = runtime.inner.wallet.freeze(reason).await?;
+        runtime.inner.frozen.send_replace(true);
+        Ok(FreezeOutput {
+            frozen: true,
+            reason: freeze.reason,
+            since: freeze.since.to_rfc3339(),
+            lifted_by: "the owner: tirami-agent unfreeze, with the owner's passphrase".to_owned(),
+        })
+    }
+}
+
+impl Operation for Obey {
+    const NAME: &'static str = "obey";
+    type Output = BudgetOutput;
+
+    async fn run(
+        self,
+        runtime: &Runtime,
+        caller: Caller,
+        text: Option<TextSink>,
+    ) -> Result<BudgetOutput, Failure> {
+        let invalid = |what: String| Failure::new(FailureCode::InvalidInput, what);
+        let bytes =
+            hex_bytes(&self.order).ok_or_else(|| invalid("the order is not hexadecimal".into()))?;
+        let order = Signed::<OwnerOrder>::from_bytes(&bytes)
+            .map_err(|e| invalid(format!("the order cannot be read: {e}")))?;
+        runtime.inner.wallet.obey(order).await?;
+        runtime.inner.frozen.send_replace(runtime.inner.wallet.frozen()?.is_some());
+        Budget {}.run(runtime, caller, text).await
+    }
+}
+
+impl Operation for SetOwner {
+    const NAME: &'static str = "set_owner";
+    type Output = SetOwner;
+
+    async fn run(
+        self,
+        runtime: &Runtime,
+        _: Caller,
+        _: Option<TextSink>,
+    ) -> Result<Self, Failure> {
+        runtime.inner.wallet.set_owner(self.owner).await?;
+        Ok(self)
+    }
+}
+
+impl Operation for Audit {
+    const NAME: &'static str = "audit";
+    type Output = AuditOutput;
+
+    async fn run(
+        self,
+        runtime: &Runtime,
+        _: Caller,
+        _: Option<TextSink>,
+    ) -> Result<AuditOutput, Failure> {
+        let checks: Vec<_> = runtime
+            .inner
+            .wallet
+            .audit()?
+            .into_iter()
+            .map(|check| CheckOutput {
+                rule: check.rule.to_owned(),
+                holds: check.holds,
+                detail: check.detail,
+            })
+            .collect();
+        let accounts = runtime.inner.wallet.accounts()?;
+        Ok(AuditOutput {
+            holds: checks.iter().all(|check| check.holds),
+            checks,
+            accounts: accounts
+                .into_iter()
+                .map(|(account, totals)| AccountOutput {
+                    account: full_name(&account),
+                    credits_utrm: totals.credits_posted.to_string(),
+                    debits_utrm: totals.debits_posted.to_string(),
+                    trm_held: totals.pending(),
+                })
+                .collect(),
+        })
+    }
+}
+
+fn full_name(account: &Account) -> String {
+    match account {
+        Account::Agent(id) => format!("agent {id}"),
+        Account::Clearing(id) => format!("clearing {id}"),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,111 @@
+//! Operations on the node itself: what it is, whom it invites, which network it enters.
+
+use tirami_manifest::InvitationId;
+use tirami_manifest::ticket::Ticket;
+
+use super::{
+    Caller, GetManifest, Join, JoinOutput, MakeTicket, ManifestOutput, Operation, Status,
+    StatusOutput, TextSink, TicketOutput,
+};
+use crate::clock::random;
+use crate::failure::Failure;
+use crate::runtime::Runtime;
+use crate::{agent_manifest, offers, sync};
+
+impl Operation for Status {
+    const NAME: &'static str = "status";
+    type Output = StatusOutput;
+
+    async fn run(
+        self,
+        runtime: &Runtime,
+        _: Caller,
+        _: Option<TextSink>,
+    ) -> Result<StatusOutput, Failure> {
+        let (wallet, genesis) = (&runtime.inner.wallet, runtime.genesis());
+        let owner = wallet.owner()?;
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let joining = wallet.pending_ticket()?.is_some();
+        let frozen = wallet.frozen()?.map(|freeze| freeze.reason);
+        let mut warnings = Vec::new();
+        if owner.is_none() {
+            warnings.push(
+                "no owner yet: whoever runs 'tirami-agent owner init' first owns this node; \
+                 nobody can loosen a limit or lift a freeze until then"
+                    .to_owned(),
+            );
+        }
+        if joining {
+            warnings.push("the welcome loan is not fetched yet".to_owned());
+        }
+        let authority = genesis.authority();
+        Ok(StatusOutput {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node: runtime.node(),
+            pid: std::process::id(),
+            data_dir: runtime.inner.config.data_dir.display().to_string(),
+            network: genesis.id(),
+            network_name: genesis.name,
+            role: if authority == Some(runtime.node()) { "founder" } else { "member" }.to_owned(),
+            authority,
+            owner: owner.map(|owner| owner.id),
+            next_order: owner.map_or(0, |owner| owner.next_order),
+            addresses: runtime.addresses().iter().map(ToString::to_string).collect(),
+            http: runtime.inner.config.http.clone(),
+            models: offers::own(runtime).into_iter().map(|offer| offer.name).collect(),
+            frozen,
+            open_holds: count(wallet.open_holds()?.len()),
+            outbox: count(wallet.outbox()?.len()),
+            joining,
+            warnings,
+        })
+    }
+}
+
+impl Operation for MakeTicket {
+    const NAME: &'static str = "ticket";
+    type Output = TicketOutput;
+
+    async fn run(
+        self,
+        runtime: &Runtime,
+        _: Caller,
+        _: Option<TextSink>,
+    ) -> Result<TicketOutput, Failure> {
+        let addresses = runtime.transport()?.addresses();
+        let invitation =
+            runtime.inner.wallet.invite(InvitationId::from_bytes(random())).await?;
+        let genesis = runtime.genesis();
+        let (network, trm_welcome_loan) = (genesis.id(), genesis.welcome_loan);
+        let ticket = Ticket { genesis, invitation, addresses }.to_string();
+        Ok(TicketOutput { ticket, network, trm_welcome_loan })
+    }
+}
+
+impl Operation for Join {
+    const NAME: &'static str = "join";
+    type Output = JoinOutput;
+
+    async fn run(
+        self,
+        runtime: &Runtime,
+        _: Caller,
+        _: Option<TextSink>,
+    ) -> Result<JoinOutput, Failure> {
+        sync::join(runtime, &self.ticket).await
+    }
+}
+
+impl Operation for GetManifest {
+    const NAME: &'static str = "manifest";
+    type Output = ManifestOutput;
+
+    async fn run(
+        self,
+        runtime: &Runtime,
+        _: Caller,
+        _: Option<TextSink>,
+    ) -> Result<ManifestOutput, Failure> {
+        Ok(ManifestOutput { manifest: agent_manifest::signed(runtime)? })
+    }
+}

@@ -1,0 +1,44 @@
+//! At start: ends what a crash left open. When unsure, waits.
+//!
+//! A purchase that was signed was posted in the same transaction, so a purchase whose hold is still
+//! open was not signed, and nothing is owed on it. A reservation may belong to a receipt that the
+//! consumer signed and will send again, so it is left to its time.
+
+use std::time::Duration;
+
+use crate::failure::Failure;
+use crate::runtime::Runtime;
+
+/// How often holds are looked through in quiet times; chosen: fine enough that a hold never
+/// outlives its time by much.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+pub(crate) async fn recover(runtime: &Runtime) -> Result<(), Failure> {
+    let wallet = &runtime.inner.wallet;
+    let given_back = wallet.void_open_purchases().await?;
+    let expired = wallet.sweep().await?;
+    if given_back > 0 || expired > 0 {
+        tracing::info!(given_back, expired, "ended what the last run left open");
+    }
+    Ok(())
+}
+
+/// Expires holds in quiet times.
+pub(crate) async fn keep_swept(runtime: Runtime) {
+    let mut ticks = tokio::time::interval(SWEEP_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let wallet = &runtime.inner.wallet;
+        let due = match wallet.open_holds() {
+            Ok(holds) => holds.iter().any(|(_, hold)| hold.expires <= runtime.now()),
+            Err(error) => {
+                tracing::error!(%error, "the open holds could not be read");
+                continue;
+            }
+        };
+        if due && let Err(error) = wallet.sweep().await {
+            tracing::error!(%error, "holds that are due could not be expired");
+        }
+    }
+}

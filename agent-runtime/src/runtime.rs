@@ -1,0 +1,329 @@
+//! Builds wallet, mesh and engines, and knows the order in which they start and stop.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use tirami_manifest::genesis::Genesis;
+use tirami_manifest::key::SecretKey;
+use tirami_manifest::{Clock, NodeId, Timestamp};
+use tirami_mesh::engine::Engine;
+use tirami_mesh::net::iroh::{IrohOptions, IrohTransport};
+use tirami_mesh::net::transport::{NetError, Transport};
+use tirami_wallet::intent::IntentKey;
+use tirami_wallet::store::Storage;
+use tirami_wallet::token::token_hash;
+use tirami_wallet::{OpenOptions, Wallet, keystore};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::agent::Agent;
+use crate::clock::{SystemClock, random};
+use crate::config::NodeConfig;
+use crate::data_dir;
+use crate::failure::{Failure, FailureCode};
+use crate::ops::Caller;
+use crate::{recover, serve, sync};
+
+/// Why a node does not start.
+pub type StartError = Failure;
+
+/// A running node. Cheap to clone; every clone is the same node.
+#[derive(Clone, Debug)]
+pub struct Runtime {
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) config: NodeConfig,
+    pub(crate) wallet: Wallet,
+    pub(crate) key: SecretKey,
+    pub(crate) genesis: Mutex<Genesis>,
+    pub(crate) engine: Option<Arc<dyn Engine>>,
+    /// `None` for a node that only looks into its books.
+    pub(crate) transport: Option<Arc<dyn Transport>>,
+    pub(crate) token: String,
+    /// True while the kill switch is on; running purchases watch it.
+    pub(crate) frozen: watch::Sender<bool>,
+    /// One lock per intent that is being worked on, so that equal keys wait for each other. The map
+    /// is only held to look one up.
+    pub(crate) intents: Mutex<BTreeMap<Vec<u8>, Arc<tokio::sync::Mutex<()>>>>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) jobs: Arc<tokio::sync::Semaphore>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// Jobs and other requests of peers served at once; beyond it they are told to come back.
+pub(crate) const SERVED_AT_ONCE: usize = 64;
+
+/// What a node is built from.
+#[derive(Debug)]
+pub struct Builder {
+    config: NodeConfig,
+    books_only: bool,
+    clock: Arc<dyn Clock>,
+    transport: Option<Arc<dyn Transport>>,
+    engine: Option<Arc<dyn Engine>>,
+    storage: Option<Storage>,
+}
+
+impl Builder {
+    /// A node as the config says.
+    pub fn new(config: NodeConfig) -> Self {
+        Self {
+            config,
+            books_only: false,
+            clock: Arc::new(SystemClock),
+            transport: None,
+            engine: None,
+            storage: None,
+        }
+    }
+
+    /// Opens the books only: no network, no model.
+    #[must_use]
+    pub fn books_only(mut self) -> Self {
+        self.books_only = true;
+        self
+    }
+
+    /// Joins the network of this ticket at the start, unless the node is a member already.
+    ///
+    /// # Errors
+    ///
+    /// What starting and joining fail with.
+    pub async fn join(self, ticket: &str) -> Result<Runtime, StartError> {
+        let runtime = self.start().await?;
+        match sync::join(&runtime, ticket).await {
+            Ok(_) => Ok(runtime),
+            Err(failure) => {
+                runtime.shutdown().await;
+                Err(failure)
+            }
+        }
+    }
+
+    /// Another clock, for tests and simulation.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Another wire, for tests and simulation.
+    #[must_use]
+    pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
+        self.transport = Some(transport);
+        self
+    }
+
+    /// Another engine, for tests and simulation.
+    #[must_use]
+    pub fn engine(mut self, engine: Arc<dyn Engine>) -> Self {
+        self.engine = Some(engine);
+        self
+    }
+
+    /// Another place for the wallet's bytes, for tests.
+    #[must_use]
+    pub fn storage(mut self, storage: Storage) -> Self {
+        self.storage = Some(storage);
+        self
+    }
+
+    /// Another model.
+    #[must_use]
+    pub fn model(mut self, model: Option<tirami_mesh::models::Source>) -> Self {
+        self.config.model = model;
+        self
+    }
+
+    /// Starts the node: directory, wallet, model, network, recovery, then serving.
+    ///
+    /// # Errors
+    ///
+    /// A [`Failure`] that names what is in the way.
+    pub async fn start(self) -> Result<Runtime, StartError> {
+        let Self { config, books_only, clock, transport, engine, storage } = self;
+        data_dir::prepare(&config.data_dir)?;
+        let engine = match engine {
+            Some(engine) => Some(engine),
+            None if books_only => None,
+            None => open_model(&config)?,
+        };
+        let key = keystore::node_key(&data_dir::node_key(&config.data_dir))?;
+        let wallet = Wallet::open(OpenOptions {
+            storage: storage.unwrap_or(Storage::File(data_dir::wallet(&config.data_dir))),
+            clock: clock.clone(),
+            key: key.clone(),
+            hold_timeout_ms: config.hold_timeout_ms,
+        })?;
+        let token = data_dir::ensure_token(&config.data_dir)?;
+        wallet.ensure_main_agent(token_hash(&token)).await?;
+        let founded = Genesis::private(&config.network_name, key.id(), clock.now(), random());
+        let genesis = wallet.found(founded).await?;
+        let transport = match transport {
+            Some(transport) => Some(transport),
+            None if books_only => None,
+            None => Some(listen(&config, &key).await?),
+        };
+        let frozen = watch::Sender::new(wallet.frozen()?.is_some());
+        let inner = Inner {
+            config,
+            wallet,
+            key,
+            genesis: Mutex::new(genesis),
+            engine,
+            transport,
+            token,
+            frozen,
+            intents: Mutex::default(),
+            clock,
+            jobs: Arc::new(tokio::sync::Semaphore::new(SERVED_AT_ONCE)),
+            tasks: Mutex::default(),
+        };
+        let runtime = Runtime { inner: Arc::new(inner) };
+        recover::recover(&runtime).await?;
+        runtime.spawn(recover::keep_swept(runtime.clone()));
+        if runtime.inner.transport.is_some() {
+            runtime.spawn(serve::serve(runtime.clone()));
+            runtime.spawn(sync::keep_in_step(runtime.clone()));
+        }
+        if let Some(engine) = &runtime.inner.engine {
+            engine.preload();
+        }
+        Ok(runtime)
+    }
+}
+
+impl Runtime {
+    /// A node with its keys and wallet in `data_dir`, at the defaults.
+    pub fn builder(data_dir: impl Into<PathBuf>) -> Builder {
+        Builder::new(NodeConfig::new(data_dir))
+    }
+
+    /// The main agent of this node.
+    pub fn agent(&self) -> Agent {
+        Agent::main(self.clone())
+    }
+
+    /// This node.
+    pub fn node(&self) -> NodeId {
+        self.inner.key.id()
+    }
+
+    /// The main agent's bearer token.
+    pub fn token(&self) -> &str {
+        &self.inner.token
+    }
+
+    /// Where other nodes reach this one.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.inner.transport.as_ref().map_or_else(Vec::new, |t| t.addresses())
+    }
+
+    /// Whose token this is.
+    ///
+    /// # Errors
+    ///
+    /// [`FailureCode::Unauthorized`].
+    pub fn caller(&self, token: &str) -> Result<Caller, Failure> {
+        Ok(Caller { agent: self.inner.wallet.agent_of_token(token)? })
+    }
+
+    /// Stops serving, ends connections, and closes the wallet. Purchases that run are given up:
+    /// what was signed is on disk, and the rest is owed to nobody.
+    pub async fn shutdown(&self) {
+        let tasks = std::mem::take(&mut *self.tasks());
+        drop(tasks);
+        if let Some(transport) = &self.inner.transport {
+            transport.close().await;
+        }
+        self.inner.wallet.close().await;
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.inner.clock.now()
+    }
+
+    pub(crate) fn genesis(&self) -> Genesis {
+        self.inner.genesis.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_genesis(&self, genesis: Genesis) {
+        *self.inner.genesis.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = genesis;
+    }
+
+    pub(crate) fn transport(&self) -> Result<&Arc<dyn Transport>, Failure> {
+        self.inner.transport.as_ref().ok_or_else(|| {
+            Failure::new(FailureCode::NoProvider, "this process opened the books only")
+                .hint("start the node with 'tirami-agent up'")
+        })
+    }
+
+    /// The lock of an intent: whoever holds it works on the intent, equal keys wait.
+    pub(crate) fn turn(&self, intent: &IntentKey) -> Arc<tokio::sync::Mutex<()>> {
+        let mut intents =
+            self.inner.intents.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        intents.retain(|_, turn| Arc::strong_count(turn) > 1);
+        intents.entry(intent.row_key().to_vec()).or_default().clone()
+    }
+
+    /// Runs a task that ends with the node.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks();
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+    }
+
+    fn tasks(&self) -> std::sync::MutexGuard<'_, JoinSet<()>> {
+        self.inner.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+fn open_model(config: &NodeConfig) -> Result<Option<Arc<dyn Engine>>, Failure> {
+    let Some(source) = &config.model else { return Ok(None) };
+    tirami_mesh::models::open(source).map(Some).map_err(|error| {
+        let mut message = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            message = format!("{message}: {error}");
+            cause = error.source();
+        }
+        Failure::new(FailureCode::Model, message)
+            .hint("give --model the path of a GGUF file, or leave it out for the embedded model")
+    })
+}
+
+async fn listen(config: &NodeConfig, key: &SecretKey) -> Result<Arc<dyn Transport>, Failure> {
+    let bind = |address| IrohTransport::bind(key, address, IrohOptions::default());
+    let mut address = config.mesh_listen;
+    let chosen = address.port() == 0;
+    if chosen && let Some(port) = data_dir::read_port(&config.data_dir) {
+        address.set_port(port);
+    }
+    let bound = match bind(address).await {
+        Err(error) if chosen && address.port() != 0 => {
+            tracing::warn!(%error, "the mesh port of the last start is taken; using another");
+            bind(config.mesh_listen).await
+        }
+        other => other,
+    };
+    let transport = bound.map_err(|error| {
+        Failure::new(FailureCode::Busy, error.to_string())
+            .hint("choose another --mesh-listen address, or stop what uses this one")
+    })?;
+    if chosen && let Some(address) = transport.addresses().first() {
+        data_dir::write_port(&config.data_dir, address.port());
+    }
+    Ok(Arc::new(transport))
+}
+
+impl From<NetError> for Failure {
+    fn from(error: NetError) -> Self {
+        Self::new(FailureCode::ProviderFailed, error.to_string()).retryable()
+    }
+}
+

@@ -1,0 +1,432 @@
+//! The provider's side: answers peers. Read it beside `buy.rs`; the two are mirror images.
+//!
+//! One job: price asked, quote signed, consumer's means set aside, tokens streamed, agreement
+//! proposed, countersignature awaited, earnings booked, booking confirmed.
+
+use std::time::Duration;
+
+use tirami_manifest::commerce::{Agreement, Quote, Receipt};
+use tirami_manifest::job::{Finish, Transcript};
+use tirami_manifest::model::Usage;
+use tirami_manifest::signed::{Signed, Verified};
+use tirami_manifest::{NodeId, Timestamp};
+use tirami_mesh::engine::{Engine, EngineError, Event, Job, Run};
+use tirami_mesh::net::transport::{FIRST_FRAME_WITHIN, Incoming, Link, LinkReceiver, LinkSender};
+use tirami_mesh::proto::message::{
+    AskQuote, Chunk, Frame, Offers, Propose, Quoted, Refuse, RefuseCode, Retry, Start,
+};
+use tirami_wallet::sales::Standing;
+use tirami_wallet::WalletError;
+
+use crate::clock::random;
+use crate::failure::Failure;
+use crate::runtime::Runtime;
+use crate::{offers, sync};
+
+/// How long a quote binds: 30 s.
+const QUOTE_VALID_MS: u64 = 30_000;
+
+/// How long a consumer that was quoted may think: as long as the quote binds.
+const START_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long a countersignature may take before the consumer's own outbox is relied on; chosen.
+const COUNTERSIGN_WITHIN: Duration = Duration::from_secs(30);
+
+/// Tokens for which a voucher would be due. This build pays by receipt alone.
+const CHUNK_TOKENS: u16 = 8;
+
+/// Why a request of a peer was not served; what is said to the peer.
+type Refused = Refuse;
+
+/// Accepts streams until the transport closes.
+pub(crate) async fn serve(runtime: Runtime) {
+    let Ok(transport) = runtime.transport().cloned() else { return };
+    while let Some(Incoming { peer, link }) = transport.accept().await {
+        let Ok(permit) = runtime.inner.jobs.clone().try_acquire_owned() else {
+            runtime.spawn(async move {
+                say(link, refuse(RefuseCode::Busy, "too many requests at once", Retry::Later)).await;
+            });
+            continue;
+        };
+        let of_peer = runtime.clone();
+        runtime.spawn(async move {
+            if let Err(failure) = request(&of_peer, peer, link).await {
+                tracing::debug!(peer = %peer.short(), %failure, "a peer's request broke off");
+            }
+            drop(permit);
+        });
+    }
+}
+
+async fn request(runtime: &Runtime, peer: NodeId, mut link: Link) -> Result<(), Failure> {
+    let Some(first) = link.receive_within(FIRST_FRAME_WITHIN).await? else { return Ok(()) };
+    match first {
+        Frame::ListOffers => {
+            let answer = Frame::Offers(Offers { offers: offers::own(runtime) });
+            say(link, answer).await;
+        }
+        Frame::Join(join) => say(link, sync::welcome(runtime, peer, &join).await).await,
+        Frame::Countersign(receipt) => {
+            say(link, sync::book_sale(runtime, peer, &receipt.receipt).await).await;
+        }
+        Frame::AskQuote(ask) => job(runtime, peer, link, ask).await?,
+        other => {
+            let text = format!("a stream does not start with {}", other.name());
+            say(link, refuse(RefuseCode::BadRequest, &text, Retry::Never)).await;
+        }
+    }
+    Ok(())
+}
+
+/// Quotes until the consumer starts or goes away, then does the work.
+async fn job(
+    runtime: &Runtime,
+    peer: NodeId,
+    mut link: Link,
+    first: AskQuote,
+) -> Result<(), Failure> {
+    let mut asked = Some(first);
+    let mut quoted: Option<Verified<Quote>> = None;
+    loop {
+        if let Some(ask) = asked.take() {
+            let quote = match quote(runtime, peer, &ask) {
+                Ok(quote) => quote,
+                Err(refused) => {
+                    say(link, Frame::Refuse(refused)).await;
+                    return Ok(());
+                }
+            };
+            link.send(&Frame::Quoted(Quoted { quote: quote.signed().to_bytes() })).await?;
+            quoted = Some(quote);
+        }
+        match link.receive_within(START_WITHIN).await? {
+            Some(Frame::AskQuote(ask)) => asked = Some(ask),
+            Some(Frame::Start(start)) => {
+                let begun = match &quoted {
+                    Some(quote) => begin(runtime, quote, &start).await,
+                    None => Err(refused(RefuseCode::BadRequest, "no quote", Retry::Never)),
+                };
+                return match (begun, quoted) {
+                    (Ok(run), Some(quote)) => work(runtime, quote, link, start, run).await,
+                    (Err(refused), _) => {
+                        say(link, Frame::Refuse(refused)).await;
+                        Ok(())
+                    }
+                    (Ok(_), None) => Ok(()),
+                };
+            }
+            Some(other) => {
+                let text = format!("{} is not expected here", other.name());
+                say(link, refuse(RefuseCode::BadRequest, &text, Retry::Never)).await;
+                return Ok(());
+            }
+            None => return Ok(()),
+        }
+    }
+}
+
+/// A signed price, for a consumer who can pay it.
+fn quote(runtime: &Runtime, consumer: NodeId, ask: &AskQuote) -> Result<Verified<Quote>, Refused> {
+    let engine = engine(runtime, ask)?;
+    let (card, multiplier) = (engine.card(), runtime.inner.config.multiplier);
+    let max_in = engine.max_in(&ask.shape).map_err(|e| engine_refused(&e))?;
+    let room = engine.context().saturating_sub(max_in);
+    let max_out = ask.max_out.min(room);
+    if max_out == 0 {
+        let text = format!("the prompt may take {max_in} of {} tokens", engine.context());
+        return Err(refused(RefuseCode::TooLong, &text, Retry::Never));
+    }
+    let usage = Usage { tokens_in: max_in, tokens_cached: 0, tokens_out: max_out };
+    let max_amount = card
+        .price(usage, multiplier)
+        .map_err(|_| refused(RefuseCode::TooLong, "the price is above the cap", Retry::Never))?;
+    match runtime.inner.wallet.standing(&consumer).map_err(|e| internal(&e))? {
+        Standing::Authority => {}
+        Standing::Kept(available) if available >= max_amount => {}
+        Standing::Kept(available) => {
+            let text = format!("{available} TRM are available, the quote would be {max_amount}");
+            return Err(refused(RefuseCode::NotFunded, &text, Retry::Later));
+        }
+        Standing::Unknown => {
+            let text = "only members and the authority of this network can buy here";
+            return Err(refused(RefuseCode::NotMember, text, Retry::Never));
+        }
+    }
+    let issued = runtime.now();
+    let quote = Quote {
+        network: runtime.genesis().id(),
+        provider: runtime.node(),
+        consumer,
+        card,
+        multiplier,
+        max_in,
+        max_out,
+        max_amount,
+        chunk_tokens: CHUNK_TOKENS,
+        window: 0,
+        issued,
+        expires: issued.after_ms(QUOTE_VALID_MS),
+        nonce: random(),
+    };
+    Signed::new(quote, &runtime.inner.key)
+        .verify(&runtime.node())
+        .map_err(|e| refused(RefuseCode::Internal, &e.to_string(), Retry::Later))
+}
+
+/// Sets the consumer's means aside and starts the engine.
+async fn begin(runtime: &Runtime, quote: &Verified<Quote>, start: &Start) -> Result<Run, Refused> {
+    if start.quote != quote.id() || quote.expires <= runtime.now() {
+        let text = "the quote is another one or has expired; ask for a new one";
+        return Err(refused(RefuseCode::QuoteExpired, text, Retry::Later));
+    }
+    let engine = runtime
+        .inner
+        .engine
+        .as_ref()
+        .ok_or_else(|| refused(RefuseCode::UnknownModel, "nothing is for sale here", Retry::Never))?;
+    runtime.inner.wallet.reserve(quote).await.map_err(|error| match error {
+        WalletError::Refused(_) => {
+            refused(RefuseCode::NotFunded, &error.to_string(), Retry::Later)
+        }
+        other => internal(&other),
+    })?;
+    let job = Job {
+        messages: start.messages.clone(),
+        max_out: quote.max_out,
+        sampler: start.sampler,
+        stop: start.stop.clone(),
+    };
+    match engine.start(job) {
+        Ok(run) => Ok(run),
+        Err(error) => {
+            release(runtime, quote).await;
+            Err(engine_refused(&error))
+        }
+    }
+}
+
+/// Streams the work and collects the countersignature.
+async fn work(
+    runtime: &Runtime,
+    quote: Verified<Quote>,
+    link: Link,
+    start: Start,
+    mut run: Run,
+) -> Result<(), Failure> {
+    let started = runtime.now();
+    let (mut sender, mut receiver) = link.split();
+    let done = stream(runtime, &quote, &start, &mut run, &mut sender, &mut receiver).await;
+    let (usage, finish, transcript) = match done {
+        Ok(done) => done,
+        Err(broken) => {
+            run.cancel();
+            release(runtime, &quote).await;
+            if let Broken::Engine(error) = &broken {
+                let frame = Frame::Refuse(engine_refused(error));
+                sender.send(&frame).await?;
+                sender.finish()?;
+            }
+            return Err(broken.into());
+        }
+    };
+    let agreement = match agree(runtime, &quote, &start, usage, finish, &transcript, started) {
+        Ok(agreement) => agreement,
+        Err(failure) => {
+            release(runtime, &quote).await;
+            return Err(failure);
+        }
+    };
+    let signed = Signed::new(agreement, &runtime.inner.key);
+    sender.send(&Frame::Propose(Propose { agreement: signed.to_bytes() })).await?;
+    // From here the consumer may have signed: the reservation is left to its time.
+    let answer = loop {
+        match receiver.receive_within(COUNTERSIGN_WITHIN).await? {
+            Some(Frame::Countersign(receipt)) => {
+                let same = Receipt::from_bytes(&receipt.receipt)
+                    .is_ok_and(|receipt| receipt.agreement == signed.body);
+                break if same {
+                    sync::book_sale(runtime, quote.consumer, &receipt.receipt).await
+                } else {
+                    refuse(RefuseCode::BadRequest, "that is another agreement", Retry::Never)
+                };
+            }
+            Some(Frame::Cancel) => {}
+            Some(other) => {
+                let text = format!("{} is not expected here", other.name());
+                break refuse(RefuseCode::BadRequest, &text, Retry::Never);
+            }
+            None => return Ok(()),
+        }
+    };
+    sender.send(&answer).await?;
+    Ok(sender.finish()?)
+}
+
+/// Why a stream ended without an agreement.
+enum Broken {
+    Engine(EngineError),
+    Other(Failure),
+}
+
+impl From<Broken> for Failure {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Engine(error) => {
+                Self::new(crate::FailureCode::Model, error.to_string())
+            }
+            Broken::Other(failure) => failure,
+        }
+    }
+}
+
+async fn stream(
+    runtime: &Runtime,
+    quote: &Verified<Quote>,
+    start: &Start,
+    run: &mut Run,
+    sender: &mut LinkSender,
+    receiver: &mut LinkReceiver,
+) -> Result<(Usage, Finish, Transcript), Broken> {
+    let mut transcript = Transcript::start(&start.quote, &start.messages);
+    let (mut index, mut listening) = (0_u32, true);
+    let mut renewed = runtime.now();
+    loop {
+        let event = tokio::select! {
+            event = run.next() => event,
+            word = receiver.receive(), if listening => {
+                match word {
+                    Ok(Some(Frame::Cancel)) => run.cancel(),
+                    Ok(Some(other)) => {
+                        let text = format!("a consumer said {} while it was served", other.name());
+                        return Err(Broken::Other(Failure::new(crate::FailureCode::Internal, text)));
+                    }
+                    Ok(None) => listening = false,
+                    Err(error) => return Err(Broken::Other(error.into())),
+                }
+                continue;
+            }
+        };
+        match event {
+            Some(Ok(Event::Piece(piece))) => {
+                transcript.extend(&piece.tokens, piece.text.as_bytes());
+                let chunk = Chunk { index, tokens: piece.tokens, text: piece.text };
+                sender.send(&Frame::Chunk(chunk)).await.map_err(|e| Broken::Other(e.into()))?;
+                index = index.saturating_add(1);
+                renew(runtime, quote, &mut renewed).await;
+            }
+            Some(Ok(Event::End { usage, finish })) => return Ok((usage, finish, transcript)),
+            Some(Err(error)) => return Err(Broken::Engine(error)),
+            None => return Err(Broken::Engine(EngineError::Stopped)),
+        }
+    }
+}
+
+/// Keeps the reservation alive while the work goes on.
+async fn renew(runtime: &Runtime, quote: &Verified<Quote>, renewed: &mut Timestamp) {
+    let now = runtime.now();
+    if now.since_ms(*renewed) > runtime.inner.config.hold_timeout_ms / 4 {
+        *renewed = now;
+        if let Err(error) = runtime.inner.wallet.renew_reservation(quote.id()).await {
+            tracing::warn!(%error, "a reservation could not be renewed");
+        }
+    }
+}
+
+fn agree(
+    runtime: &Runtime,
+    quote: &Verified<Quote>,
+    start: &Start,
+    usage: Usage,
+    finish: Finish,
+    transcript: &Transcript,
+    started: Timestamp,
+) -> Result<Agreement, Failure> {
+    let price = |_| Failure::new(crate::FailureCode::Internal, "the price is above the cap");
+    let kflop = quote.card.kflop(usage).map_err(price)?;
+    let engine = runtime.inner.engine.as_ref();
+    let hlc = |at: Timestamp| at.ms() << 16;
+    let agreement = Agreement {
+        network: quote.network,
+        provider: quote.provider,
+        consumer: quote.consumer,
+        nonce: random(),
+        quote: quote.id(),
+        hold: start.hold,
+        model: quote.card.id,
+        usage,
+        kflop,
+        multiplier: quote.multiplier,
+        earlier: tirami_manifest::Amount::ZERO,
+        amount: quote.multiplier.price(kflop).map_err(price)?,
+        transcript: *transcript.root(),
+        seed: start.sampler.seed,
+        temperature_milli: start.sampler.temperature_milli,
+        top_k: start.sampler.top_k,
+        lane: 0,
+        voucher_seq: 0,
+        audit_ok: false,
+        engine_fingerprint: engine.map_or([0; 8], |engine| engine.fingerprint()),
+        started_hlc: hlc(started),
+        ended_hlc: hlc(runtime.now()),
+        finish,
+    };
+    agreement
+        .check_against(quote)
+        .map_err(|e| Failure::new(crate::FailureCode::Internal, e.to_string()))?;
+    Ok(agreement)
+}
+
+fn engine<'a>(
+    runtime: &'a Runtime,
+    ask: &AskQuote,
+) -> Result<&'a std::sync::Arc<dyn Engine>, Refused> {
+    runtime
+        .inner
+        .engine
+        .as_ref()
+        .filter(|engine| engine.card().id == ask.model)
+        .ok_or_else(|| refused(RefuseCode::UnknownModel, "that model is not sold here", Retry::Never))
+}
+
+async fn release(runtime: &Runtime, quote: &Verified<Quote>) {
+    if let Err(error) = runtime.inner.wallet.release_reservation(quote.id()).await {
+        tracing::warn!(%error, "a reservation is left to its time");
+    }
+}
+
+/// Says one last thing; a peer that is gone does not hear it.
+pub(crate) async fn say(mut link: Link, frame: Frame) {
+    let said = async {
+        link.send(&frame).await?;
+        link.finish()?;
+        // The peer reads at its own pace; a link that is dropped at once may lose what it said.
+        while link.receive_within(FIRST_FRAME_WITHIN).await?.is_some() {}
+        Ok::<_, tirami_mesh::net::transport::NetError>(())
+    };
+    if let Err(error) = said.await {
+        tracing::debug!(%error, "a peer did not hear the answer");
+    }
+}
+
+pub(crate) fn refuse(code: RefuseCode, message: &str, retry: Retry) -> Frame {
+    Frame::Refuse(refused(code, message, retry))
+}
+
+fn refused(code: RefuseCode, message: &str, retry: Retry) -> Refused {
+    Refuse { code, message: message.to_owned(), retry }
+}
+
+fn internal(error: &WalletError) -> Refused {
+    tracing::error!(%error, "a request of a peer met an error of this node");
+    refused(RefuseCode::Internal, "the provider's wallet is not available", Retry::Later)
+}
+
+fn engine_refused(error: &EngineError) -> Refused {
+    let (code, retry) = match error {
+        EngineError::TooLong { .. } => (RefuseCode::TooLong, Retry::Never),
+        EngineError::Busy => (RefuseCode::Busy, Retry::Later),
+        EngineError::NoMessages | EngineError::Template(_) => (RefuseCode::BadRequest, Retry::Never),
+        _ => (RefuseCode::Internal, Retry::Later),
+    };
+    refused(code, &error.to_string(), retry)
+}

@@ -1,0 +1,180 @@
+//! Exchanging books: joining, welcome loans, and receipts until they are acknowledged.
+
+use std::time::Duration;
+
+use tirami_manifest::commerce::Receipt;
+use tirami_manifest::genesis::{Invitation, LoanGrant};
+use tirami_manifest::signed::Signed;
+use tirami_manifest::ticket::Ticket;
+use tirami_manifest::{Amount, NodeId};
+use tirami_mesh::net::transport::PeerAddr;
+use tirami_mesh::proto::message::{Countersign, Frame, Join, Joined, RefuseCode, Retry};
+use tirami_wallet::WalletError;
+
+use crate::failure::{Failure, FailureCode};
+use crate::ops::JoinOutput;
+use crate::runtime::Runtime;
+use crate::serve::refuse;
+
+/// How often unfinished business is tried again; chosen.
+const TRY_EVERY: Duration = Duration::from_secs(2);
+
+/// How long a peer may take to answer; chosen.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// Enters the network of a ticket and asks for the welcome loan.
+pub(crate) async fn join(runtime: &Runtime, text: &str) -> Result<JoinOutput, Failure> {
+    let ticket: Ticket = text
+        .parse()
+        .map_err(|e: tirami_manifest::ticket::TicketError| {
+            Failure::new(FailureCode::Ticket, e.to_string())
+                .hint("ask a member who can invite for a new one: 'tirami-agent ticket'")
+        })?;
+    if ticket.invitation.body.issuer == runtime.node() {
+        return Err(Failure::new(FailureCode::Ticket, "the ticket is this node's own")
+            .hint("use it on another node, or with another --data-dir"));
+    }
+    let genesis = runtime.inner.wallet.enter(ticket).await?;
+    runtime.set_genesis(genesis.clone());
+    let (lent, note) = if runtime.inner.transport.is_none() {
+        (None, "the welcome loan is fetched when the node runs".to_owned())
+    } else {
+        match redeem(runtime).await {
+            Ok(Redeemed::Lent(amount)) => (Some(amount), "the welcome loan is booked".to_owned()),
+            Ok(Redeemed::Nothing(note)) => (None, note),
+            Err(failure) if failure.retryable => (None, format!("{failure}; trying again")),
+            Err(failure) => return Err(failure),
+        }
+    };
+    Ok(JoinOutput { network: genesis.id(), name: genesis.name, trm_welcome_loan: lent, note })
+}
+
+enum Redeemed {
+    Lent(Amount),
+    Nothing(String),
+}
+
+/// Redeems the pending invitation with its issuer.
+async fn redeem(runtime: &Runtime) -> Result<Redeemed, Failure> {
+    let Some(ticket) = runtime.inner.wallet.pending_ticket()? else {
+        return Ok(Redeemed::Nothing("this node had joined already".into()));
+    };
+    let issuer = PeerAddr { id: ticket.invitation.body.issuer, addresses: ticket.addresses };
+    let join = Frame::Join(Join { invitation: ticket.invitation.to_bytes() });
+    match exchange(runtime, &issuer, join).await? {
+        Frame::Joined(Joined { grant: Some(grant), .. }) => {
+            let grant = Signed::<LoanGrant>::from_bytes(&grant)
+                .map_err(|e| Failure::new(FailureCode::ProviderFailed, e.to_string()))?;
+            Ok(Redeemed::Lent(runtime.inner.wallet.accept_loan(grant).await?))
+        }
+        Frame::Joined(Joined { grant: None, note }) => {
+            Ok(Redeemed::Nothing(format!("the issuer said: {note}")))
+        }
+        Frame::Refuse(refused) => {
+            let failure = Failure::new(FailureCode::Ticket, format!("the issuer refused: {refused}"));
+            Err(if refused.retry == Retry::Later { failure.retryable() } else { failure })
+        }
+        other => Err(unexpected(&issuer, &other)),
+    }
+}
+
+/// The issuer's side of joining.
+pub(crate) async fn welcome(runtime: &Runtime, newcomer: NodeId, join: &Join) -> Frame {
+    let Ok(invitation) = Signed::<Invitation>::from_bytes(&join.invitation) else {
+        return refuse(RefuseCode::Invitation, "the invitation cannot be read", Retry::Never);
+    };
+    match runtime.inner.wallet.welcome(invitation, newcomer).await {
+        Ok(welcome) => Frame::Joined(Joined {
+            grant: welcome.grant.map(|grant| grant.to_bytes()),
+            note: welcome.note.unwrap_or_default(),
+        }),
+        Err(error @ WalletError::Invitation(_)) => {
+            refuse(RefuseCode::Invitation, &error.to_string(), Retry::Never)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a newcomer could not be welcomed");
+            refuse(RefuseCode::Internal, "the issuer cannot lend now", Retry::Later)
+        }
+    }
+}
+
+/// Books a countersigned receipt at its provider, once, and says so.
+pub(crate) async fn book_sale(runtime: &Runtime, consumer: NodeId, bytes: &[u8]) -> Frame {
+    let bad = |text: &str| refuse(RefuseCode::BadRequest, text, Retry::Never);
+    let receipt = match Receipt::from_bytes(bytes) {
+        Ok(receipt) => receipt,
+        Err(error) => return bad(&error.to_string()),
+    };
+    let receipt = match receipt.verify() {
+        Ok(receipt) => receipt,
+        Err(error) => return bad(&error.to_string()),
+    };
+    if receipt.agreement.consumer != consumer {
+        return bad("the receipt is another consumer's");
+    }
+    let id = receipt.id();
+    match runtime.inner.wallet.earn(receipt).await {
+        Ok(_) => Frame::Settled(id),
+        Err(error @ WalletError::OtherReceipt(_)) => bad(&error.to_string()),
+        Err(error) => {
+            tracing::warn!(%error, receipt = %id.short(), "a sale could not be booked yet");
+            refuse(RefuseCode::Internal, "the sale could not be booked; send it again", Retry::Later)
+        }
+    }
+}
+
+/// Finishes, in the background, what could not be finished at once: the welcome loan, and receipts
+/// that their provider has not acknowledged.
+pub(crate) async fn keep_in_step(runtime: Runtime) {
+    let mut ticks = tokio::time::interval(TRY_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if matches!(runtime.inner.wallet.pending_ticket(), Ok(Some(_)))
+            && let Err(failure) = redeem(&runtime).await
+        {
+            tracing::debug!(%failure, "the welcome loan has to wait");
+        }
+        if let Err(failure) = deliver(&runtime).await {
+            tracing::debug!(%failure, "receipts have to wait");
+        }
+    }
+}
+
+/// Sends every receipt that is not acknowledged.
+async fn deliver(runtime: &Runtime) -> Result<(), Failure> {
+    let outbox = runtime.inner.wallet.outbox()?;
+    if outbox.is_empty() {
+        return Ok(());
+    }
+    let peers = crate::offers::known_peers(runtime)?;
+    for (provider, receipt) in outbox {
+        let peer = peers
+            .iter()
+            .find(|peer| peer.id == provider)
+            .cloned()
+            .unwrap_or(PeerAddr { id: provider, addresses: Vec::new() });
+        match exchange(runtime, &peer, Frame::Countersign(Countersign { receipt })).await {
+            Ok(Frame::Settled(id)) => runtime.inner.wallet.acknowledged(id).await?,
+            Ok(other) => tracing::debug!(frame = other.name(), "a receipt was not acknowledged"),
+            Err(failure) => tracing::debug!(%failure, "a receipt could not be delivered"),
+        }
+    }
+    Ok(())
+}
+
+/// One question, one answer, on a stream of its own.
+async fn exchange(runtime: &Runtime, peer: &PeerAddr, frame: Frame) -> Result<Frame, Failure> {
+    let mut link = runtime.transport()?.open(peer).await?;
+    link.send(&frame).await?;
+    link.finish()?;
+    link.receive_within(ANSWER_WITHIN).await?.ok_or_else(|| {
+        let text = format!("node {} hung up without an answer", peer.id.short());
+        Failure::new(FailureCode::ProviderFailed, text).retryable()
+    })
+}
+
+fn unexpected(peer: &PeerAddr, frame: &Frame) -> Failure {
+    let text = format!("node {} answered with {}", peer.id.short(), frame.name());
+    Failure::new(FailureCode::ProviderFailed, text)
+}
