@@ -17,7 +17,12 @@ pub struct Agent {
 
 impl Agent {
     pub(crate) fn main(runtime: Runtime) -> Self {
-        Self { runtime, caller: Caller { agent: main_agent() } }
+        Self {
+            runtime,
+            caller: Caller {
+                agent: main_agent(),
+            },
+        }
     }
 
     /// Asks whoever is the best choice, pays at most what the question allows, and waits for the
@@ -69,8 +74,13 @@ pub struct Ask {
 impl Ask {
     /// Asks `question`, of any model, at any price that the agent's budget allows.
     pub fn new(question: impl Into<String>) -> Self {
-        let message = Message { role: Role::User, content: question.into() };
-        Self { chat: Chat::new(vec![message]) }
+        let message = Message {
+            role: Role::User,
+            content: question.into(),
+        };
+        Self {
+            chat: Chat::new(vec![message]),
+        }
     }
 
     /// Pays at most so much.
@@ -127,7 +137,10 @@ impl From<ChatOutput> for Answer {
         Self {
             text: output.text,
             provider: output.provider,
-            payment: Payment { amount: output.trm_cost, receipt: output.receipt },
+            payment: Payment {
+                amount: output.trm_cost,
+                receipt: output.receipt,
+            },
         }
     }
 }

@@ -29,14 +29,24 @@ fn manifest(runtime: &Runtime) -> AgentManifest {
         })
         .collect();
     if let Some(http) = &runtime.inner.config.http {
-        endpoints.push(Endpoint { kind: "openai".to_owned(), url: format!("{http}/v1") });
-        endpoints.push(Endpoint { kind: "rest".to_owned(), url: format!("{http}/v1/tirami") });
+        endpoints.push(Endpoint {
+            kind: "openai".to_owned(),
+            url: format!("{http}/v1"),
+        });
+        endpoints.push(Endpoint {
+            kind: "rest".to_owned(),
+            url: format!("{http}/v1/tirami"),
+        });
     }
     let offers = offers::own(runtime)
         .into_iter()
         .filter_map(|offer| {
             let (card, multiplier) = (offer.card, offer.multiplier);
-            let hundred = Usage { tokens_in: 100, tokens_cached: 0, tokens_out: 100 };
+            let hundred = Usage {
+                tokens_in: 100,
+                tokens_cached: 0,
+                tokens_out: 100,
+            };
             Some(ModelOffer {
                 model: offer.name,
                 model_id: card.id,

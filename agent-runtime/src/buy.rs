@@ -6,28 +6,28 @@
 use std::time::Duration;
 
 use tirami_manifest::commerce::{Agreement, Quote, Receipt};
-use tirami_manifest::job::{Finish, Message, PromptShape, Sampler, Transcript};
-use tirami_manifest::model::{ModelCard, Usage};
-use tirami_manifest::signed::{Signed, Verified, hash};
-use tirami_manifest::{Amount, Multiplier, NodeId, Timestamp};
-use tirami_mesh::engine::{EngineError, Event, Job};
-use tirami_mesh::net::transport::{Link, PeerAddr};
-use tirami_mesh::proto::message::{AskQuote, Countersign, Frame, Offer, Refuse, RefuseCode, Start};
-use tirami_mesh::scheduler::{self, Candidate, ModelChoice, Plan, Want};
+use tirami_manifest::job::{Finish, Sampler};
+use tirami_manifest::model::ModelCard;
+use tirami_manifest::signed::{Verified, hash};
+use tirami_manifest::{Amount, Multiplier, Timestamp};
+use tirami_mesh::net::transport::{Link, NetError, PeerAddr};
+use tirami_mesh::proto::message::{Countersign, Frame, Offer, Start};
 use tirami_wallet::intent::{Attempt, Intent, IntentKey};
 use tirami_wallet::{Hold, HoldRequest, WalletError};
 
 use crate::clock::random;
 use crate::failure::{Failure, FailureCode};
-use crate::offers::{self, Seller};
-use crate::ops::{Caller, Chat, ChatOutput, TextSink};
+use crate::intake::{self, Intake};
+use crate::ops::{Caller, Chat, ChatOutput, QuoteOutput, TextSink};
+use crate::quoting::{ask_quote, broke_its_word, refusal};
 use crate::runtime::Runtime;
+use crate::{offers, plan};
 
-/// How long a provider may take for a quote; chosen.
-const QUOTE_WITHIN: Duration = Duration::from_secs(5);
+/// Longest idempotency key, in bytes.
+pub(crate) use tirami_wallet::intent::KEY_MAX;
 
 /// How long a provider may be silent while it works; chosen: a cold model may load in between.
-const SILENT_FOR: Duration = Duration::from_secs(60);
+const SILENT_FOR: Duration = Duration::from_mins(1);
 
 /// How long the answer waits for the provider's booking; after it the outbox takes over.
 const BOOKED_WITHIN: Duration = Duration::from_secs(2);
@@ -35,9 +35,6 @@ const BOOKED_WITHIN: Duration = Duration::from_secs(2);
 /// How a key starts that was given to a request because its caller named none. Nobody asks again for
 /// such a request once its caller is gone.
 pub(crate) const GIVEN_KEY: &str = "auto-";
-
-/// Tokens a template adds to each message, for a first estimate; the quote says the exact bound.
-const TEMPLATE_TOKENS: u32 = 16;
 
 /// Carries one request through, or answers it from what is stored.
 pub(crate) async fn buy(
@@ -48,7 +45,10 @@ pub(crate) async fn buy(
 ) -> Result<ChatOutput, Failure> {
     let wallet = &runtime.inner.wallet;
     let key = chat.idempotency_key.clone().ok_or_else(|| {
-        Failure::new(FailureCode::Internal, "a purchase without an idempotency key")
+        Failure::new(
+            FailureCode::Internal,
+            "a purchase without an idempotency key",
+        )
     })?;
     let intent = IntentKey::new(caller.agent, &key);
     let turn = runtime.turn(&intent);
@@ -60,12 +60,26 @@ pub(crate) async fn buy(
     wallet.admits(&caller.agent, Amount::ZERO)?;
     let means = Means::of(runtime, caller, chat)?;
     let sellers = offers::sellers(runtime).await?;
-    let plan = plan(chat, &sellers, means.most);
-    let chosen: Vec<_> = plan.ranked.iter().filter(|ranked| worth_trying(ranked)).collect();
+    let plan = plan::plan(chat, &sellers, means.most, body_hash(chat)?);
+    let chosen: Vec<_> = plan
+        .ranked
+        .iter()
+        .filter(|ranked| plan::worth_trying(ranked))
+        .collect();
     let mut last = None;
-    let mut purchase = Purchase { runtime, caller, chat, key, attempt, means, text };
+    let mut purchase = Purchase {
+        runtime,
+        caller,
+        chat,
+        key,
+        attempt,
+        means,
+        text,
+    };
     for ranked in chosen {
-        let Some((seller, offer)) = find(&sellers, ranked.provider, &ranked.name) else { continue };
+        let Some((seller, offer)) = plan::find(&sellers, ranked.provider, &ranked.name) else {
+            continue;
+        };
         if seller.local {
             return purchase.do_it_here(offer).await;
         }
@@ -76,7 +90,54 @@ pub(crate) async fn buy(
         }
         purchase.again().await?;
     }
-    Err(last.unwrap_or_else(|| nobody(chat, &plan, &sellers)))
+    Err(last.unwrap_or_else(|| plan::nobody(chat, &plan, &sellers)))
+}
+
+/// Asks the best choice for a signed price. Nothing is held and the prompt stays here.
+pub(crate) async fn price(
+    runtime: &Runtime,
+    caller: Caller,
+    chat: &Chat,
+) -> Result<QuoteOutput, Failure> {
+    let means = Means::of(runtime, caller, chat)?;
+    let mut sellers = offers::sellers(runtime).await?;
+    sellers.retain(|seller| !seller.local);
+    let plan = plan::plan(chat, &sellers, means.most, body_hash(chat)?);
+    let first = plan.ranked.iter().find(|ranked| plan::worth_trying(ranked));
+    let found = first.and_then(|ranked| plan::find(&sellers, ranked.provider, &ranked.name));
+    let Some((seller, offer)) = found else {
+        return Err(plan::nobody(chat, &plan, &sellers));
+    };
+    let estimate = plan::estimate_in(&chat.messages).min(offer.card.context.saturating_sub(1));
+    let affordable = offer
+        .card
+        .affordable_out(estimate, offer.multiplier, means.most);
+    let max_out = chat.max_tokens.or(affordable).unwrap_or(1);
+    let mut link = runtime.transport()?.open(&seller.peer).await?;
+    let (card, messages) = (&offer.card, &chat.messages);
+    let quote = ask_quote(runtime, &mut link, card, messages, max_out).await?;
+    link.finish()?;
+    let refusal = runtime
+        .inner
+        .wallet
+        .admits(&caller.agent, quote.max_amount)
+        .err();
+    let refusal = refusal.map(|error| error.to_string()).or_else(|| {
+        (quote.max_amount > means.most)
+            .then(|| format!("{} TRM are left for one request", means.most))
+    });
+    Ok(QuoteOutput {
+        quote_id: quote.id(),
+        provider: quote.provider,
+        model: offer.name.clone(),
+        trm_max: quote.max_amount,
+        max_tokens_in: quote.max_in,
+        max_tokens_out: quote.max_out,
+        multiplier_ppm: quote.multiplier.ppm(),
+        expires_at: quote.expires.to_rfc3339(),
+        within_budget: refusal.is_none(),
+        refusal,
+    })
 }
 
 /// What a request may spend, and what says so.
@@ -97,78 +158,26 @@ impl Means {
             ("balance", balance.available),
             ("per_request", limits.per_request_trm),
             ("hour", limits.hour_trm.saturating_sub(budget.used_hour)),
-            ("lifetime", limits.lifetime_trm.saturating_sub(budget.used_lifetime)),
+            (
+                "lifetime",
+                limits.lifetime_trm.saturating_sub(budget.used_lifetime),
+            ),
         ];
         all.extend(chat.max_trm.map(|most| ("max_trm", most)));
-        let (by, most) = all.into_iter().min_by_key(|(_, most)| *most).unwrap_or(("balance", Amount::ZERO));
+        let (by, most) = all
+            .into_iter()
+            .min_by_key(|(_, most)| *most)
+            .unwrap_or(("balance", Amount::ZERO));
         Ok(Self { most, by })
     }
 }
 
-/// Ranks everyone who sells something, this node included.
-pub(crate) fn plan(chat: &Chat, sellers: &[Seller], most: Amount) -> Plan {
-    let max_in = estimate_in(&chat.messages);
-    let max_out = chat.max_tokens.unwrap_or(1);
-    let model = chat.model.as_ref().map(|text| match text.parse() {
-        Ok(id) => ModelChoice::Id(id),
-        Err(_) => ModelChoice::Name(text.clone()),
-    });
-    let digest = body_hash(chat).unwrap_or_default();
-    let candidates: Vec<Candidate> = sellers
-        .iter()
-        .flat_map(|seller| seller.offers.iter().map(move |offer| (seller, offer)))
-        .map(|(seller, offer)| {
-            let usage = Usage { tokens_in: max_in, tokens_cached: 0, tokens_out: max_out };
-            let price = offer.card.price(usage, offer.multiplier).ok();
-            Candidate {
-                provider: seller.peer.id,
-                offer: offer.clone(),
-                price,
-                connected: seller.connected,
-                affordable: seller.local || price.is_some_and(|price| price <= most),
-            }
-        })
-        .collect();
-    scheduler::choose(&Want { model, max_in: 1, max_out: 1, digest }, &candidates)
-}
-
-/// Candidates to ask in turn. One that seems too dear is asked too: the quote binds, the estimate
-/// does not, and the gate gives the reason.
-pub(crate) fn worth_trying(ranked: &scheduler::Ranked) -> bool {
-    ranked.reason.is_eligible() || ranked.reason == scheduler::Reason::TooDear
-}
-
-pub(crate) fn find<'a>(sellers: &'a [Seller], id: NodeId, name: &str) -> Option<(&'a Seller, &'a Offer)> {
-    let seller = sellers.iter().find(|seller| seller.peer.id == id)?;
-    Some((seller, seller.offers.iter().find(|offer| offer.name == name)?))
-}
-
-pub(crate) fn nobody(chat: &Chat, plan: &Plan, sellers: &[Seller]) -> Failure {
-    let reachable = sellers.iter().filter(|seller| !seller.local && seller.connected).count();
-    let message = match (&chat.model, plan.ranked.is_empty()) {
-        (_, true) => format!(
-            "nobody sells inference: this node has no model and {reachable} peers answered"
-        ),
-        (Some(model), false) => format!("nobody who answered sells the model '{model}'"),
-        (None, false) => "no model on offer fits this request".to_owned(),
-    };
-    Failure::new(FailureCode::NoProvider, message)
-        .retryable()
-        .hint("see who is there and what they sell")
-        .next_tool(if plan.ranked.is_empty() { "peers" } else { "models" })
-}
-
-/// An upper guess of the prompt's tokens: every byte one token, and the template's share.
-pub(crate) fn estimate_in(messages: &[Message]) -> u32 {
-    messages.iter().fold(TEMPLATE_TOKENS, |sum, message| {
-        let bytes = u32::try_from(message.content.len()).unwrap_or(u32::MAX);
-        sum.saturating_add(bytes).saturating_add(TEMPLATE_TOKENS)
-    })
-}
-
 /// What the idempotency key stands for: everything but the key.
-fn body_hash(chat: &Chat) -> Result<[u8; 32], Failure> {
-    let body = Chat { idempotency_key: None, ..chat.clone() };
+pub(crate) fn body_hash(chat: &Chat) -> Result<[u8; 32], Failure> {
+    let body = Chat {
+        idempotency_key: None,
+        ..chat.clone()
+    };
     let json = serde_json::to_vec(&body)
         .map_err(|e| Failure::new(FailureCode::Internal, e.to_string()))?;
     Ok(hash(b"trm/v1/intent-body\0", &[&json]))
@@ -178,7 +187,11 @@ fn replay(runtime: &Runtime, caller: Caller, stored: &[u8]) -> Result<ChatOutput
     let answer: ChatOutput = serde_json::from_slice(stored)
         .map_err(|e| Failure::new(FailureCode::Store, format!("a stored answer: {e}")))?;
     let trm_balance = runtime.inner.wallet.balance(&caller.agent)?.available;
-    Ok(ChatOutput { replayed: true, trm_balance, ..answer })
+    Ok(ChatOutput {
+        replayed: true,
+        trm_balance,
+        ..answer
+    })
 }
 
 /// Why one provider did not answer the request.
@@ -202,14 +215,14 @@ impl From<WalletError> for Stopped {
 }
 
 /// One request on its way.
-struct Purchase<'a> {
-    runtime: &'a Runtime,
-    caller: Caller,
-    chat: &'a Chat,
-    key: String,
-    attempt: Attempt,
-    means: Means,
-    text: Option<TextSink>,
+pub(crate) struct Purchase<'a> {
+    pub(crate) runtime: &'a Runtime,
+    pub(crate) caller: Caller,
+    pub(crate) chat: &'a Chat,
+    pub(crate) key: String,
+    pub(crate) attempt: Attempt,
+    pub(crate) means: Means,
+    pub(crate) text: Option<TextSink>,
 }
 
 /// What a provider delivered.
@@ -222,10 +235,19 @@ impl Purchase<'_> {
     /// The next try at the same intent has transfer ids of its own.
     async fn again(&mut self) -> Result<(), Failure> {
         let intent = self.attempt.intent().clone();
-        match self.runtime.inner.wallet.begin(intent, body_hash(self.chat)?).await? {
+        match self
+            .runtime
+            .inner
+            .wallet
+            .begin(intent, body_hash(self.chat)?)
+            .await?
+        {
             Intent::Attempt(attempt) => self.attempt = attempt,
             Intent::Answered(_) => {
-                return Err(Failure::new(FailureCode::Internal, "answered while it was asked"));
+                return Err(Failure::new(
+                    FailureCode::Internal,
+                    "answered while it was asked",
+                ));
             }
         }
         Ok(())
@@ -237,7 +259,7 @@ impl Purchase<'_> {
             Ok(link) => link,
             Err(error) => return Err(Stopped::TryNext(error.into())),
         };
-        let (quote, capped_by) = self.quote(&mut link, peer, offer).await?;
+        let (quote, capped_by) = self.quote(&mut link, offer).await?;
         let hold = self.hold(&quote).await?;
         let delivered = match self.perform(&mut link, &quote, &hold).await {
             Ok(delivered) => delivered,
@@ -253,13 +275,18 @@ impl Purchase<'_> {
             Ok(receipt) => receipt,
             Err(error) => {
                 hold.void().await?;
-                return Err(Stopped::TryNext(broke_its_word(peer.id, &error.to_string())));
+                return Err(Stopped::TryNext(broke_its_word(
+                    peer.id,
+                    &error.to_string(),
+                )));
             }
         };
         let answer = ChatOutput {
             text: delivered.text,
             finish_reason: agreement.finish.to_string(),
-            capped_by: (agreement.finish == Finish::Length).then_some(capped_by).flatten(),
+            capped_by: (agreement.finish == Finish::Length)
+                .then_some(capped_by)
+                .flatten(),
             model: offer.name.clone(),
             provider: peer.id,
             local: false,
@@ -272,8 +299,7 @@ impl Purchase<'_> {
             idempotency_key: self.key.clone(),
             replayed: false,
         };
-        let stored = serde_json::to_vec(&answer)
-            .map_err(|e| Failure::new(FailureCode::Internal, e.to_string()))?;
+        let stored = stored(&answer)?;
         let bytes = receipt.to_bytes();
         if let Err((hold, error)) = hold.settle(receipt, stored).await {
             let failure = Failure::from(error);
@@ -285,8 +311,16 @@ impl Purchase<'_> {
             return Err(Stopped::Final(failure));
         }
         self.deliver(&mut link, bytes).await;
-        let trm_balance = self.runtime.inner.wallet.balance(&self.caller.agent)?.available;
-        Ok(ChatOutput { trm_balance, ..answer })
+        let trm_balance = self
+            .runtime
+            .inner
+            .wallet
+            .balance(&self.caller.agent)?
+            .available;
+        Ok(ChatOutput {
+            trm_balance,
+            ..answer
+        })
     }
 
     /// Asks for a binding price that fits what the request may spend. Answers also what caps the
@@ -294,22 +328,23 @@ impl Purchase<'_> {
     async fn quote(
         &self,
         link: &mut Link,
-        peer: &PeerAddr,
         offer: &Offer,
     ) -> Result<(Verified<Quote>, Option<String>), Stopped> {
         let wanted = self.chat.max_tokens;
-        let estimate = estimate_in(&self.chat.messages).min(offer.card.context.saturating_sub(1));
+        let estimate =
+            plan::estimate_in(&self.chat.messages).min(offer.card.context.saturating_sub(1));
         let afford = |tokens_in, card: &ModelCard, multiplier: Multiplier| {
-            card.affordable_out(tokens_in, multiplier, self.means.most).unwrap_or(1)
+            card.affordable_out(tokens_in, multiplier, self.means.most)
+                .unwrap_or(1)
         };
         let first = wanted.unwrap_or_else(|| afford(estimate, &offer.card, offer.multiplier));
-        let mut quote = self.ask(link, peer, offer, first).await?;
+        let mut quote = self.ask(link, offer, first).await?;
         if wanted.is_none() {
             let fits = afford(quote.max_in, &quote.card, quote.multiplier);
             // The first guess was rough; the exact bound of the prompt may allow more, or less.
             let better = fits.min(quote.card.context.saturating_sub(quote.max_in));
             if better != quote.max_out && first != better && better > 0 {
-                quote = self.ask(link, peer, offer, better).await?;
+                quote = self.ask(link, offer, better).await?;
             }
         }
         let room = quote.card.context.saturating_sub(quote.max_in);
@@ -325,22 +360,34 @@ impl Purchase<'_> {
     async fn ask(
         &self,
         link: &mut Link,
-        peer: &PeerAddr,
         offer: &Offer,
         max_out: u32,
     ) -> Result<Verified<Quote>, Stopped> {
-        ask_quote(self.runtime, link, peer.id, &offer.card, &self.chat.messages, max_out)
-            .await
-            .map_err(Stopped::TryNext)
+        ask_quote(
+            self.runtime,
+            link,
+            &offer.card,
+            &self.chat.messages,
+            max_out,
+        )
+        .await
+        .map_err(Stopped::TryNext)
     }
 
     /// Sets the quote's maximum aside. The gate says no here, if anywhere.
     async fn hold(&self, quote: &Verified<Quote>) -> Result<Hold, Failure> {
-        let fits = |most| quote.card.affordable_out(quote.max_in, quote.multiplier, most);
+        let fits = |most| {
+            quote
+                .card
+                .affordable_out(quote.max_in, quote.multiplier, most)
+        };
         if let Some(most) = self.chat.max_trm.filter(|most| quote.max_amount > *most) {
             let failure = Failure::new(
                 FailureCode::AboveMaxTrm,
-                format!("the quote is {} TRM, max_trm is {most} TRM", quote.max_amount),
+                format!(
+                    "the quote is {} TRM, max_trm is {most} TRM",
+                    quote.max_amount
+                ),
             );
             return Err(failure.hint(what_fits(fits(most))).next_tool("quote"));
         }
@@ -349,16 +396,21 @@ impl Purchase<'_> {
             amount: quote.max_amount,
             quote: quote.id(),
         };
-        self.runtime.inner.wallet.hold(request).await.map_err(|error| {
-            let failure = Failure::from(error);
-            match failure.code {
-                FailureCode::OverBudget | FailureCode::InsufficientFunds => {
-                    let way_out = failure.hint.clone().unwrap_or_default();
-                    failure.hint(format!("{}; {way_out}", what_fits(fits(self.means.most))))
+        self.runtime
+            .inner
+            .wallet
+            .hold(request)
+            .await
+            .map_err(|error| {
+                let failure = Failure::from(error);
+                match failure.code {
+                    FailureCode::OverBudget | FailureCode::InsufficientFunds => {
+                        let way_out = failure.hint.clone().unwrap_or_default();
+                        failure.hint(format!("{}; {way_out}", what_fits(fits(self.means.most))))
+                    }
+                    _ => failure,
                 }
-                _ => failure,
-            }
-        })
+            })
     }
 
     /// Sends the prompt and takes the work, until the provider proposes what it costs.
@@ -376,14 +428,9 @@ impl Purchase<'_> {
             sampler,
             stop: self.chat.stop.clone(),
         };
-        let lost = |error: tirami_mesh::net::transport::NetError| Stopped::TryNext(error.into());
+        let lost = |error: NetError| Stopped::TryNext(error.into());
         link.send(&Frame::Start(start)).await.map_err(lost)?;
-        let mut take = Intake {
-            transcript: Transcript::start(&quote.id(), &self.chat.messages),
-            chunks: 0,
-            tokens: 0,
-            text: String::new(),
-        };
+        let mut take = Intake::start(quote, &self.chat.messages);
         let mut frozen = self.runtime.inner.frozen.subscribe();
         let (mut renewed, mut cancelled) = (self.runtime.now(), false);
         loop {
@@ -398,10 +445,12 @@ impl Purchase<'_> {
                 }
                 frame = link.receive_within(SILENT_FOR) => frame,
             };
-            match frame.map_err(|error| take.lost(error.into()))? {
+            let peer = link.peer();
+            let after = |failure| stopped(&take, failure);
+            match frame.map_err(|error| after(error.into()))? {
                 Some(Frame::Chunk(chunk)) => {
                     take.chunk(chunk.index, &chunk.tokens, &chunk.text)
-                        .map_err(|what| take.lost(broke_its_word(link.peer(), what)))?;
+                        .map_err(|what| stopped(&take, broke_its_word(peer, what)))?;
                     if !self.pass_on(chunk.text).await && !cancelled {
                         cancelled = true;
                         link.send(&Frame::Cancel).await.map_err(lost)?;
@@ -409,23 +458,32 @@ impl Purchase<'_> {
                     self.renew(hold, &mut renewed).await?;
                 }
                 Some(Frame::Propose(propose)) => {
-                    let proposal = check(&propose.agreement, quote, hold, &take, sampler)
-                        .map_err(|what| take.lost(broke_its_word(link.peer(), &what)))?;
-                    return Ok(Delivered { text: take.text, proposal });
+                    let checked =
+                        intake::check(&propose.agreement, quote, hold.id(), &take, sampler);
+                    let proposal = checked.map_err(|what| after(broke_its_word(peer, &what)))?;
+                    return Ok(Delivered {
+                        text: take.text,
+                        proposal,
+                    });
                 }
-                Some(Frame::Refuse(refused)) => return Err(take.lost(refusal(link.peer(), &refused))),
+                Some(Frame::Refuse(refused)) => return Err(after(refusal(peer, &refused))),
                 Some(other) => {
                     let what = format!("it said {} in the middle of a job", other.name());
-                    return Err(take.lost(broke_its_word(link.peer(), &what)));
+                    return Err(after(broke_its_word(peer, &what)));
                 }
-                None => return Err(take.lost(broke_its_word(link.peer(), "it hung up"))),
+                None => return Err(after(broke_its_word(peer, "it hung up"))),
             }
         }
     }
 
     /// What the gate says to a request that the kill switch stopped on its way.
-    fn frozen_now(&self) -> Failure {
-        match self.runtime.inner.wallet.admits(&self.caller.agent, Amount::ZERO) {
+    pub(crate) fn frozen_now(&self) -> Failure {
+        match self
+            .runtime
+            .inner
+            .wallet
+            .admits(&self.caller.agent, Amount::ZERO)
+        {
             Err(error) => error.into(),
             Ok(()) => Failure::new(FailureCode::Frozen, "spending was frozen").retryable(),
         }
@@ -433,7 +491,7 @@ impl Purchase<'_> {
 
     /// Hands text on. False when nobody reads it any more and nobody will ask for it again: a
     /// request with a key of its caller's may be asked for again, so that one goes on.
-    async fn pass_on(&self, text: String) -> bool {
+    pub(crate) async fn pass_on(&self, text: String) -> bool {
         match &self.text {
             Some(sink) if !text.is_empty() => {
                 sink.send(text).await.is_ok() || !self.key.starts_with(GIVEN_KEY)
@@ -456,7 +514,8 @@ impl Purchase<'_> {
     /// again: the payment is made either way.
     async fn deliver(&self, link: &mut Link, receipt: Vec<u8>) {
         let booked = async {
-            link.send(&Frame::Countersign(Countersign { receipt })).await?;
+            link.send(&Frame::Countersign(Countersign { receipt }))
+                .await?;
             link.receive_within(BOOKED_WITHIN).await
         };
         match booked.await {
@@ -469,176 +528,41 @@ impl Purchase<'_> {
             Err(error) => tracing::debug!(%error, "the receipt will be sent again"),
         }
     }
+}
 
-    /// Local work: free for the agent, metered, and allowed by the same gate.
-    async fn do_it_here(&self, offer: &Offer) -> Result<ChatOutput, Failure> {
-        let (engine, runtime) = (self.runtime.inner.engine.as_ref(), self.runtime);
-        let model = |error: EngineError| Failure::new(FailureCode::Model, error.to_string());
-        let engine = engine
-            .ok_or_else(|| Failure::new(FailureCode::Internal, "an offer without an engine"))?;
-        let shape = PromptShape::of(&self.chat.messages)
-            .ok_or_else(|| Failure::new(FailureCode::InvalidInput, "the prompt is too long"))?;
-        let max_in = engine.max_in(&shape).map_err(model)?;
-        let room = engine.context().saturating_sub(max_in);
-        let max_out = self.chat.max_tokens.map_or(room, |wanted| wanted.min(room));
-        let mut run = engine
-            .start(Job {
-                messages: self.chat.messages.clone(),
-                max_out,
-                sampler: sampler(self.chat),
-                stop: self.chat.stop.clone(),
-            })
-            .map_err(model)?;
-        let mut frozen = runtime.inner.frozen.subscribe();
-        let mut text = String::new();
-        let (usage, finish) = loop {
-            let event = tokio::select! {
-                biased;
-                () = until(&mut frozen) => return Err(self.frozen_now()),
-                event = run.next() => event,
-            };
-            match event.ok_or(EngineError::Stopped).and_then(|event| event).map_err(model)? {
-                Event::Piece(piece) => {
-                    text.push_str(&piece.text);
-                    if !self.pass_on(piece.text).await {
-                        run.cancel();
-                    }
-                }
-                Event::End { usage, finish } => break (usage, finish),
-            }
-        };
-        let capped = finish == Finish::Length
-            && self.chat.max_tokens.is_none_or(|wanted| max_out < wanted);
-        let answer = ChatOutput {
-            text,
-            finish_reason: finish.to_string(),
-            capped_by: capped.then(|| "context".to_owned()),
-            model: offer.name.clone(),
-            provider: runtime.node(),
-            local: true,
-            tokens_in: usage.tokens_in,
-            tokens_out: usage.tokens_out,
-            trm_cost: Amount::ZERO,
-            trm_balance: runtime.inner.wallet.balance(&self.caller.agent)?.available,
-            trm_would_cost: offer.card.price(usage, runtime.inner.config.multiplier).ok(),
-            receipt: None,
-            idempotency_key: self.key.clone(),
-            replayed: false,
-        };
-        let stored = serde_json::to_vec(&answer)
-            .map_err(|e| Failure::new(FailureCode::Internal, e.to_string()))?;
-        runtime.inner.wallet.answer(self.attempt.intent().clone(), stored).await?;
-        Ok(answer)
+/// Another provider can start afresh only while nothing of this one was passed on.
+fn stopped(take: &Intake, failure: Failure) -> Stopped {
+    if take.is_empty() {
+        Stopped::TryNext(failure)
+    } else {
+        Stopped::Final(failure)
     }
 }
 
+/// What is kept of an answer for whoever asks again with its key.
+pub(crate) fn stored(answer: &ChatOutput) -> Result<Vec<u8>, Failure> {
+    serde_json::to_vec(answer).map_err(|e| Failure::new(FailureCode::Internal, e.to_string()))
+}
+
 /// Waits until the kill switch is on.
-async fn until(frozen: &mut tokio::sync::watch::Receiver<bool>) {
+pub(crate) async fn until(frozen: &mut tokio::sync::watch::Receiver<bool>) {
     if frozen.wait_for(|frozen| *frozen).await.is_err() {
         // The node that would switch is gone, and with it this request.
         std::future::pending::<()>().await;
     }
 }
 
-/// What has arrived so far.
-struct Intake {
-    transcript: Transcript,
-    chunks: u32,
-    tokens: u32,
-    text: String,
-}
-
-impl Intake {
-    fn chunk(&mut self, index: u32, tokens: &[u32], text: &str) -> Result<(), &'static str> {
-        if index != self.chunks {
-            return Err("it sent a chunk out of order");
-        }
-        self.chunks = self.chunks.saturating_add(1);
-        self.tokens = self.tokens.saturating_add(u32::try_from(tokens.len()).unwrap_or(u32::MAX));
-        self.transcript.extend(tokens, text.as_bytes());
-        self.text.push_str(text);
-        Ok(())
-    }
-
-    /// Another provider can start afresh only while nothing of this one was passed on.
-    fn lost(&self, failure: Failure) -> Stopped {
-        if self.chunks == 0 { Stopped::TryNext(failure) } else { Stopped::Final(failure) }
-    }
-}
-
-/// Asks one provider for a price and checks that the quote is for us and follows from its card.
-pub(crate) async fn ask_quote(
-    runtime: &Runtime,
-    link: &mut Link,
-    provider: NodeId,
-    card: &ModelCard,
-    messages: &[Message],
-    max_out: u32,
-) -> Result<Verified<Quote>, Failure> {
-    let shape = PromptShape::of(messages)
-        .ok_or_else(|| Failure::new(FailureCode::InvalidInput, "the prompt is too long"))?;
-    link.send(&Frame::AskQuote(AskQuote { model: card.id, shape, max_out })).await?;
-    let quote = match link.receive_within(QUOTE_WITHIN).await? {
-        Some(Frame::Quoted(quoted)) => quoted.quote,
-        Some(Frame::Refuse(refused)) => return Err(refusal(provider, &refused)),
-        Some(other) => return Err(broke_its_word(provider, &format!("it said {}", other.name()))),
-        None => return Err(broke_its_word(provider, "it hung up")),
-    };
-    let wrong = |what: &str| broke_its_word(provider, what);
-    let quote = Signed::<Quote>::from_bytes(&quote).map_err(|e| wrong(&e.to_string()))?;
-    let quote = quote.verify(&provider).map_err(|e| wrong(&e.to_string()))?;
-    let usage = Usage { tokens_in: quote.max_in, tokens_cached: 0, tokens_out: quote.max_out };
-    let ours = quote.provider == provider
-        && quote.consumer == runtime.node()
-        && quote.network == runtime.genesis().id()
-        && quote.card == *card
-        && quote.max_out <= max_out
-        && quote.expires > runtime.now();
-    if !ours {
-        return Err(wrong("its quote is not for what was asked"));
-    }
-    if quote.card.price(usage, quote.multiplier) != Ok(quote.max_amount) {
-        return Err(wrong("its quote does not follow from its model's figures"));
-    }
-    Ok(quote)
-}
-
-/// Checks a proposal against everything we saw ourselves.
-fn check(
-    bytes: &[u8],
-    quote: &Verified<Quote>,
-    hold: &Hold,
-    take: &Intake,
-    sampler: Sampler,
-) -> Result<Verified<Agreement>, String> {
-    let proposal = Signed::<Agreement>::from_bytes(bytes).map_err(|e| e.to_string())?;
-    let proposal = proposal.verify(&quote.provider).map_err(|e| e.to_string())?;
-    proposal.check_against(quote).map_err(|e| e.to_string())?;
-    let asked = Sampler {
-        temperature_milli: proposal.temperature_milli,
-        top_k: proposal.top_k,
-        seed: proposal.seed,
-    };
-    for (same, what) in [
-        (proposal.hold == hold.id(), "it names another hold"),
-        (proposal.usage.tokens_out == take.tokens, "it counts other tokens than it sent"),
-        (proposal.transcript == *take.transcript.root(), "its transcript is not what it sent"),
-        (asked == sampler, "it used another sampler than was asked for"),
-    ] {
-        if !same {
-            return Err(what.to_owned());
-        }
-    }
-    Ok(proposal)
-}
-
-fn sampler(chat: &Chat) -> Sampler {
+pub(crate) fn sampler(chat: &Chat) -> Sampler {
     let seed = match (chat.temperature_milli, chat.seed) {
         (0, None) => 0,
         (_, Some(seed)) => seed,
         (_, None) => u64::from_le_bytes(random()),
     };
-    Sampler { temperature_milli: chat.temperature_milli, top_k: chat.top_k, seed }
+    Sampler {
+        temperature_milli: chat.temperature_milli,
+        top_k: chat.top_k,
+        seed,
+    }
 }
 
 fn what_fits(tokens: Option<u32>) -> String {
@@ -646,26 +570,4 @@ fn what_fits(tokens: Option<u32>) -> String {
         Some(tokens) => format!("max_tokens {tokens} would fit"),
         None => "not even one token would fit; shorten the prompt".to_owned(),
     }
-}
-
-/// Peers' words are theirs: they are quoted, never spoken as ours.
-fn refusal(provider: NodeId, refused: &Refuse) -> Failure {
-    let code = match refused.code {
-        RefuseCode::NotFunded => FailureCode::InsufficientFunds,
-        RefuseCode::TooLong => FailureCode::InvalidInput,
-        RefuseCode::Busy => FailureCode::Busy,
-        _ => FailureCode::ProviderFailed,
-    };
-    let text = format!("provider {} refused: \"{}\"", provider.short(), refused);
-    let failure = Failure::new(code, text);
-    if refused.retry == tirami_mesh::proto::message::Retry::Later {
-        failure.retryable()
-    } else {
-        failure
-    }
-}
-
-fn broke_its_word(provider: NodeId, what: &str) -> Failure {
-    let text = format!("provider {} failed: {what}; nothing was paid", provider.short());
-    Failure::new(FailureCode::ProviderFailed, text).retryable()
 }

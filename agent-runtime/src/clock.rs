@@ -1,5 +1,8 @@
 //! The one place that asks what time it is or throws dice.
-#![expect(clippy::disallowed_methods, reason = "this file is what everyone else is sent to")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this file is what everyone else is sent to"
+)]
 
 use std::time::SystemTime;
 
@@ -11,7 +14,9 @@ pub(crate) struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         Timestamp::from_ms(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 }

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use tirami_manifest::Multiplier;
-use tirami_mesh::models::Source;
+
+use crate::ModelSource;
 
 /// What a node needs to know to start.
 #[derive(Clone, Debug)]
@@ -15,7 +16,7 @@ pub struct NodeConfig {
     /// free.
     pub mesh_listen: SocketAddr,
     /// The model it sells; none for a node that only buys.
-    pub model: Option<Source>,
+    pub model: Option<ModelSource>,
     /// What it asks relative to par.
     pub multiplier: Multiplier,
     /// How long a hold lives after the last sign of life.
@@ -32,7 +33,7 @@ impl NodeConfig {
         Self {
             data_dir: data_dir.into(),
             mesh_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            model: Some(Source::Sprout),
+            model: Some(ModelSource::Sprout),
             multiplier: Multiplier::PAR,
             hold_timeout_ms: tirami_wallet::HOLD_TIMEOUT_MS,
             network_name: "private".to_owned(),

@@ -50,14 +50,19 @@ pub(crate) fn port(dir: &Path) -> PathBuf {
 /// A [`Failure`] that names the directory and the way out.
 pub fn prepare(dir: &Path) -> Result<(), Failure> {
     let failed = |what: &str| {
-        Failure::new(FailureCode::Store, format!("the data directory {} {what}", dir.display()))
-            .hint("use another --data-dir")
+        Failure::new(
+            FailureCode::Store,
+            format!("the data directory {} {what}", dir.display()),
+        )
+        .hint("use another --data-dir")
     };
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(dir).map_err(|e| failed(&format!("cannot be made: {e}")))?;
+    builder
+        .create(dir)
+        .map_err(|e| failed(&format!("cannot be made: {e}")))?;
     let metadata = std::fs::metadata(dir).map_err(|e| failed(&format!("cannot be read: {e}")))?;
     if !metadata.is_dir() {
         return Err(failed("is not a directory"));
@@ -89,13 +94,15 @@ pub fn read_token(dir: &Path) -> Result<String, Failure> {
     let path = token(dir);
     match std::fs::read_to_string(&path) {
         Ok(text) => Ok(text.trim().to_owned()),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            Err(Failure::new(FailureCode::NotFound, format!("there is no {}", path.display()))
-                .hint("start the node once, for example with 'tirami-agent status'"))
-        }
-        Err(error) => {
-            Err(Failure::new(FailureCode::Store, format!("{}: {error}", path.display())))
-        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(Failure::new(
+            FailureCode::NotFound,
+            format!("there is no {}", path.display()),
+        )
+        .hint("start the node once, for example with 'tirami-agent status'")),
+        Err(error) => Err(Failure::new(
+            FailureCode::Store,
+            format!("{}: {error}", path.display()),
+        )),
     }
 }
 

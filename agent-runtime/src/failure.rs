@@ -95,7 +95,13 @@ impl FailureCode {
 impl Failure {
     /// A failure that the same request will meet again.
     pub fn new(code: FailureCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), retryable: false, hint: None, next_tool: None }
+        Self {
+            code,
+            message: message.into(),
+            retryable: false,
+            hint: None,
+            next_tool: None,
+        }
     }
 
     /// The same request may pass later.
@@ -132,12 +138,10 @@ impl From<WalletError> for Failure {
             WalletError::Receipt(_) | WalletError::OtherReceipt(_) => {
                 (FailureCode::ProviderFailed, None, None)
             }
-            WalletError::NoOwner | WalletError::Loosens { .. } => {
-                (FailureCode::OwnerRequired, None, None)
-            }
-            WalletError::HasOwner(_) | WalletError::Order(_) => {
-                (FailureCode::OwnerRequired, None, None)
-            }
+            WalletError::NoOwner
+            | WalletError::Loosens { .. }
+            | WalletError::HasOwner(_)
+            | WalletError::Order(_) => (FailureCode::OwnerRequired, None, None),
             WalletError::UnknownToken => (FailureCode::Unauthorized, None, None),
             WalletError::UnknownAgent(_) => (FailureCode::NotFound, None, None),
             WalletError::OtherNetwork { .. } | WalletError::Invitation(_) => {
@@ -157,13 +161,21 @@ impl From<WalletError> for Failure {
 
 fn refused(refusal: &Refusal) -> (FailureCode, Option<String>, Option<&'static str>) {
     match refusal {
-        Refusal::OverBudget { limit, left, frees_at, .. } => {
+        Refusal::OverBudget {
+            limit,
+            left,
+            frees_at,
+            ..
+        } => {
             let hint = match (limit, frees_at) {
                 (Limit::PerRequest, _) => {
                     format!("ask for at most {left} TRM: lower max_tokens or shorten the prompt")
                 }
                 (_, Some(at)) => {
-                    format!("ask for at most {left} TRM now, or again after {}", at.to_rfc3339())
+                    format!(
+                        "ask for at most {left} TRM now, or again after {}",
+                        at.to_rfc3339()
+                    )
                 }
                 (_, None) => format!("ask for at most {left} TRM, or ask the owner for more"),
             };
@@ -176,7 +188,9 @@ fn refused(refusal: &Refusal) -> (FailureCode, Option<String>, Option<&'static s
         ),
         Refusal::NotEnough { available, .. } => (
             FailureCode::InsufficientFunds,
-            Some(format!("ask for at most {available} TRM, or earn more by serving")),
+            Some(format!(
+                "ask for at most {available} TRM, or earn more by serving"
+            )),
             Some("balance"),
         ),
         Refusal::NoMandate { .. } => (FailureCode::OwnerRequired, None, None),

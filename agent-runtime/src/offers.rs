@@ -25,24 +25,35 @@ pub(crate) struct Seller {
 /// This node's own offer, at its own price.
 pub(crate) fn own(runtime: &Runtime) -> Vec<Offer> {
     let waiting = SERVED_AT_ONCE - runtime.inner.jobs.available_permits();
-    runtime.inner.engine.iter().map(|engine| Offer {
-        name: engine.name().to_owned(),
-        card: engine.card(),
-        multiplier: runtime.inner.config.multiplier,
-        waiting: u32::try_from(waiting).unwrap_or(u32::MAX),
-    }).collect()
+    runtime
+        .inner
+        .engine
+        .iter()
+        .map(|engine| Offer {
+            name: engine.name().to_owned(),
+            card: engine.card(),
+            multiplier: runtime.inner.config.multiplier,
+            waiting: u32::try_from(waiting).unwrap_or(u32::MAX),
+        })
+        .collect()
 }
 
 /// This node and every peer it knows, each with what it offers now.
 pub(crate) async fn sellers(runtime: &Runtime) -> Result<Vec<Seller>, Failure> {
     let own_offers = own(runtime);
     let mut sellers = vec![Seller {
-        peer: PeerAddr { id: runtime.node(), addresses: runtime.addresses() },
+        peer: PeerAddr {
+            id: runtime.node(),
+            addresses: runtime.addresses(),
+        },
         local: true,
         connected: true,
         offers: own_offers
             .into_iter()
-            .map(|offer| Offer { multiplier: Multiplier::from_ppm(0), ..offer })
+            .map(|offer| Offer {
+                multiplier: Multiplier::from_ppm(0),
+                ..offer
+            })
             .collect(),
     }];
     let mut asked = tokio::task::JoinSet::new();
@@ -86,12 +97,16 @@ async fn ask(runtime: &Runtime, peer: PeerAddr) -> Seller {
     };
     let offers = match tokio::time::timeout(ANSWER_WITHIN, answer).await {
         Ok(Ok(Some(Frame::Offers(offers)))) => Some(offers.offers),
-        Ok(Ok(_)) => None,
         Ok(Err(failure)) => {
             tracing::debug!(peer = %peer.id.short(), %failure, "a peer did not say what it offers");
             None
         }
-        Err(_) => None,
+        Ok(Ok(_)) | Err(_) => None,
     };
-    Seller { peer, local: false, connected: offers.is_some(), offers: offers.unwrap_or_default() }
+    Seller {
+        peer,
+        local: false,
+        connected: offers.is_some(),
+        offers: offers.unwrap_or_default(),
+    }
 }

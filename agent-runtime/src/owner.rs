@@ -46,14 +46,14 @@ pub fn sign(dir: &Path, passphrase: &Passphrase, order: OwnerOrder) -> Result<St
     Ok(to_hex(&Signed::new(order, &key).to_bytes()))
 }
 
-fn open(
-    dir: &Path,
-    passphrase: &Passphrase,
-) -> Result<tirami_manifest::key::SecretKey, Failure> {
+fn open(dir: &Path, passphrase: &Passphrase) -> Result<tirami_manifest::key::SecretKey, Failure> {
     let path = data_dir::owner_key(dir);
     if !path.exists() {
-        return Err(Failure::new(FailureCode::OwnerRequired, "this node has no owner key here")
-            .hint("run 'tirami-agent owner init' first, or restore owner.key from a backup"));
+        return Err(Failure::new(
+            FailureCode::OwnerRequired,
+            "this node has no owner key here",
+        )
+        .hint("run 'tirami-agent owner init' first, or restore owner.key from a backup"));
     }
     Ok(keystore::open_owner_key(&path, passphrase)?)
 }

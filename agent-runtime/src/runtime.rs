@@ -146,7 +146,14 @@ impl Builder {
     ///
     /// A [`Failure`] that names what is in the way.
     pub async fn start(self) -> Result<Runtime, StartError> {
-        let Self { config, books_only, clock, transport, engine, storage } = self;
+        let Self {
+            config,
+            books_only,
+            clock,
+            transport,
+            engine,
+            storage,
+        } = self;
         data_dir::prepare(&config.data_dir)?;
         let engine = match engine {
             Some(engine) => Some(engine),
@@ -184,7 +191,9 @@ impl Builder {
             jobs: Arc::new(tokio::sync::Semaphore::new(SERVED_AT_ONCE)),
             tasks: Mutex::default(),
         };
-        let runtime = Runtime { inner: Arc::new(inner) };
+        let runtime = Runtime {
+            inner: Arc::new(inner),
+        };
         recover::recover(&runtime).await?;
         runtime.spawn(recover::keep_swept(runtime.clone()));
         if runtime.inner.transport.is_some() {
@@ -221,7 +230,10 @@ impl Runtime {
 
     /// Where other nodes reach this one.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.inner.transport.as_ref().map_or_else(Vec::new, |t| t.addresses())
+        self.inner
+            .transport
+            .as_ref()
+            .map_or_else(Vec::new, |t| t.addresses())
     }
 
     /// Whose token this is.
@@ -230,7 +242,9 @@ impl Runtime {
     ///
     /// [`FailureCode::Unauthorized`].
     pub fn caller(&self, token: &str) -> Result<Caller, Failure> {
-        Ok(Caller { agent: self.inner.wallet.agent_of_token(token)? })
+        Ok(Caller {
+            agent: self.inner.wallet.agent_of_token(token)?,
+        })
     }
 
     /// Stops serving, ends connections, and closes the wallet. Purchases that run are given up:
@@ -249,26 +263,43 @@ impl Runtime {
     }
 
     pub(crate) fn genesis(&self) -> Genesis {
-        self.inner.genesis.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.inner
+            .genesis
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
     }
 
     pub(crate) fn set_genesis(&self, genesis: Genesis) {
-        *self.inner.genesis.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = genesis;
+        *self
+            .inner
+            .genesis
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = genesis;
     }
 
     pub(crate) fn transport(&self) -> Result<&Arc<dyn Transport>, Failure> {
         self.inner.transport.as_ref().ok_or_else(|| {
-            Failure::new(FailureCode::NoProvider, "this process opened the books only")
-                .hint("start the node with 'tirami-agent up'")
+            Failure::new(
+                FailureCode::NoProvider,
+                "this process opened the books only",
+            )
+            .hint("start the node with 'tirami-agent up'")
         })
     }
 
     /// The lock of an intent: whoever holds it works on the intent, equal keys wait.
     pub(crate) fn turn(&self, intent: &IntentKey) -> Arc<tokio::sync::Mutex<()>> {
-        let mut intents =
-            self.inner.intents.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut intents = self
+            .inner
+            .intents
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         intents.retain(|_, turn| Arc::strong_count(turn) > 1);
-        intents.entry(intent.row_key().to_vec()).or_default().clone()
+        intents
+            .entry(intent.row_key().to_vec())
+            .or_default()
+            .clone()
     }
 
     /// Runs a task that ends with the node.
@@ -279,22 +310,30 @@ impl Runtime {
     }
 
     fn tasks(&self) -> std::sync::MutexGuard<'_, JoinSet<()>> {
-        self.inner.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.inner
+            .tasks
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
 fn open_model(config: &NodeConfig) -> Result<Option<Arc<dyn Engine>>, Failure> {
-    let Some(source) = &config.model else { return Ok(None) };
-    tirami_mesh::models::open(source).map(Some).map_err(|error| {
-        let mut message = error.to_string();
-        let mut cause = std::error::Error::source(&error);
-        while let Some(error) = cause {
-            message = format!("{message}: {error}");
-            cause = error.source();
-        }
-        Failure::new(FailureCode::Model, message)
-            .hint("give --model the path of a GGUF file, or leave it out for the embedded model")
-    })
+    let Some(source) = &config.model else {
+        return Ok(None);
+    };
+    tirami_mesh::models::open(source)
+        .map(Some)
+        .map_err(|error| {
+            let mut message = error.to_string();
+            let mut cause = std::error::Error::source(&error);
+            while let Some(error) = cause {
+                message = format!("{message}: {error}");
+                cause = error.source();
+            }
+            Failure::new(FailureCode::Model, message).hint(
+                "give --model the path of a GGUF file, or leave it out for the embedded model",
+            )
+        })
 }
 
 async fn listen(config: &NodeConfig, key: &SecretKey) -> Result<Arc<dyn Transport>, Failure> {
@@ -326,4 +365,3 @@ impl From<NetError> for Failure {
         Self::new(FailureCode::ProviderFailed, error.to_string()).retryable()
     }
 }
-

@@ -9,17 +9,19 @@ use tirami_manifest::commerce::{Agreement, Quote, Receipt};
 use tirami_manifest::job::{Finish, Transcript};
 use tirami_manifest::model::Usage;
 use tirami_manifest::signed::{Signed, Verified};
-use tirami_manifest::{NodeId, Timestamp};
+use tirami_manifest::{Amount, NodeId, Timestamp};
 use tirami_mesh::engine::{Engine, EngineError, Event, Job, Run};
-use tirami_mesh::net::transport::{FIRST_FRAME_WITHIN, Incoming, Link, LinkReceiver, LinkSender};
+use tirami_mesh::net::transport::{
+    FIRST_FRAME_WITHIN, Incoming, Link, LinkReceiver, LinkSender, NetError,
+};
 use tirami_mesh::proto::message::{
     AskQuote, Chunk, Frame, Offers, Propose, Quoted, Refuse, RefuseCode, Retry, Start,
 };
-use tirami_wallet::sales::Standing;
 use tirami_wallet::WalletError;
+use tirami_wallet::sales::Standing;
 
 use crate::clock::random;
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureCode};
 use crate::runtime::Runtime;
 use crate::{offers, sync};
 
@@ -40,11 +42,17 @@ type Refused = Refuse;
 
 /// Accepts streams until the transport closes.
 pub(crate) async fn serve(runtime: Runtime) {
-    let Ok(transport) = runtime.transport().cloned() else { return };
+    let Ok(transport) = runtime.transport().cloned() else {
+        return;
+    };
     while let Some(Incoming { peer, link }) = transport.accept().await {
         let Ok(permit) = runtime.inner.jobs.clone().try_acquire_owned() else {
             runtime.spawn(async move {
-                say(link, refuse(RefuseCode::Busy, "too many requests at once", Retry::Later)).await;
+                say(
+                    link,
+                    refuse(RefuseCode::Busy, "too many requests at once", Retry::Later),
+                )
+                .await;
             });
             continue;
         };
@@ -59,10 +67,14 @@ pub(crate) async fn serve(runtime: Runtime) {
 }
 
 async fn request(runtime: &Runtime, peer: NodeId, mut link: Link) -> Result<(), Failure> {
-    let Some(first) = link.receive_within(FIRST_FRAME_WITHIN).await? else { return Ok(()) };
+    let Some(first) = link.receive_within(FIRST_FRAME_WITHIN).await? else {
+        return Ok(());
+    };
     match first {
         Frame::ListOffers => {
-            let answer = Frame::Offers(Offers { offers: offers::own(runtime) });
+            let answer = Frame::Offers(Offers {
+                offers: offers::own(runtime),
+            });
             say(link, answer).await;
         }
         Frame::Join(join) => say(link, sync::welcome(runtime, peer, &join).await).await,
@@ -96,23 +108,39 @@ async fn job(
                     return Ok(());
                 }
             };
-            link.send(&Frame::Quoted(Quoted { quote: quote.signed().to_bytes() })).await?;
+            link.send(&Frame::Quoted(Quoted {
+                quote: quote.signed().to_bytes(),
+            }))
+            .await?;
             quoted = Some(quote);
         }
         match link.receive_within(START_WITHIN).await? {
             Some(Frame::AskQuote(ask)) => asked = Some(ask),
             Some(Frame::Start(start)) => {
-                let begun = match &quoted {
-                    Some(quote) => begin(runtime, quote, &start).await,
-                    None => Err(refused(RefuseCode::BadRequest, "no quote", Retry::Never)),
+                let Some(quote) = quoted else {
+                    say(
+                        link,
+                        refuse(RefuseCode::BadRequest, "no quote", Retry::Never),
+                    )
+                    .await;
+                    return Ok(());
                 };
-                return match (begun, quoted) {
-                    (Ok(run), Some(quote)) => work(runtime, quote, link, start, run).await,
-                    (Err(refused), _) => {
+                return match begin(runtime, &quote, &start).await {
+                    Ok(run) => {
+                        let started = runtime.now();
+                        Sale {
+                            runtime,
+                            quote,
+                            start,
+                            started,
+                        }
+                        .work(link, run)
+                        .await
+                    }
+                    Err(refused) => {
                         say(link, Frame::Refuse(refused)).await;
                         Ok(())
                     }
-                    (Ok(_), None) => Ok(()),
                 };
             }
             Some(other) => {
@@ -133,14 +161,30 @@ fn quote(runtime: &Runtime, consumer: NodeId, ask: &AskQuote) -> Result<Verified
     let room = engine.context().saturating_sub(max_in);
     let max_out = ask.max_out.min(room);
     if max_out == 0 {
-        let text = format!("the prompt may take {max_in} of {} tokens", engine.context());
+        let text = format!(
+            "the prompt may take {max_in} of {} tokens",
+            engine.context()
+        );
         return Err(refused(RefuseCode::TooLong, &text, Retry::Never));
     }
-    let usage = Usage { tokens_in: max_in, tokens_cached: 0, tokens_out: max_out };
-    let max_amount = card
-        .price(usage, multiplier)
-        .map_err(|_| refused(RefuseCode::TooLong, "the price is above the cap", Retry::Never))?;
-    match runtime.inner.wallet.standing(&consumer).map_err(|e| internal(&e))? {
+    let usage = Usage {
+        tokens_in: max_in,
+        tokens_cached: 0,
+        tokens_out: max_out,
+    };
+    let max_amount = card.price(usage, multiplier).map_err(|_| {
+        refused(
+            RefuseCode::TooLong,
+            "the price is above the cap",
+            Retry::Never,
+        )
+    })?;
+    match runtime
+        .inner
+        .wallet
+        .standing(&consumer)
+        .map_err(|e| internal(&e))?
+    {
         Standing::Authority => {}
         Standing::Kept(available) if available >= max_amount => {}
         Standing::Kept(available) => {
@@ -179,17 +223,24 @@ async fn begin(runtime: &Runtime, quote: &Verified<Quote>, start: &Start) -> Res
         let text = "the quote is another one or has expired; ask for a new one";
         return Err(refused(RefuseCode::QuoteExpired, text, Retry::Later));
     }
-    let engine = runtime
-        .inner
-        .engine
-        .as_ref()
-        .ok_or_else(|| refused(RefuseCode::UnknownModel, "nothing is for sale here", Retry::Never))?;
-    runtime.inner.wallet.reserve(quote).await.map_err(|error| match error {
-        WalletError::Refused(_) => {
-            refused(RefuseCode::NotFunded, &error.to_string(), Retry::Later)
-        }
-        other => internal(&other),
+    let engine = runtime.inner.engine.as_ref().ok_or_else(|| {
+        refused(
+            RefuseCode::UnknownModel,
+            "nothing is for sale here",
+            Retry::Never,
+        )
     })?;
+    runtime
+        .inner
+        .wallet
+        .reserve(quote)
+        .await
+        .map_err(|error| match error {
+            WalletError::Refused(_) => {
+                refused(RefuseCode::NotFunded, &error.to_string(), Retry::Later)
+            }
+            other => internal(&other),
+        })?;
     let job = Job {
         messages: start.messages.clone(),
         max_out: quote.max_out,
@@ -205,61 +256,228 @@ async fn begin(runtime: &Runtime, quote: &Verified<Quote>, start: &Start) -> Res
     }
 }
 
-/// Streams the work and collects the countersignature.
-async fn work(
-    runtime: &Runtime,
+/// One job that was begun.
+struct Sale<'a> {
+    runtime: &'a Runtime,
     quote: Verified<Quote>,
-    link: Link,
     start: Start,
-    mut run: Run,
-) -> Result<(), Failure> {
-    let started = runtime.now();
-    let (mut sender, mut receiver) = link.split();
-    let done = stream(runtime, &quote, &start, &mut run, &mut sender, &mut receiver).await;
-    let (usage, finish, transcript) = match done {
-        Ok(done) => done,
-        Err(broken) => {
+    started: Timestamp,
+}
+
+/// What was delivered.
+struct Delivered {
+    usage: Usage,
+    finish: Finish,
+    transcript: Transcript,
+}
+
+impl Sale<'_> {
+    /// Streams the work and collects the countersignature.
+    async fn work(self, link: Link, mut run: Run) -> Result<(), Failure> {
+        let (mut sender, mut receiver) = link.split();
+        let agreement = match self.stream(&mut run, &mut sender, &mut receiver).await {
+            Ok(delivered) => self.agree(&delivered),
+            Err(broken) => {
+                run.cancel();
+                if let Broken::Engine(error) = &broken {
+                    let frame = Frame::Refuse(engine_refused(error));
+                    if sender
+                        .send(&frame)
+                        .await
+                        .and_then(|()| sender.finish())
+                        .is_err()
+                    {
+                        tracing::debug!("the consumer did not hear that the engine failed");
+                    }
+                }
+                Err(broken.into())
+            }
+        };
+        let agreement = match agreement {
+            Ok(agreement) => agreement,
+            Err(failure) => {
+                release(self.runtime, &self.quote).await;
+                return Err(failure);
+            }
+        };
+        let signed = Signed::new(agreement, &self.runtime.inner.key);
+        sender
+            .send(&Frame::Propose(Propose {
+                agreement: signed.to_bytes(),
+            }))
+            .await?;
+        // From here the consumer may have signed: the reservation is left to its time.
+        if let Some(answer) = self.countersigned(&mut receiver, &signed).await? {
+            sender.send(&answer).await?;
+        }
+        Ok(sender.finish()?)
+    }
+
+    /// Waits for the countersignature and books the sale. `None` when the consumer hung up.
+    async fn countersigned(
+        &self,
+        receiver: &mut LinkReceiver,
+        signed: &Signed<Agreement>,
+    ) -> Result<Option<Frame>, Failure> {
+        loop {
+            return Ok(Some(
+                match receiver.receive_within(COUNTERSIGN_WITHIN).await? {
+                    Some(Frame::Countersign(receipt)) => {
+                        let same = Receipt::from_bytes(&receipt.receipt)
+                            .is_ok_and(|receipt| receipt.agreement == signed.body);
+                        if same {
+                            sync::book_sale(self.runtime, self.quote.consumer, &receipt.receipt)
+                                .await
+                        } else {
+                            refuse(
+                                RefuseCode::BadRequest,
+                                "that is another agreement",
+                                Retry::Never,
+                            )
+                        }
+                    }
+                    Some(Frame::Cancel) => continue,
+                    Some(other) => {
+                        let text = format!("{} is not expected here", other.name());
+                        refuse(RefuseCode::BadRequest, &text, Retry::Never)
+                    }
+                    None => return Ok(None),
+                },
+            ));
+        }
+    }
+
+    /// Sends what the engine generates as it comes, and listens for a cancellation.
+    async fn stream(
+        &self,
+        run: &mut Run,
+        sender: &mut LinkSender,
+        receiver: &mut LinkReceiver,
+    ) -> Result<Delivered, Broken> {
+        let mut transcript = Transcript::start(&self.start.quote, &self.start.messages);
+        let (mut index, mut listening) = (0_u32, true);
+        let mut renewed = self.started;
+        loop {
+            let event = tokio::select! {
+                event = run.next() => event,
+                word = receiver.receive(), if listening => {
+                    listening = heard(word, run)?;
+                    continue;
+                }
+            };
+            match event
+                .unwrap_or(Err(EngineError::Stopped))
+                .map_err(Broken::Engine)?
+            {
+                Event::Piece(piece) => {
+                    transcript.extend(&piece.tokens, piece.text.as_bytes());
+                    let chunk = Chunk {
+                        index,
+                        tokens: piece.tokens,
+                        text: piece.text,
+                    };
+                    sender
+                        .send(&Frame::Chunk(chunk))
+                        .await
+                        .map_err(|e| Broken::Other(e.into()))?;
+                    index = index.saturating_add(1);
+                    self.renew(&mut renewed).await;
+                }
+                Event::End { usage, finish } => {
+                    return Ok(Delivered {
+                        usage,
+                        finish,
+                        transcript,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Keeps the reservation alive while the work goes on.
+    async fn renew(&self, renewed: &mut Timestamp) {
+        let now = self.runtime.now();
+        if now.since_ms(*renewed) > self.runtime.inner.config.hold_timeout_ms / 4 {
+            *renewed = now;
+            if let Err(error) = self
+                .runtime
+                .inner
+                .wallet
+                .renew_reservation(self.quote.id())
+                .await
+            {
+                tracing::warn!(%error, "a reservation could not be renewed");
+            }
+        }
+    }
+
+    /// What both sides shall sign.
+    fn agree(&self, delivered: &Delivered) -> Result<Agreement, Failure> {
+        let internal = |what: &dyn std::fmt::Display| {
+            Failure::new(
+                FailureCode::Internal,
+                format!("no agreement can be made: {what}"),
+            )
+        };
+        let Self {
+            runtime,
+            quote,
+            start,
+            started,
+        } = self;
+        let kflop = quote
+            .card
+            .kflop(delivered.usage)
+            .map_err(|e| internal(&e))?;
+        let engine = runtime.inner.engine.as_ref();
+        let hlc = |at: Timestamp| at.ms() << 16;
+        let agreement = Agreement {
+            network: quote.network,
+            provider: quote.provider,
+            consumer: quote.consumer,
+            nonce: random(),
+            quote: quote.id(),
+            hold: start.hold,
+            model: quote.card.id,
+            usage: delivered.usage,
+            kflop,
+            multiplier: quote.multiplier,
+            earlier: Amount::ZERO,
+            amount: quote.multiplier.price(kflop).map_err(|e| internal(&e))?,
+            transcript: *delivered.transcript.root(),
+            seed: start.sampler.seed,
+            temperature_milli: start.sampler.temperature_milli,
+            top_k: start.sampler.top_k,
+            lane: 0,
+            voucher_seq: 0,
+            audit_ok: false,
+            engine_fingerprint: engine.map_or([0; 8], |engine| engine.fingerprint()),
+            started_hlc: hlc(*started),
+            ended_hlc: hlc(runtime.now()),
+            finish: delivered.finish,
+        };
+        agreement.check_against(quote).map_err(|e| internal(&e))?;
+        Ok(agreement)
+    }
+}
+
+/// What a consumer said while it was served; false when it will say nothing more.
+fn heard(word: Result<Option<Frame>, NetError>, run: &Run) -> Result<bool, Broken> {
+    match word {
+        Ok(Some(Frame::Cancel)) => {
             run.cancel();
-            release(runtime, &quote).await;
-            if let Broken::Engine(error) = &broken {
-                let frame = Frame::Refuse(engine_refused(error));
-                sender.send(&frame).await?;
-                sender.finish()?;
-            }
-            return Err(broken.into());
+            Ok(true)
         }
-    };
-    let agreement = match agree(runtime, &quote, &start, usage, finish, &transcript, started) {
-        Ok(agreement) => agreement,
-        Err(failure) => {
-            release(runtime, &quote).await;
-            return Err(failure);
+        Ok(Some(other)) => {
+            let text = format!("a consumer said {} while it was served", other.name());
+            Err(Broken::Other(Failure::new(
+                FailureCode::ProviderFailed,
+                text,
+            )))
         }
-    };
-    let signed = Signed::new(agreement, &runtime.inner.key);
-    sender.send(&Frame::Propose(Propose { agreement: signed.to_bytes() })).await?;
-    // From here the consumer may have signed: the reservation is left to its time.
-    let answer = loop {
-        match receiver.receive_within(COUNTERSIGN_WITHIN).await? {
-            Some(Frame::Countersign(receipt)) => {
-                let same = Receipt::from_bytes(&receipt.receipt)
-                    .is_ok_and(|receipt| receipt.agreement == signed.body);
-                break if same {
-                    sync::book_sale(runtime, quote.consumer, &receipt.receipt).await
-                } else {
-                    refuse(RefuseCode::BadRequest, "that is another agreement", Retry::Never)
-                };
-            }
-            Some(Frame::Cancel) => {}
-            Some(other) => {
-                let text = format!("{} is not expected here", other.name());
-                break refuse(RefuseCode::BadRequest, &text, Retry::Never);
-            }
-            None => return Ok(()),
-        }
-    };
-    sender.send(&answer).await?;
-    Ok(sender.finish()?)
+        Ok(None) => Ok(false),
+        Err(error) => Err(Broken::Other(error.into())),
+    }
 }
 
 /// Why a stream ended without an agreement.
@@ -271,109 +489,10 @@ enum Broken {
 impl From<Broken> for Failure {
     fn from(broken: Broken) -> Self {
         match broken {
-            Broken::Engine(error) => {
-                Self::new(crate::FailureCode::Model, error.to_string())
-            }
+            Broken::Engine(error) => Self::new(FailureCode::Model, error.to_string()),
             Broken::Other(failure) => failure,
         }
     }
-}
-
-async fn stream(
-    runtime: &Runtime,
-    quote: &Verified<Quote>,
-    start: &Start,
-    run: &mut Run,
-    sender: &mut LinkSender,
-    receiver: &mut LinkReceiver,
-) -> Result<(Usage, Finish, Transcript), Broken> {
-    let mut transcript = Transcript::start(&start.quote, &start.messages);
-    let (mut index, mut listening) = (0_u32, true);
-    let mut renewed = runtime.now();
-    loop {
-        let event = tokio::select! {
-            event = run.next() => event,
-            word = receiver.receive(), if listening => {
-                match word {
-                    Ok(Some(Frame::Cancel)) => run.cancel(),
-                    Ok(Some(other)) => {
-                        let text = format!("a consumer said {} while it was served", other.name());
-                        return Err(Broken::Other(Failure::new(crate::FailureCode::Internal, text)));
-                    }
-                    Ok(None) => listening = false,
-                    Err(error) => return Err(Broken::Other(error.into())),
-                }
-                continue;
-            }
-        };
-        match event {
-            Some(Ok(Event::Piece(piece))) => {
-                transcript.extend(&piece.tokens, piece.text.as_bytes());
-                let chunk = Chunk { index, tokens: piece.tokens, text: piece.text };
-                sender.send(&Frame::Chunk(chunk)).await.map_err(|e| Broken::Other(e.into()))?;
-                index = index.saturating_add(1);
-                renew(runtime, quote, &mut renewed).await;
-            }
-            Some(Ok(Event::End { usage, finish })) => return Ok((usage, finish, transcript)),
-            Some(Err(error)) => return Err(Broken::Engine(error)),
-            None => return Err(Broken::Engine(EngineError::Stopped)),
-        }
-    }
-}
-
-/// Keeps the reservation alive while the work goes on.
-async fn renew(runtime: &Runtime, quote: &Verified<Quote>, renewed: &mut Timestamp) {
-    let now = runtime.now();
-    if now.since_ms(*renewed) > runtime.inner.config.hold_timeout_ms / 4 {
-        *renewed = now;
-        if let Err(error) = runtime.inner.wallet.renew_reservation(quote.id()).await {
-            tracing::warn!(%error, "a reservation could not be renewed");
-        }
-    }
-}
-
-fn agree(
-    runtime: &Runtime,
-    quote: &Verified<Quote>,
-    start: &Start,
-    usage: Usage,
-    finish: Finish,
-    transcript: &Transcript,
-    started: Timestamp,
-) -> Result<Agreement, Failure> {
-    let price = |_| Failure::new(crate::FailureCode::Internal, "the price is above the cap");
-    let kflop = quote.card.kflop(usage).map_err(price)?;
-    let engine = runtime.inner.engine.as_ref();
-    let hlc = |at: Timestamp| at.ms() << 16;
-    let agreement = Agreement {
-        network: quote.network,
-        provider: quote.provider,
-        consumer: quote.consumer,
-        nonce: random(),
-        quote: quote.id(),
-        hold: start.hold,
-        model: quote.card.id,
-        usage,
-        kflop,
-        multiplier: quote.multiplier,
-        earlier: tirami_manifest::Amount::ZERO,
-        amount: quote.multiplier.price(kflop).map_err(price)?,
-        transcript: *transcript.root(),
-        seed: start.sampler.seed,
-        temperature_milli: start.sampler.temperature_milli,
-        top_k: start.sampler.top_k,
-        lane: 0,
-        voucher_seq: 0,
-        audit_ok: false,
-        engine_fingerprint: engine.map_or([0; 8], |engine| engine.fingerprint()),
-        started_hlc: hlc(started),
-        ended_hlc: hlc(runtime.now()),
-        finish,
-    };
-    agreement
-        .check_against(quote)
-        .map_err(|e| Failure::new(crate::FailureCode::Internal, e.to_string()))?;
-    Ok(agreement)
 }
 
 fn engine<'a>(
@@ -385,7 +504,13 @@ fn engine<'a>(
         .engine
         .as_ref()
         .filter(|engine| engine.card().id == ask.model)
-        .ok_or_else(|| refused(RefuseCode::UnknownModel, "that model is not sold here", Retry::Never))
+        .ok_or_else(|| {
+            refused(
+                RefuseCode::UnknownModel,
+                "that model is not sold here",
+                Retry::Never,
+            )
+        })
 }
 
 async fn release(runtime: &Runtime, quote: &Verified<Quote>) {
@@ -401,7 +526,7 @@ pub(crate) async fn say(mut link: Link, frame: Frame) {
         link.finish()?;
         // The peer reads at its own pace; a link that is dropped at once may lose what it said.
         while link.receive_within(FIRST_FRAME_WITHIN).await?.is_some() {}
-        Ok::<_, tirami_mesh::net::transport::NetError>(())
+        Ok::<_, NetError>(())
     };
     if let Err(error) = said.await {
         tracing::debug!(%error, "a peer did not hear the answer");
@@ -413,19 +538,29 @@ pub(crate) fn refuse(code: RefuseCode, message: &str, retry: Retry) -> Frame {
 }
 
 fn refused(code: RefuseCode, message: &str, retry: Retry) -> Refused {
-    Refuse { code, message: message.to_owned(), retry }
+    Refuse {
+        code,
+        message: message.to_owned(),
+        retry,
+    }
 }
 
 fn internal(error: &WalletError) -> Refused {
     tracing::error!(%error, "a request of a peer met an error of this node");
-    refused(RefuseCode::Internal, "the provider's wallet is not available", Retry::Later)
+    refused(
+        RefuseCode::Internal,
+        "the provider's wallet is not available",
+        Retry::Later,
+    )
 }
 
 fn engine_refused(error: &EngineError) -> Refused {
     let (code, retry) = match error {
         EngineError::TooLong { .. } => (RefuseCode::TooLong, Retry::Never),
         EngineError::Busy => (RefuseCode::Busy, Retry::Later),
-        EngineError::NoMessages | EngineError::Template(_) => (RefuseCode::BadRequest, Retry::Never),
+        EngineError::NoMessages | EngineError::Template(_) => {
+            (RefuseCode::BadRequest, Retry::Never)
+        }
         _ => (RefuseCode::Internal, Retry::Later),
     };
     refused(code, &error.to_string(), retry)

@@ -31,13 +31,18 @@ pub(crate) async fn join(runtime: &Runtime, text: &str) -> Result<JoinOutput, Fa
                 .hint("ask a member who can invite for a new one: 'tirami-agent ticket'")
         })?;
     if ticket.invitation.body.issuer == runtime.node() {
-        return Err(Failure::new(FailureCode::Ticket, "the ticket is this node's own")
-            .hint("use it on another node, or with another --data-dir"));
+        return Err(
+            Failure::new(FailureCode::Ticket, "the ticket is this node's own")
+                .hint("use it on another node, or with another --data-dir"),
+        );
     }
     let genesis = runtime.inner.wallet.enter(ticket).await?;
     runtime.set_genesis(genesis.clone());
     let (lent, note) = if runtime.inner.transport.is_none() {
-        (None, "the welcome loan is fetched when the node runs".to_owned())
+        (
+            None,
+            "the welcome loan is fetched when the node runs".to_owned(),
+        )
     } else {
         match redeem(runtime).await {
             Ok(Redeemed::Lent(amount)) => (Some(amount), "the welcome loan is booked".to_owned()),
@@ -46,7 +51,12 @@ pub(crate) async fn join(runtime: &Runtime, text: &str) -> Result<JoinOutput, Fa
             Err(failure) => return Err(failure),
         }
     };
-    Ok(JoinOutput { network: genesis.id(), name: genesis.name, trm_welcome_loan: lent, note })
+    Ok(JoinOutput {
+        network: genesis.id(),
+        name: genesis.name,
+        trm_welcome_loan: lent,
+        note,
+    })
 }
 
 enum Redeemed {
@@ -59,20 +69,36 @@ async fn redeem(runtime: &Runtime) -> Result<Redeemed, Failure> {
     let Some(ticket) = runtime.inner.wallet.pending_ticket()? else {
         return Ok(Redeemed::Nothing("this node had joined already".into()));
     };
-    let issuer = PeerAddr { id: ticket.invitation.body.issuer, addresses: ticket.addresses };
-    let join = Frame::Join(Join { invitation: ticket.invitation.to_bytes() });
+    let issuer = PeerAddr {
+        id: ticket.invitation.body.issuer,
+        addresses: ticket.addresses,
+    };
+    let join = Frame::Join(Join {
+        invitation: ticket.invitation.to_bytes(),
+    });
     match exchange(runtime, &issuer, join).await? {
-        Frame::Joined(Joined { grant: Some(grant), .. }) => {
+        Frame::Joined(Joined {
+            grant: Some(grant), ..
+        }) => {
             let grant = Signed::<LoanGrant>::from_bytes(&grant)
                 .map_err(|e| Failure::new(FailureCode::ProviderFailed, e.to_string()))?;
-            Ok(Redeemed::Lent(runtime.inner.wallet.accept_loan(grant).await?))
+            Ok(Redeemed::Lent(
+                runtime.inner.wallet.accept_loan(grant).await?,
+            ))
         }
         Frame::Joined(Joined { grant: None, note }) => {
             Ok(Redeemed::Nothing(format!("the issuer said: {note}")))
         }
         Frame::Refuse(refused) => {
-            let failure = Failure::new(FailureCode::Ticket, format!("the issuer refused: {refused}"));
-            Err(if refused.retry == Retry::Later { failure.retryable() } else { failure })
+            let failure = Failure::new(
+                FailureCode::Ticket,
+                format!("the issuer refused: {refused}"),
+            );
+            Err(if refused.retry == Retry::Later {
+                failure.retryable()
+            } else {
+                failure
+            })
         }
         other => Err(unexpected(&issuer, &other)),
     }
@@ -81,7 +107,11 @@ async fn redeem(runtime: &Runtime) -> Result<Redeemed, Failure> {
 /// The issuer's side of joining.
 pub(crate) async fn welcome(runtime: &Runtime, newcomer: NodeId, join: &Join) -> Frame {
     let Ok(invitation) = Signed::<Invitation>::from_bytes(&join.invitation) else {
-        return refuse(RefuseCode::Invitation, "the invitation cannot be read", Retry::Never);
+        return refuse(
+            RefuseCode::Invitation,
+            "the invitation cannot be read",
+            Retry::Never,
+        );
     };
     match runtime.inner.wallet.welcome(invitation, newcomer).await {
         Ok(welcome) => Frame::Joined(Joined {
@@ -93,7 +123,11 @@ pub(crate) async fn welcome(runtime: &Runtime, newcomer: NodeId, join: &Join) ->
         }
         Err(error) => {
             tracing::warn!(%error, "a newcomer could not be welcomed");
-            refuse(RefuseCode::Internal, "the issuer cannot lend now", Retry::Later)
+            refuse(
+                RefuseCode::Internal,
+                "the issuer cannot lend now",
+                Retry::Later,
+            )
         }
     }
 }
@@ -118,7 +152,11 @@ pub(crate) async fn book_sale(runtime: &Runtime, consumer: NodeId, bytes: &[u8])
         Err(error @ WalletError::OtherReceipt(_)) => bad(&error.to_string()),
         Err(error) => {
             tracing::warn!(%error, receipt = %id.short(), "a sale could not be booked yet");
-            refuse(RefuseCode::Internal, "the sale could not be booked; send it again", Retry::Later)
+            refuse(
+                RefuseCode::Internal,
+                "the sale could not be booked; send it again",
+                Retry::Later,
+            )
         }
     }
 }
@@ -153,7 +191,10 @@ async fn deliver(runtime: &Runtime) -> Result<(), Failure> {
             .iter()
             .find(|peer| peer.id == provider)
             .cloned()
-            .unwrap_or(PeerAddr { id: provider, addresses: Vec::new() });
+            .unwrap_or(PeerAddr {
+                id: provider,
+                addresses: Vec::new(),
+            });
         match exchange(runtime, &peer, Frame::Countersign(Countersign { receipt })).await {
             Ok(Frame::Settled(id)) => runtime.inner.wallet.acknowledged(id).await?,
             Ok(other) => tracing::debug!(frame = other.name(), "a receipt was not acknowledged"),

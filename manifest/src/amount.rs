@@ -346,7 +346,11 @@ mod tests {
 
     #[test]
     fn a_literal_is_the_amount_it_says() {
-        for (literal, text) in [(trm!("5"), "5"), (trm!("0.25"), "0.25"), (trm!("0.000001"), "0.000001")] {
+        for (literal, text) in [
+            (trm!("5"), "5"),
+            (trm!("0.25"), "0.25"),
+            (trm!("0.000001"), "0.000001"),
+        ] {
             assert_eq!(Ok(literal), text.parse());
         }
     }

@@ -6,7 +6,7 @@
 //!
 //! Integers are little-endian. Byte strings and lists carry a `u32` length or count first. A reader
 //! refuses trailing bytes, oversize strings and anything it does not know. The layouts are in
-//! `docs/protocol.md`, the vectors in `manifest/tests/golden/`.
+//! `docs/protocol.md`, the vectors in `manifest/tests/golden.rs`.
 
 /// Longest byte string inside a signed document; chosen so that a document stays under 4 096 bytes
 /// where it is gossiped, with room for a genesis that names a few dozen keys.

@@ -41,10 +41,10 @@ pub const WELCOME_DAILY_CAP: Amount = Amount::from_trm(20_000);
 
 impl Genesis {
     /// A private network with `founder` as its only issuer and witness.
-    pub fn private(name: &str, founder: NodeId, founded: Timestamp, nonce: [u8; 16]) -> Self {
+    pub fn private(name: &str, founder: NodeId, at: Timestamp, nonce: [u8; 16]) -> Self {
         Self {
             name: name.chars().take(16).collect(),
-            founded,
+            founded: at,
             nonce,
             issuers: vec![(founder, Amount::MAX)],
             witnesses: vec![founder],

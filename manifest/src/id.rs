@@ -45,7 +45,12 @@ pub fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
 pub fn hex_bytes(text: &str) -> Option<Vec<u8>> {
     text.as_bytes()
         .chunks(2)
-        .map(|pair| std::str::from_utf8(pair).ok().and_then(from_hex::<1>).map(|[byte]| byte))
+        .map(|pair| {
+            std::str::from_utf8(pair)
+                .ok()
+                .and_then(from_hex::<1>)
+                .map(|[byte]| byte)
+        })
         .collect()
 }
 

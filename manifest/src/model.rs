@@ -126,9 +126,9 @@ impl ModelCard {
         while high.checked_sub(low)? > 1 {
             let middle = low.midpoint(high);
             if fits(middle) {
-                low = middle
+                low = middle;
             } else {
-                high = middle
+                high = middle;
             }
         }
         Some(low)

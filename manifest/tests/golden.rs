@@ -369,20 +369,20 @@ fn check<T: Document + PartialEq + std::fmt::Debug>(
     let body = vector.body.concat();
     assert_eq!(to_hex(&document.to_bytes()), body);
     assert_eq!(to_hex(&document.digest()), vector.digest);
-    let signed = Signed::new(document, signer);
-    let bytes = signed.to_bytes();
+    let sealed = Signed::new(document, signer);
+    let bytes = sealed.to_bytes();
     assert_eq!(to_hex(&bytes), body + vector.signature);
 
     let read = Signed::<T>::from_bytes(&bytes).expect("it can be read");
-    assert_eq!(read, signed);
+    assert_eq!(read, sealed);
     assert!(read.verify(&signer.id()).is_ok());
-    assert!(signed.body.is_signed_by(&signer.id(), &signed.signature));
+    assert!(sealed.body.is_signed_by(&signer.id(), &sealed.signature));
     let other = NodeId::from_bytes(*SecretKey::from_bytes(&[9; 32]).id().key_bytes());
-    assert!(!signed.body.is_signed_by(&other, &signed.signature));
+    assert!(!sealed.body.is_signed_by(&other, &sealed.signature));
 
     for (at, changed) in mutations(&bytes) {
         let holds = Signed::<T>::from_bytes(&changed)
-            .is_ok_and(|signed| signed.verify(&signer.id()).is_ok());
+            .is_ok_and(|sealed| sealed.verify(&signer.id()).is_ok());
         assert!(
             !holds,
             "byte {at} was changed and the signature still holds"

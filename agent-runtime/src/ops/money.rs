@@ -12,8 +12,8 @@ use tirami_wallet::statement::{Line, Side};
 
 use super::{
     AccountOutput, Audit, AuditOutput, Balance, BalanceOutput, Budget, BudgetOutput, Caller,
-    CheckOutput, Freeze, FreezeOutput, GetReceipt, History, HistoryEntry, HistoryOutput, LoanOutput,
-    MemberOutput, Obey, Operation, ReceiptOutput, SetOwner, TextSink, TightenBudget,
+    CheckOutput, Freeze, FreezeOutput, GetReceipt, History, HistoryEntry, HistoryOutput,
+    LoanOutput, MemberOutput, Obey, Operation, ReceiptOutput, SetOwner, TextSink, TightenBudget,
 };
 use crate::failure::{Failure, FailureCode};
 use crate::runtime::Runtime;
@@ -39,11 +39,14 @@ impl Operation for Balance {
         let balance = wallet.balance(&caller.agent)?;
         let wide = |utrm: u128| Amount::try_from(utrm).unwrap_or(Amount::MAX);
         let authority = runtime.genesis().authority() == Some(runtime.node());
-        let members = if authority { wallet.members()? } else { Vec::new() };
-        let owed = balance
-            .loans
-            .iter()
-            .fold(Amount::ZERO, |sum, loan| sum.checked_add(loan.owed).unwrap_or(Amount::MAX));
+        let members = if authority {
+            wallet.members()?
+        } else {
+            Vec::new()
+        };
+        let owed = balance.loans.iter().fold(Amount::ZERO, |sum, loan| {
+            sum.checked_add(loan.owed).unwrap_or(Amount::MAX)
+        });
         Ok(BalanceOutput {
             agent: agent_name(runtime, &caller.agent)?,
             trm_balance: balance.available,
@@ -51,7 +54,11 @@ impl Operation for Balance {
             trm_spent: wide(balance.spent),
             trm_earned: wide(balance.earned),
             trm_owed: owed,
-            loans: balance.loans.iter().map(|loan| loan_output(runtime, loan)).collect(),
+            loans: balance
+                .loans
+                .iter()
+                .map(|loan| loan_output(runtime, loan))
+                .collect(),
             members: members
                 .into_iter()
                 .map(|(node, totals)| MemberOutput {
@@ -78,7 +85,10 @@ fn loan_output(runtime: &Runtime, loan: &Loan) -> LoanOutput {
 
 pub(super) fn agent_name(runtime: &Runtime, id: &AgentId) -> Result<String, Failure> {
     let agents = runtime.inner.wallet.agents()?;
-    Ok(agents.into_iter().find(|agent| agent.id == *id).map_or_else(|| id.short(), |a| a.name))
+    Ok(agents
+        .into_iter()
+        .find(|agent| agent.id == *id)
+        .map_or_else(|| id.short(), |a| a.name))
 }
 
 impl Operation for History {
@@ -100,8 +110,14 @@ impl Operation for History {
         let lines = runtime.inner.wallet.history(self.before, count)?;
         let full = lines.len() == count;
         let entries: Vec<_> = lines.iter().map(entry).collect();
-        let next = entries.last().map(|last| last.seq).filter(|seq| full && *seq > 1);
-        Ok(HistoryOutput { entries, next_before: next })
+        let next = entries
+            .last()
+            .map(|last| last.seq)
+            .filter(|seq| full && *seq > 1);
+        Ok(HistoryOutput {
+            entries,
+            next_before: next,
+        })
     }
 }
 
@@ -146,10 +162,14 @@ impl Operation for GetReceipt {
         caller: Caller,
         _: Option<TextSink>,
     ) -> Result<ReceiptOutput, Failure> {
-        let row = runtime.inner.wallet.receipt(&self.receipt)?.filter(|row| match row.side {
-            Side::Bought { agent } => agent == caller.agent,
-            Side::Sold => true,
-        });
+        let row = runtime
+            .inner
+            .wallet
+            .receipt(&self.receipt)?
+            .filter(|row| match row.side {
+                Side::Bought { agent } => agent == caller.agent,
+                Side::Sold => true,
+            });
         let row = row.ok_or_else(|| {
             let text = format!("there is no receipt {} here", self.receipt);
             Failure::new(FailureCode::NotFound, text)
@@ -196,7 +216,11 @@ impl Operation for TightenBudget {
         caller: Caller,
         text: Option<TextSink>,
     ) -> Result<BudgetOutput, Failure> {
-        runtime.inner.wallet.tighten(caller.agent, self.limits).await?;
+        runtime
+            .inner
+            .wallet
+            .tighten(caller.agent, self.limits)
+            .await?;
         Budget {}.run(runtime, caller, text).await
     }
 }
@@ -244,7 +268,10 @@ impl Operation for Obey {
         let order = Signed::<OwnerOrder>::from_bytes(&bytes)
             .map_err(|e| invalid(format!("the order cannot be read: {e}")))?;
         runtime.inner.wallet.obey(order).await?;
-        runtime.inner.frozen.send_replace(runtime.inner.wallet.frozen()?.is_some());
+        runtime
+            .inner
+            .frozen
+            .send_replace(runtime.inner.wallet.frozen()?.is_some());
         Budget {}.run(runtime, caller, text).await
     }
 }
@@ -253,12 +280,7 @@ impl Operation for SetOwner {
     const NAME: &'static str = "set_owner";
     type Output = SetOwner;
 
-    async fn run(
-        self,
-        runtime: &Runtime,
-        _: Caller,
-        _: Option<TextSink>,
-    ) -> Result<Self, Failure> {
+    async fn run(self, runtime: &Runtime, _: Caller, _: Option<TextSink>) -> Result<Self, Failure> {
         runtime.inner.wallet.set_owner(self.owner).await?;
         Ok(self)
     }

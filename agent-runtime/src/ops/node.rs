@@ -46,13 +46,25 @@ impl Operation for Status {
             data_dir: runtime.inner.config.data_dir.display().to_string(),
             network: genesis.id(),
             network_name: genesis.name,
-            role: if authority == Some(runtime.node()) { "founder" } else { "member" }.to_owned(),
+            role: if authority == Some(runtime.node()) {
+                "founder"
+            } else {
+                "member"
+            }
+            .to_owned(),
             authority,
             owner: owner.map(|owner| owner.id),
             next_order: owner.map_or(0, |owner| owner.next_order),
-            addresses: runtime.addresses().iter().map(ToString::to_string).collect(),
+            addresses: runtime
+                .addresses()
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             http: runtime.inner.config.http.clone(),
-            models: offers::own(runtime).into_iter().map(|offer| offer.name).collect(),
+            models: offers::own(runtime)
+                .into_iter()
+                .map(|offer| offer.name)
+                .collect(),
             frozen,
             open_holds: count(wallet.open_holds()?.len()),
             outbox: count(wallet.outbox()?.len()),
@@ -73,12 +85,24 @@ impl Operation for MakeTicket {
         _: Option<TextSink>,
     ) -> Result<TicketOutput, Failure> {
         let addresses = runtime.transport()?.addresses();
-        let invitation =
-            runtime.inner.wallet.invite(InvitationId::from_bytes(random())).await?;
+        let invitation = runtime
+            .inner
+            .wallet
+            .invite(InvitationId::from_bytes(random()))
+            .await?;
         let genesis = runtime.genesis();
         let (network, trm_welcome_loan) = (genesis.id(), genesis.welcome_loan);
-        let ticket = Ticket { genesis, invitation, addresses }.to_string();
-        Ok(TicketOutput { ticket, network, trm_welcome_loan })
+        let ticket = Ticket {
+            genesis,
+            invitation,
+            addresses,
+        }
+        .to_string();
+        Ok(TicketOutput {
+            ticket,
+            network,
+            trm_welcome_loan,
+        })
     }
 }
 
@@ -106,6 +130,8 @@ impl Operation for GetManifest {
         _: Caller,
         _: Option<TextSink>,
     ) -> Result<ManifestOutput, Failure> {
-        Ok(ManifestOutput { manifest: agent_manifest::signed(runtime)? })
+        Ok(ManifestOutput {
+            manifest: agent_manifest::signed(runtime)?,
+        })
     }
 }

@@ -1,10 +1,9 @@
 //! Operations on work: asking for it, pricing it, and seeing who offers it.
 
-use tirami_manifest::job::{Message, Role};
-use tirami_manifest::id::to_hex;
-use tirami_manifest::model::Usage;
 use tirami_manifest::Amount;
-use tirami_mesh::net::transport::Link;
+use tirami_manifest::id::to_hex;
+use tirami_manifest::job::{Message, Role};
+use tirami_manifest::model::Usage;
 
 use super::{
     Caller, CandidateOutput, Chat, ChatOutput, ModelOutput, Models, ModelsOutput, Operation,
@@ -13,8 +12,8 @@ use super::{
 use crate::buy::{self, GIVEN_KEY, Means};
 use crate::clock::random;
 use crate::failure::{Failure, FailureCode};
-use crate::offers::{self, Seller};
 use crate::runtime::Runtime;
+use crate::{offers, plan};
 
 /// Longest prompt in bytes, all messages together; chosen below the frame limit.
 const PROMPT_MAX: usize = 200_000;
@@ -32,7 +31,8 @@ impl Operation for Chat {
     type Output = ChatOutput;
 
     fn prepare(&mut self) {
-        self.idempotency_key.get_or_insert_with(|| format!("{GIVEN_KEY}{}", to_hex(&random::<16>())));
+        self.idempotency_key
+            .get_or_insert_with(|| format!("{GIVEN_KEY}{}", to_hex(&random::<16>())));
     }
 
     async fn run(
@@ -48,7 +48,11 @@ impl Operation for Chat {
 
 fn validate(chat: &Chat) -> Result<(), Failure> {
     let refuse = |text: String| Err(Failure::new(FailureCode::InvalidInput, text));
-    let bytes: usize = chat.messages.iter().map(|message| message.content.len()).sum();
+    let bytes: usize = chat
+        .messages
+        .iter()
+        .map(|message| message.content.len())
+        .sum();
     if chat.messages.is_empty() || bytes == 0 {
         return refuse("the prompt is empty".to_owned());
     }
@@ -73,24 +77,33 @@ fn validate(chat: &Chat) -> Result<(), Failure> {
     }
     if let Some(key) = &chat.idempotency_key {
         let visible = key.bytes().all(|byte| byte.is_ascii_graphic());
-        if key.is_empty() || key.len() > tirami_wallet::intent::KEY_MAX || !visible {
+        if key.is_empty() || key.len() > buy::KEY_MAX || !visible {
             return refuse(format!(
                 "idempotency_key has {} bytes; it must be 1 to {} visible ASCII characters",
                 key.len(),
-                tirami_wallet::intent::KEY_MAX
+                buy::KEY_MAX
             ));
         }
     }
     let (count, longest) = STOPS_MAX;
     if chat.stop.len() > count || chat.stop.iter().any(|s| s.is_empty() || s.len() > longest) {
-        return refuse(format!("stop takes at most {count} texts of 1 to {longest} bytes"));
+        return refuse(format!(
+            "stop takes at most {count} texts of 1 to {longest} bytes"
+        ));
     }
     Ok(())
 }
 
 fn chat_of(prompt: String, model: Option<String>, max_tokens: Option<u32>) -> Chat {
-    let messages = vec![Message { role: Role::User, content: prompt }];
-    Chat { model, max_tokens, ..Chat::new(messages) }
+    let messages = vec![Message {
+        role: Role::User,
+        content: prompt,
+    }];
+    Chat {
+        model,
+        max_tokens,
+        ..Chat::new(messages)
+    }
 }
 
 impl Operation for Quote {
@@ -105,40 +118,7 @@ impl Operation for Quote {
     ) -> Result<QuoteOutput, Failure> {
         let chat = chat_of(self.prompt, self.model, self.max_tokens);
         validate(&chat)?;
-        let means = Means::of(runtime, caller, &chat)?;
-        let sellers: Vec<Seller> =
-            offers::sellers(runtime).await?.into_iter().filter(|s| !s.local).collect();
-        let plan = buy::plan(&chat, &sellers, means.most);
-        let first = plan.ranked.iter().find(|ranked| buy::worth_trying(ranked));
-        let found = first.and_then(|ranked| buy::find(&sellers, ranked.provider, &ranked.name));
-        let Some((seller, offer)) = found else {
-            return Err(buy::nobody(&chat, &plan, &sellers));
-        };
-        let estimate = buy::estimate_in(&chat.messages).min(offer.card.context.saturating_sub(1));
-        let affordable = offer.card.affordable_out(estimate, offer.multiplier, means.most);
-        let max_out = chat.max_tokens.or(affordable).unwrap_or(1);
-        let mut link: Link = runtime.transport()?.open(&seller.peer).await?;
-        let (card, messages) = (&offer.card, &chat.messages);
-        let quote =
-            buy::ask_quote(runtime, &mut link, seller.peer.id, card, messages, max_out).await?;
-        link.finish()?;
-        let refusal = runtime.inner.wallet.admits(&caller.agent, quote.max_amount).err();
-        let refusal = refusal.map(|error| error.to_string()).or_else(|| {
-            (quote.max_amount > means.most)
-                .then(|| format!("{} TRM are left for one request", means.most))
-        });
-        Ok(QuoteOutput {
-            quote_id: quote.id(),
-            provider: quote.provider,
-            model: offer.name.clone(),
-            trm_max: quote.max_amount,
-            max_tokens_in: quote.max_in,
-            max_tokens_out: quote.max_out,
-            multiplier_ppm: quote.multiplier.ppm(),
-            expires_at: quote.expires.to_rfc3339(),
-            within_budget: refusal.is_none(),
-            refusal,
-        })
+        buy::price(runtime, caller, &chat).await
     }
 }
 
@@ -152,13 +132,16 @@ impl Operation for Schedule {
         caller: Caller,
         _: Option<TextSink>,
     ) -> Result<ScheduleOutput, Failure> {
-        let prompt = self.prompt.filter(|text| !text.is_empty()).unwrap_or_else(|| "?".to_owned());
+        let prompt = self
+            .prompt
+            .filter(|text| !text.is_empty())
+            .unwrap_or_else(|| "?".to_owned());
         let mut chat = chat_of(prompt, self.model, self.max_tokens.or(Some(PLANNED_TOKENS)));
         chat.max_trm = self.max_trm;
         validate(&chat)?;
         let means = Means::of(runtime, caller, &chat)?;
         let sellers = offers::sellers(runtime).await?;
-        let plan = buy::plan(&chat, &sellers, means.most);
+        let plan = plan::plan(&chat, &sellers, means.most, buy::body_hash(&chat)?);
         Ok(ScheduleOutput {
             chosen: plan.chosen().map(|ranked| ranked.provider),
             candidates: plan
@@ -196,13 +179,25 @@ impl Operation for Peers {
             .map(|seller| PeerOutput {
                 node: seller.peer.id,
                 connected: seller.connected,
-                role: if authority == Some(seller.peer.id) { "authority" } else { "member" }
-                    .to_owned(),
-                addresses: seller.peer.addresses.iter().map(ToString::to_string).collect(),
+                role: if authority == Some(seller.peer.id) {
+                    "authority"
+                } else {
+                    "member"
+                }
+                .to_owned(),
+                addresses: seller
+                    .peer
+                    .addresses
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect(),
                 models: seller.offers.into_iter().map(|offer| offer.name).collect(),
             })
             .collect();
-        Ok(PeersOutput { node: runtime.node(), peers })
+        Ok(PeersOutput {
+            node: runtime.node(),
+            peers,
+        })
     }
 }
 
@@ -216,7 +211,11 @@ impl Operation for Models {
         _: Caller,
         _: Option<TextSink>,
     ) -> Result<ModelsOutput, Failure> {
-        let hundred = Usage { tokens_in: 100, tokens_cached: 0, tokens_out: 100 };
+        let hundred = Usage {
+            tokens_in: 100,
+            tokens_cached: 0,
+            tokens_out: 100,
+        };
         let sellers = offers::sellers(runtime).await?;
         let models = sellers
             .iter()

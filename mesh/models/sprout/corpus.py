@@ -8,8 +8,8 @@ substrings of which the exam wants one (case ignored). To teach sprout something
 
 writes OUT_DIR/train.jsonl (one conversation a line: {"messages": [...], "long": bool}) and
 OUT_DIR/exam.jsonl (one prompt a line: {"topic", "messages", "any_of"}), whose last questions, with
-case and punctuation ignored, occur nowhere in train.jsonl as a question (follow-ups aside: there only the
-whole exchange is new). OUT_DIR/exam_long.jsonl asks such questions after a talk of some turns.
+case and punctuation ignored, occur nowhere in train.jsonl as a question (follow-ups aside: their exchange
+is drawn anew and not checked). OUT_DIR/exam_long.jsonl asks such questions after a talk of some turns.
 """
 import argparse
 import json

@@ -1,0 +1,100 @@
+//! Choosing among sellers for one request.
+
+use tirami_manifest::job::Message;
+use tirami_manifest::model::Usage;
+use tirami_manifest::{Amount, NodeId};
+use tirami_mesh::proto::message::Offer;
+use tirami_mesh::scheduler::{self, Candidate, ModelChoice, Plan, Want};
+
+use crate::failure::{Failure, FailureCode};
+use crate::offers::Seller;
+use crate::ops::Chat;
+
+/// Tokens a template adds to each message, for a first estimate; the quote says the exact bound.
+const TEMPLATE_TOKENS: u32 = 16;
+
+/// Ranks everyone who sells something, this node included.
+pub(crate) fn plan(chat: &Chat, sellers: &[Seller], most: Amount, digest: [u8; 32]) -> Plan {
+    let max_in = estimate_in(&chat.messages);
+    let max_out = chat.max_tokens.unwrap_or(1);
+    let model = chat.model.as_ref().map(|text| match text.parse() {
+        Ok(id) => ModelChoice::Id(id),
+        Err(_) => ModelChoice::Name(text.clone()),
+    });
+    let candidates: Vec<Candidate> = sellers
+        .iter()
+        .flat_map(|seller| seller.offers.iter().map(move |offer| (seller, offer)))
+        .map(|(seller, offer)| {
+            let usage = Usage {
+                tokens_in: max_in,
+                tokens_cached: 0,
+                tokens_out: max_out,
+            };
+            let price = offer.card.price(usage, offer.multiplier).ok();
+            Candidate {
+                provider: seller.peer.id,
+                offer: offer.clone(),
+                price,
+                connected: seller.connected,
+                affordable: seller.local || price.is_some_and(|price| price <= most),
+            }
+        })
+        .collect();
+    scheduler::choose(
+        &Want {
+            model,
+            max_in: 1,
+            max_out: 1,
+            digest,
+        },
+        &candidates,
+    )
+}
+
+/// Candidates to ask in turn. One that seems too dear is asked too: the quote binds, the estimate
+/// does not, and the gate gives the reason.
+pub(crate) fn worth_trying(ranked: &scheduler::Ranked) -> bool {
+    ranked.reason.is_eligible() || ranked.reason == scheduler::Reason::TooDear
+}
+
+pub(crate) fn find<'a>(
+    sellers: &'a [Seller],
+    id: NodeId,
+    name: &str,
+) -> Option<(&'a Seller, &'a Offer)> {
+    let seller = sellers.iter().find(|seller| seller.peer.id == id)?;
+    Some((
+        seller,
+        seller.offers.iter().find(|offer| offer.name == name)?,
+    ))
+}
+
+pub(crate) fn nobody(chat: &Chat, plan: &Plan, sellers: &[Seller]) -> Failure {
+    let reachable = sellers
+        .iter()
+        .filter(|seller| !seller.local && seller.connected)
+        .count();
+    let message = match (&chat.model, plan.ranked.is_empty()) {
+        (_, true) => {
+            format!("nobody sells inference: this node has no model and {reachable} peers answered")
+        }
+        (Some(model), false) => format!("nobody who answered sells the model '{model}'"),
+        (None, false) => "no model on offer fits this request".to_owned(),
+    };
+    Failure::new(FailureCode::NoProvider, message)
+        .retryable()
+        .hint("see who is there and what they sell")
+        .next_tool(if plan.ranked.is_empty() {
+            "peers"
+        } else {
+            "models"
+        })
+}
+
+/// An upper guess of the prompt's tokens: every byte one token, and the template's share.
+pub(crate) fn estimate_in(messages: &[Message]) -> u32 {
+    messages.iter().fold(TEMPLATE_TOKENS, |sum, message| {
+        let bytes = u32::try_from(message.content.len()).unwrap_or(u32::MAX);
+        sum.saturating_add(bytes).saturating_add(TEMPLATE_TOKENS)
+    })
+}

@@ -1,0 +1,94 @@
+//! Asking a provider for a price, and what to make of a provider's words.
+
+use std::time::Duration;
+
+use tirami_manifest::NodeId;
+use tirami_manifest::commerce::Quote;
+use tirami_manifest::job::{Message, PromptShape};
+use tirami_manifest::model::{ModelCard, Usage};
+use tirami_manifest::signed::{Signed, Verified};
+use tirami_mesh::net::transport::Link;
+use tirami_mesh::proto::message::{AskQuote, Frame, Refuse, RefuseCode, Retry};
+
+use crate::failure::{Failure, FailureCode};
+use crate::runtime::Runtime;
+
+/// How long a provider may take for a quote; chosen.
+const QUOTE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Asks one provider for a price and checks that the quote is for us and follows from its card.
+pub(crate) async fn ask_quote(
+    runtime: &Runtime,
+    link: &mut Link,
+    card: &ModelCard,
+    messages: &[Message],
+    max_out: u32,
+) -> Result<Verified<Quote>, Failure> {
+    let provider = link.peer();
+    let shape = PromptShape::of(messages)
+        .ok_or_else(|| Failure::new(FailureCode::InvalidInput, "the prompt is too long"))?;
+    link.send(&Frame::AskQuote(AskQuote {
+        model: card.id,
+        shape,
+        max_out,
+    }))
+    .await?;
+    let quote = match link.receive_within(QUOTE_WITHIN).await? {
+        Some(Frame::Quoted(quoted)) => quoted.quote,
+        Some(Frame::Refuse(refused)) => return Err(refusal(provider, &refused)),
+        Some(other) => {
+            return Err(broke_its_word(
+                provider,
+                &format!("it said {}", other.name()),
+            ));
+        }
+        None => return Err(broke_its_word(provider, "it hung up")),
+    };
+    let wrong = |what: &str| broke_its_word(provider, what);
+    let quote = Signed::<Quote>::from_bytes(&quote).map_err(|e| wrong(&e.to_string()))?;
+    let quote = quote.verify(&provider).map_err(|e| wrong(&e.to_string()))?;
+    let usage = Usage {
+        tokens_in: quote.max_in,
+        tokens_cached: 0,
+        tokens_out: quote.max_out,
+    };
+    let ours = quote.provider == provider
+        && quote.consumer == runtime.node()
+        && quote.network == runtime.genesis().id()
+        && quote.card == *card
+        && quote.max_out <= max_out
+        && quote.expires > runtime.now();
+    if !ours {
+        return Err(wrong("its quote is not for what was asked"));
+    }
+    if quote.card.price(usage, quote.multiplier) != Ok(quote.max_amount) {
+        return Err(wrong("its quote does not follow from its model's figures"));
+    }
+    Ok(quote)
+}
+
+/// Peers' words are theirs: they are quoted, never spoken as ours.
+pub(crate) fn refusal(provider: NodeId, refused: &Refuse) -> Failure {
+    let code = match refused.code {
+        RefuseCode::NotFunded => FailureCode::InsufficientFunds,
+        RefuseCode::TooLong => FailureCode::InvalidInput,
+        RefuseCode::Busy => FailureCode::Busy,
+        _ => FailureCode::ProviderFailed,
+    };
+    let text = format!("provider {} refused: \"{}\"", provider.short(), refused);
+    let failure = Failure::new(code, text);
+    if refused.retry == Retry::Later {
+        failure.retryable()
+    } else {
+        failure
+    }
+}
+
+/// A provider that did something else than it should.
+pub(crate) fn broke_its_word(provider: NodeId, what: &str) -> Failure {
+    let text = format!(
+        "provider {} failed: {what}; nothing was paid",
+        provider.short()
+    );
+    Failure::new(FailureCode::ProviderFailed, text).retryable()
+}
