@@ -215,7 +215,9 @@ fn drop_old(tables: &mut impl Tables, agent: &AgentId, now: Timestamp) -> Result
         DROP_AT_ONCE,
     )?;
     match some.last() {
-        Some((key, _)) if some.len() == DROP_AT_ONCE => tables.put(Table::Meta, &cursor_key, key)?,
+        Some((key, _)) if some.len() == DROP_AT_ONCE => {
+            tables.put(Table::Meta, &cursor_key, key)?
+        }
         _ => tables.remove(Table::Meta, &cursor_key)?,
     }
     for (key, bytes) in some {

@@ -41,7 +41,7 @@ impl Wallet {
     ///
     /// # Errors
     ///
-    /// A store failure.
+    /// [`WalletError::Invitation`] when the genesis is not a valid one, or a store failure.
     pub async fn found(&self, genesis: Genesis) -> Result<Genesis, WalletError> {
         let node = self.node();
         self.write(move |tables, _| {
@@ -260,7 +260,14 @@ fn enter(
     genesis: &Genesis,
     node: &NodeId,
 ) -> Result<(), WalletError> {
-    tables.put(Table::Meta, GENESIS, &genesis.to_bytes())?;
+    let bytes = genesis.to_bytes();
+    // What cannot be read again would leave a wallet that answers nothing.
+    if Genesis::from_bytes(&bytes).as_ref() != Ok(genesis) {
+        return Err(WalletError::Invitation(
+            "is for a network whose genesis does not hold",
+        ));
+    }
+    tables.put(Table::Meta, GENESIS, &bytes)?;
     Ok(tables.set_quota(genesis.quota(node))?)
 }
 

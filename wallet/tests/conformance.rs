@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use tirami_wallet::ledger::tables::{MemoryTables, Order, Overlay, Pair, ReadTables, Table, Tables};
+use tirami_wallet::ledger::tables::{
+    MemoryTables, Order, Overlay, Pair, ReadTables, Table, Tables,
+};
 use tirami_wallet::store::{Storage, StoreError, open};
 
 #[derive(Clone, Debug)]

@@ -94,13 +94,26 @@ impl Model {
 
     fn one(&mut self, transfer: &Transfer) -> Result<bool, &'static str> {
         if let Some(earlier) = self.done.get(&transfer.id) {
-            return if earlier == transfer { Ok(false) } else { Err("taken") };
+            return if earlier == transfer {
+                Ok(false)
+            } else {
+                Err("taken")
+            };
         }
         match transfer.kind {
-            Kind::Single { debit, credit, amount } => {
+            Kind::Single {
+                debit,
+                credit,
+                amount,
+            } => {
                 self.take(debit, credit, amount.utrm(), false)?;
             }
-            Kind::Hold { debit, credit, amount, timeout_ms } => {
+            Kind::Hold {
+                debit,
+                credit,
+                amount,
+                timeout_ms,
+            } => {
                 self.take(debit, credit, amount.utrm(), true)?;
                 let charge = AGENTS.contains(&debit).then(|| self.charges.len() - 1);
                 let hold = ModelHold {
@@ -154,7 +167,11 @@ impl Model {
             self.charges.push((from, self.now, n));
         }
         let account = self.accounts.entry(from).or_default();
-        *(if hold { &mut account.out_held } else { &mut account.out }) += n;
+        *(if hold {
+            &mut account.out_held
+        } else {
+            &mut account.out
+        }) += n;
         let used = account.out + account.out_held;
         if from == Account::Issuer && used > QUOTA {
             return Err("cap");
@@ -163,7 +180,11 @@ impl Model {
             return Err("funds");
         }
         let account = self.accounts.entry(to).or_default();
-        *(if hold { &mut account.into_held } else { &mut account.into }) += n;
+        *(if hold {
+            &mut account.into_held
+        } else {
+            &mut account.into
+        }) += n;
         if to == Account::Position && account.into + account.into_held > account.out {
             return Err("funds");
         }
@@ -193,7 +214,12 @@ impl Model {
 
     fn expire(&mut self) -> usize {
         let due = |h: &ModelHold| !h.ended && h.expires <= self.now;
-        let ids: Vec<_> = self.holds.iter().filter(|(_, h)| due(h)).map(|(id, _)| *id).collect();
+        let ids: Vec<_> = self
+            .holds
+            .iter()
+            .filter(|(_, h)| due(h))
+            .map(|(id, _)| *id)
+            .collect();
         ids.iter().for_each(|id| self.end(*id, 0));
         ids.len()
     }
@@ -222,15 +248,29 @@ fn amount() -> impl Strategy<Value = Amount> {
 }
 
 fn transfer(id: TransferId, kind: Kind) -> Transfer {
-    Transfer { id, kind, code: TransferCode::Budget, reference: [0; 32] }
+    Transfer {
+        id,
+        kind,
+        code: TransferCode::Budget,
+        reference: [0; 32],
+    }
 }
 
 fn op() -> impl Strategy<Value = Op> {
     let timeout = prop_oneof![Just(1), 1_000_u64..200_000, Just(HOUR), Just(2 * HOUR)];
-    let single = (account(), account(), amount())
-        .prop_map(|(debit, credit, amount)| Kind::Single { debit, credit, amount });
+    let single =
+        (account(), account(), amount()).prop_map(|(debit, credit, amount)| Kind::Single {
+            debit,
+            credit,
+            amount,
+        });
     let hold = (account(), account(), amount(), timeout).prop_map(|(debit, credit, amount, ms)| {
-        Kind::Hold { debit, credit, amount, timeout_ms: ms }
+        Kind::Hold {
+            debit,
+            credit,
+            amount,
+            timeout_ms: ms,
+        }
     });
     let post = (id(), amount()).prop_map(|(hold, amount)| Kind::Post { hold, amount });
     let void = id().prop_map(|hold| Kind::Void { hold });
@@ -241,7 +281,11 @@ fn op() -> impl Strategy<Value = Op> {
         let mut next = *id.as_bytes();
         next[0] = 128 + next[1];
         let (debit, credit) = (Account::Outgoing, PEER);
-        let on = Kind::Single { debit, credit, amount };
+        let on = Kind::Single {
+            debit,
+            credit,
+            amount,
+        };
         vec![
             transfer(id, Kind::Post { hold, amount }),
             transfer(TransferId::from_bytes(next), on),
@@ -276,9 +320,17 @@ fn name(refusal: &Refusal) -> &'static str {
         Refusal::HoldEnded { .. } => "ended",
         Refusal::MoreThanHeld { .. } => "more than held",
         Refusal::Frozen { .. } => "frozen",
-        Refusal::OverBudget { limit: Limit::PerRequest, .. } => "per request",
-        Refusal::OverBudget { limit: Limit::Hour, .. } => "hour",
-        Refusal::OverBudget { limit: Limit::Lifetime, .. } => "lifetime",
+        Refusal::OverBudget {
+            limit: Limit::PerRequest,
+            ..
+        } => "per request",
+        Refusal::OverBudget {
+            limit: Limit::Hour, ..
+        } => "hour",
+        Refusal::OverBudget {
+            limit: Limit::Lifetime,
+            ..
+        } => "lifetime",
         Refusal::OverCap { .. } => "cap",
         Refusal::NotEnough { .. } => "funds",
         other => panic!("{other} cannot happen here"),
@@ -295,7 +347,13 @@ fn refused<T: std::fmt::Debug>(outcome: Result<T, ApplyError>) -> Result<T, &'st
 
 /// Both begin with 3000 for one agent and 600 for the other.
 fn begin() -> (MemoryTables, Model) {
-    let (mut books, mut model) = (MemoryTables::default(), Model { now: START, ..Model::default() });
+    let (mut books, mut model) = (
+        MemoryTables::default(),
+        Model {
+            now: START,
+            ..Model::default()
+        },
+    );
     let trm = |n| Amount::from_utrm(n).unwrap();
     let limits = Limits {
         per_request_trm: trm(PER_REQUEST),
@@ -303,15 +361,25 @@ fn begin() -> (MemoryTables, Model) {
         lifetime_trm: trm(LIFETIME),
     };
     for (n, agent) in (200_u8..).zip(AGENTS) {
-        let Account::Agent(id) = agent else { unreachable!() };
-        books.put_row(Table::Mandates, id.as_bytes(), &MandateRow::new(limits)).unwrap();
+        let Account::Agent(id) = agent else {
+            unreachable!()
+        };
+        books
+            .put_row(Table::Mandates, id.as_bytes(), &MandateRow::new(limits))
+            .unwrap();
         let amount = trm(if n == 200 { 3_000 } else { 600 });
-        let kind = Kind::Single { debit: Account::Position, credit: agent, amount };
+        let kind = Kind::Single {
+            debit: Account::Position,
+            credit: agent,
+            amount,
+        };
         let grant = [transfer(TransferId::from_bytes([n; 16]), kind)];
         apply_group(&mut books, &grant, Timestamp::from_ms(START)).unwrap();
         model.group(&grant).unwrap();
     }
-    books.put_row(Table::Meta, b"issuer-quota", &trm(QUOTA)).unwrap();
+    books
+        .put_row(Table::Meta, b"issuer-quota", &trm(QUOTA))
+        .unwrap();
     (books, model)
 }
 
@@ -332,12 +400,21 @@ fn same(books: &MemoryTables, model: &Model) {
             assert!(m.out + m.out_held <= m.into, "{account} is overdrawn");
         }
     }
-    let (out, into) = model.accounts.values().fold((0, 0), |s, a| (s.0 + a.out, s.1 + a.into));
+    let (out, into) = model
+        .accounts
+        .values()
+        .fold((0, 0), |s, a| (s.0 + a.out, s.1 + a.into));
     assert_eq!(out, into, "debits equal credits");
     for agent in AGENTS {
-        let Account::Agent(id) = agent else { unreachable!() };
+        let Account::Agent(id) = agent else {
+            unreachable!()
+        };
         let row = books.mandate(&id).unwrap().unwrap();
-        assert_eq!(row.used, wide(model.charged(agent, u64::MAX)), "lifetime of {agent}");
+        assert_eq!(
+            row.used,
+            wide(model.charged(agent, u64::MAX)),
+            "lifetime of {agent}"
+        );
         // Every window that ends at a charge, of what was not given back.
         for (_, end, _) in model.charges.iter().filter(|c| c.0 == agent) {
             let inside = |c: &&(Account, u64, u64)| c.0 == agent && c.1 <= *end && end - c.1 < HOUR;
@@ -346,7 +423,9 @@ fn same(books: &MemoryTables, model: &Model) {
         }
     }
     let open = |h: &&ModelHold| !h.ended;
-    let index = books.scan(Table::OpenHolds, &[], None, Order::Ascending, usize::MAX).unwrap();
+    let index = books
+        .scan(Table::OpenHolds, &[], None, Order::Ascending, usize::MAX)
+        .unwrap();
     assert_eq!(index.len(), model.holds.values().filter(open).count());
 }
 
@@ -363,7 +442,10 @@ fn agrees(books: &mut MemoryTables, model: &mut Model, transfers: &[Transfer]) {
             }
             _ => false,
         });
-        assert!(late, "{transfers:?} was refused by the hour, {theirs:?} without reason");
+        assert!(
+            late,
+            "{transfers:?} was refused by the hour, {theirs:?} without reason"
+        );
         *model = before.1;
     } else {
         assert_eq!(ours, theirs, "{transfers:?}");

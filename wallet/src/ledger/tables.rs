@@ -283,13 +283,9 @@ impl<T: Tables> ReadTables for Overlay<'_, T> {
             .collect();
         // Only what was removed hides pairs beneath, so this many more suffice.
         let removed = changes.iter().filter(|(_, value)| value.is_none()).count();
-        let beneath = self.base.scan(
-            table,
-            prefix,
-            beyond,
-            order,
-            limit.saturating_add(removed),
-        )?;
+        let beneath =
+            self.base
+                .scan(table, prefix, beyond, order, limit.saturating_add(removed))?;
         let mut merged: BTreeMap<Vec<u8>, Vec<u8>> = beneath.into_iter().collect();
         for (key, value) in changes {
             match value {

@@ -1,16 +1,18 @@
 //! Opening a wallet file: create, accept, or refuse and leave it alone.
 
 use std::fmt;
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageBackend, TableDefinition};
 
 use super::StoreError;
 use super::redb_tables::{ReadTransaction, WriteTransaction, definition};
-use super::staged::{Handle, Staged};
+use super::staged::{Handle, Image, Staged};
+use crate::keystore::{KeyError, write_new};
 use crate::ledger::tables::Table;
 
 /// Memory redb may use for caching, in bytes. Its own default of 1 GiB is far beyond what a node's
@@ -83,24 +85,24 @@ impl fmt::Debug for Opened {
 pub fn open(storage: Storage) -> Result<Opened, StoreError> {
     let (backend, name): (Box<dyn StorageBackend>, _) = match storage {
         Storage::File(path) => {
-            refuse_foreign(&path)?;
             let name = path.display().to_string();
-            let failed = |e: &dyn fmt::Display| StoreError::Io(format!("{name}: {e}"));
-            let file = open_file(&path).map_err(|e| failed(&e))?;
+            if !path.try_exists().map_err(|e| io(&name, &e))? {
+                create(&path)?;
+            }
+            refuse_foreign(&path)?;
+            let file = File::options().read(true).write(true).open(&path);
+            let file = file.map_err(|e| io(&name, &e))?;
             let file = FileBackend::new(file).map_err(|e| opening(&e, &name))?;
             (Box::new(file), name)
         }
         Storage::Backend(backend) => (backend, "the wallet".to_owned()),
     };
-    let staged = Staged::new(backend).map_err(|e| StoreError::Io(format!("{name}: {e}")))?;
+    let staged = Staged::new(backend).map_err(|e| io(&name, &e))?;
     // redb asserts some of what it reads; a damaged file must end in an answer, and everything the
     // panic leaves behind is dropped with the backend.
-    let database = catch_unwind(AssertUnwindSafe(|| sound(&staged, &name))).map_err(|_| {
-        StoreError::Foreign(format!("{name} is damaged (it contradicts itself)"))
-    })??;
-    staged
-        .accept()
-        .map_err(|e| StoreError::Io(format!("{name}: {e}")))?;
+    let database = catch_unwind(AssertUnwindSafe(|| sound(&staged, &name)))
+        .map_err(|_| StoreError::Foreign(format!("{name} is damaged (it contradicts itself)")))??;
+    staged.accept().map_err(|e| io(&name, &e))?;
     Ok(Opened(Arc::new(database)))
 }
 
@@ -108,9 +110,10 @@ pub fn open(storage: Storage) -> Result<Opened, StoreError> {
 fn sound(staged: &Arc<Staged>, name: &str) -> Result<Database, StoreError> {
     let mut builder = Builder::new();
     builder.set_cache_size(CACHE_BYTES);
-    let fresh = staged.is_empty().map_err(StoreError::io)?;
+    let handle = Handle(staged.clone());
+    let fresh = handle.len().map_err(|e| io(name, &e))? == 0;
     let mut database = builder
-        .create_with_backend(Handle(staged.clone()))
+        .create_with_backend(handle)
         .map_err(|e| opening(&e, name))?;
     if !fresh {
         match database.check_integrity() {
@@ -127,42 +130,45 @@ fn damaged(name: &str, what: &str) -> StoreError {
     StoreError::Foreign(format!("{name} is damaged ({what})"))
 }
 
-/// Readable by its user alone when it is made here.
-fn open_file(path: &Path) -> std::io::Result<std::fs::File> {
-    let mut options = std::fs::OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+fn io(name: &str, error: &dyn fmt::Display) -> StoreError {
+    StoreError::Io(format!("{name}: {error}"))
 }
 
-/// redb makes a new database out of an empty file; anything else that is not redb's is refused here
-/// before redb sees it.
+/// Makes an empty wallet beside `path` and moves it there whole, readable by its user alone: a crash
+/// in between leaves no half of one, and two processes that start at once make one.
+fn create(path: &Path) -> Result<(), StoreError> {
+    let image = Image::default();
+    drop(open(Storage::Backend(Box::new(image.clone())))?);
+    let bytes = image.0.lock().unwrap_or_else(PoisonError::into_inner);
+    match write_new(path, &bytes) {
+        Ok(()) | Err(KeyError::Exists { .. }) => Ok(()),
+        Err(error) => Err(StoreError::io(error)),
+    }
+}
+
+/// Anything that is not redb's is refused here, before redb sees it. So is an empty file: redb would
+/// make a new database out of it, but a wallet is never empty, so something else emptied it.
 fn refuse_foreign(path: &Path) -> Result<(), StoreError> {
     use std::io::Read;
-    let mut file = match std::fs::File::open(path) {
+    let mut file = match File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(StoreError::io(format!("{}: {error}", path.display()))),
+        Err(error) => return Err(io(&path.display().to_string(), &error)),
     };
     let mut magic = [0; 4];
     match file.read(&mut magic) {
         Ok(4) if &magic == b"redb" => Ok(()),
-        Ok(0) => Ok(()),
         Ok(_) => Err(StoreError::Foreign(format!(
             "{} is not a wallet file",
             path.display()
         ))),
-        Err(error) => Err(StoreError::io(format!("{}: {error}", path.display()))),
+        Err(error) => Err(io(&path.display().to_string(), &error)),
     }
 }
 
 fn opening(error: &DatabaseError, path: &str) -> StoreError {
     match error {
         DatabaseError::DatabaseAlreadyOpen => StoreError::InUse,
-        DatabaseError::Storage(redb::StorageError::Corrupted(what)) => {
-            damaged(path, what)
-        }
+        DatabaseError::Storage(redb::StorageError::Corrupted(what)) => damaged(path, what),
         DatabaseError::Storage(redb::StorageError::Io(io))
             if io.kind() == std::io::ErrorKind::InvalidData =>
         {
@@ -178,12 +184,10 @@ fn opening(error: &DatabaseError, path: &str) -> StoreError {
 fn check_format(database: &Database) -> Result<(), StoreError> {
     let read = database.begin_read().map_err(StoreError::io)?;
     let version = match read.open_table(FORMAT) {
-        Ok(table) => {
-            table
-                .get("version")
-                .map_err(StoreError::io)?
-                .map(|v| v.value())
-        }
+        Ok(table) => table
+            .get("version")
+            .map_err(StoreError::io)?
+            .map(|v| v.value()),
         Err(redb::TableError::TableDoesNotExist(_)) => None,
         Err(error) => {
             return Err(StoreError::Foreign(format!(

@@ -7,7 +7,7 @@
 
 use std::io;
 use std::ops::Bound;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use redb::{BackendError, StorageBackend};
 
@@ -25,12 +25,22 @@ struct Stage {
     len: u64,
 }
 
+#[derive(Debug)]
+enum State {
+    /// Writes wait.
+    Waiting(Stage),
+    /// Writes go through.
+    Accepted,
+    /// Doing what was put off failed half-way: nothing more may be written over the rest.
+    Failed,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Staged {
     beneath: Box<dyn StorageBackend>,
-    /// `None` once accepted. Written only by redb and [`Staged::accept`]; no await happens inside.
-    stage: RwLock<Option<Stage>>,
+    /// Changed only by redb's writes and [`Staged::accept`]; no await happens inside.
+    state: RwLock<State>,
 }
 
 impl Staged {
@@ -39,51 +49,61 @@ impl Staged {
         let steps = Vec::new();
         Ok(Arc::new(Self {
             beneath,
-            stage: RwLock::new(Some(Stage { steps, len })),
+            state: RwLock::new(State::Waiting(Stage { steps, len })),
         }))
-    }
-
-    /// True when nothing is beneath and nothing was written.
-    pub(super) fn is_empty(&self) -> io::Result<bool> {
-        match self.stage().as_ref() {
-            Some(stage) => Ok(stage.len == 0),
-            None => Ok(self.beneath.len()? == 0),
-        }
     }
 
     /// Does what was put off, in its order, and writes directly from now on. Stopping in the middle
     /// leaves what a crash during redb's own repair leaves.
     pub(super) fn accept(&self) -> io::Result<()> {
-        let mut stage = self.stage.write().unwrap_or_else(PoisonError::into_inner);
-        for step in stage.take().map(|stage| stage.steps).unwrap_or_default() {
-            match step {
-                Step::Write(offset, data) => self.beneath.write(offset, &data)?,
-                Step::SetLen(len) => self.beneath.set_len(len)?,
-                Step::Sync => self.beneath.sync_data()?,
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *state, State::Failed);
+        if let State::Waiting(Stage { steps, .. }) = before {
+            for step in steps {
+                self.now(&step)?;
             }
         }
+        *state = State::Accepted;
         Ok(())
     }
 
-    fn stage(&self) -> RwLockReadGuard<'_, Option<Stage>> {
-        self.stage.read().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts `step` off; `None` when it is to be done at once.
-    fn put_off(&self, step: Step) -> Option<()> {
-        if self.stage().is_none() {
-            return None;
+    fn now(&self, step: &Step) -> io::Result<()> {
+        match step {
+            Step::Write(offset, data) => self.beneath.write(*offset, data),
+            Step::SetLen(len) => self.beneath.set_len(*len),
+            Step::Sync => self.beneath.sync_data(),
         }
-        let mut stage = self.stage.write().unwrap_or_else(PoisonError::into_inner);
-        let stage = stage.as_mut()?;
-        match &step {
-            Step::Write(offset, data) => stage.len = stage.len.max(end(*offset, data)),
-            Step::SetLen(len) => stage.len = *len,
-            Step::Sync => {}
-        }
-        stage.steps.push(step);
-        Some(())
     }
+
+    /// Does `step` later, or at once.
+    fn does(&self, step: Step) -> io::Result<()> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        match &mut *state {
+            State::Waiting(stage) => {
+                match &step {
+                    Step::Write(offset, data) => stage.len = stage.len.max(end(*offset, data)),
+                    Step::SetLen(len) => stage.len = *len,
+                    Step::Sync => {}
+                }
+                stage.steps.push(step);
+                Ok(())
+            }
+            // Reads need not wait for a sync; redb itself keeps its writes apart.
+            State::Accepted => {
+                drop(state);
+                self.now(&step)
+            }
+            State::Failed => Err(half_opened()),
+        }
+    }
+}
+
+fn half_opened() -> io::Error {
+    io::Error::other("opening the file failed half-way")
 }
 
 /// Where `bytes` that start at `offset` end.
@@ -140,41 +160,33 @@ pub(super) struct Handle(pub(super) Arc<Staged>);
 
 impl StorageBackend for Handle {
     fn len(&self) -> io::Result<u64> {
-        match self.0.stage().as_ref() {
-            Some(stage) => Ok(stage.len),
-            None => self.0.beneath.len(),
+        match &*self.0.state() {
+            State::Waiting(stage) => Ok(stage.len),
+            State::Accepted | State::Failed => self.0.beneath.len(),
         }
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        match self.0.stage().as_ref() {
-            Some(stage) => stage.read(self.0.beneath.as_ref(), offset, out),
-            None => self.0.beneath.read(offset, out),
+        match &*self.0.state() {
+            State::Waiting(stage) => stage.read(self.0.beneath.as_ref(), offset, out),
+            State::Accepted => self.0.beneath.read(offset, out),
+            State::Failed => Err(half_opened()),
         }
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        match self.0.put_off(Step::SetLen(len)) {
-            Some(()) => Ok(()),
-            None => self.0.beneath.set_len(len),
-        }
+        self.0.does(Step::SetLen(len))
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        match self.0.put_off(Step::Sync) {
-            Some(()) => Ok(()),
-            None => self.0.beneath.sync_data(),
-        }
+        self.0.does(Step::Sync)
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        if self.0.stage().is_none() {
+        if matches!(&*self.0.state(), State::Accepted) {
             return self.0.beneath.write(offset, data);
         }
-        match self.0.put_off(Step::Write(offset, data.to_vec())) {
-            Some(()) => Ok(()),
-            None => self.0.beneath.write(offset, data),
-        }
+        self.0.does(Step::Write(offset, data.to_vec()))
     }
 
     fn close(&self) -> io::Result<()> {
@@ -207,5 +219,56 @@ impl StorageBackend for Handle {
 
     fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
         self.0.beneath.query_lock_range(start, end)
+    }
+}
+
+/// A file in memory, to be written out whole.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Image(pub(super) Arc<Mutex<Vec<u8>>>);
+
+impl Image {
+    fn bytes(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn too_long() -> io::Error {
+    io::ErrorKind::FileTooLarge.into()
+}
+
+impl StorageBackend for Image {
+    fn len(&self) -> io::Result<u64> {
+        u64::try_from(self.bytes().len()).map_err(|_| too_long())
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let start = usize::try_from(offset).map_err(|_| too_long())?;
+        let bytes = self.bytes();
+        let there = bytes.get(start..).and_then(|b| b.get(..out.len()));
+        out.copy_from_slice(there.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let len = usize::try_from(len).map_err(|_| too_long())?;
+        self.bytes().resize(len, 0);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let start = usize::try_from(offset).map_err(|_| too_long())?;
+        let end = start.checked_add(data.len()).ok_or_else(too_long)?;
+        let mut bytes = self.bytes();
+        if bytes.len() < end {
+            bytes.resize(end, 0);
+        }
+        if let Some(there) = bytes.get_mut(start..end) {
+            there.copy_from_slice(data);
+        }
+        Ok(())
     }
 }

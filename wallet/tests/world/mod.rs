@@ -136,18 +136,25 @@ impl Trade {
 }
 
 /// Founds the network, lends to party 2, and lets it buy from the node for `amount` TRM, which its
-/// main agent then has.
-pub(crate) async fn fund(wallet: &Wallet, amount: u32) {
-    wallet.found(genesis()).await.unwrap();
-    wallet.ensure_main_agent([0; 32]).await.unwrap();
-    let invitation = wallet
-        .invite(InvitationId::from_bytes([200; 16]))
-        .await
-        .unwrap();
-    wallet.welcome(invitation, key(2).id()).await.unwrap();
+/// main agent then has; `told` after each answer.
+pub(crate) async fn fund(
+    wallet: &Wallet,
+    amount: u32,
+    mut told: impl FnMut(),
+) -> Result<(), WalletError> {
+    wallet.found(genesis()).await?;
+    told();
+    wallet.ensure_main_agent([0; 32]).await?;
+    told();
+    let invitation = wallet.invite(InvitationId::from_bytes([200; 16])).await?;
+    told();
+    wallet.welcome(invitation, key(2).id()).await?;
+    told();
     let trade = Trade::new(genesis().id(), &key(1), &key(2), (amount, 200));
     let receipt = trade.receipt(TransferId::from_bytes([200; 16]), amount);
-    wallet.earn(receipt).await.unwrap();
+    wallet.earn(receipt).await?;
+    told();
+    Ok(())
 }
 
 /// Every rule of the audit holds.

@@ -128,11 +128,7 @@ fn sound(books: &MemoryTables) {
 }
 
 /// Applies, and checks that a refusal wrote nothing and that the books hold.
-fn does(
-    books: &mut MemoryTables,
-    transfer: &Transfer,
-    now: Timestamp,
-) -> Result<Applied, Refusal> {
+fn does(books: &mut MemoryTables, transfer: &Transfer, now: Timestamp) -> Result<Applied, Refusal> {
     let before = books.clone();
     match apply(books, transfer, now) {
         Ok(applied) => {
@@ -174,7 +170,12 @@ fn short(account: Account, available: u64, asked: u64) -> Refusal {
     }
 }
 
-type Case = (&'static str, fn(&mut MemoryTables), Transfer, Result<Applied, Refusal>);
+type Case = (
+    &'static str,
+    fn(&mut MemoryTables),
+    Transfer,
+    Result<Applied, Refusal>,
+);
 
 fn run(cases: Vec<Case>) {
     for (what, prepare, transfer, outcome) in cases {
@@ -227,59 +228,234 @@ fn every_outcome_of_one_transfer() {
     };
     run(vec![
         ("moves", nothing, single("t", ALICE, OUT, 50), Ok(Now)),
-        ("moves again", nothing, single("a", Account::Position, ALICE, 1_000), Ok(Already)),
-        ("other amount", nothing, single("a", Account::Position, ALICE, 999), Err(taken("a"))),
-        ("other parties", nothing, single("a", Account::Position, BOB, 1_000), Err(taken("a"))),
+        (
+            "moves again",
+            nothing,
+            single("a", Account::Position, ALICE, 1_000),
+            Ok(Already),
+        ),
+        (
+            "other amount",
+            nothing,
+            single("a", Account::Position, ALICE, 999),
+            Err(taken("a")),
+        ),
+        (
+            "other parties",
+            nothing,
+            single("a", Account::Position, BOB, 1_000),
+            Err(taken("a")),
+        ),
         ("other kind", held, void("h", "h"), Err(taken("h"))),
-        ("zero", nothing, single("t", ALICE, OUT, 0), Err(Refusal::Zero)),
-        ("zero held", nothing, hold("t", ALICE, OUT, 0), Err(Refusal::Zero)),
+        (
+            "zero",
+            nothing,
+            single("t", ALICE, OUT, 0),
+            Err(Refusal::Zero),
+        ),
+        (
+            "zero held",
+            nothing,
+            hold("t", ALICE, OUT, 0),
+            Err(Refusal::Zero),
+        ),
         ("zero posted", held, post("t", "h", 0), Err(Refusal::Zero)),
-        ("to itself", nothing, single("t", ALICE, ALICE, 1), Err(Refusal::SameAccount)),
-        ("held to itself", nothing, hold("t", OUT, OUT, 1), Err(Refusal::SameAccount)),
+        (
+            "to itself",
+            nothing,
+            single("t", ALICE, ALICE, 1),
+            Err(Refusal::SameAccount),
+        ),
+        (
+            "held to itself",
+            nothing,
+            hold("t", OUT, OUT, 1),
+            Err(Refusal::SameAccount),
+        ),
         ("holds", nothing, hold("t", ALICE, OUT, 50), Ok(Now)),
         ("holds again", held, hold("h", ALICE, OUT, 40), Ok(Already)),
-        ("holds other", held, hold("h", ALICE, OUT, 41), Err(taken("h"))),
+        (
+            "holds other",
+            held,
+            hold("h", ALICE, OUT, 41),
+            Err(taken("h")),
+        ),
         ("posts all", held, post("t", "h", 40), Ok(Now)),
         ("posts part", held, post("t", "h", 1), Ok(Now)),
         ("posts more", held, post("t", "h", 41), Err(more(41))),
-        ("posts nothing known", nothing, post("t", "x", 1), Err(unknown())),
-        ("voids nothing known", nothing, void("t", "x"), Err(unknown())),
-        ("expires nothing known", nothing, expire("t", "x"), Err(unknown())),
+        (
+            "posts nothing known",
+            nothing,
+            post("t", "x", 1),
+            Err(unknown()),
+        ),
+        (
+            "voids nothing known",
+            nothing,
+            void("t", "x"),
+            Err(unknown()),
+        ),
+        (
+            "expires nothing known",
+            nothing,
+            expire("t", "x"),
+            Err(unknown()),
+        ),
         ("voids", held, void("t", "h"), Ok(Now)),
-        ("posts again", |b| held_and(b, &post("p", "h", 7)), post("p", "h", 7), Ok(Already)),
-        ("posts otherwise", |b| held_and(b, &post("p", "h", 7)), post("p", "h", 8), Err(taken("p"))),
-        ("twice posted", |b| held_and(b, &post("p", "h", 7)), post("t", "h", 7), Err(ended("h", Posted))),
-        ("voids posted", |b| held_and(b, &post("p", "h", 7)), void("t", "h"), Err(ended("h", Posted))),
-        ("posts voided", |b| held_and(b, &void("v", "h")), post("t", "h", 7), Err(ended("h", Voided))),
-        ("expires voided", |b| held_and(b, &void("v", "h")), expire("t", "h"), Err(ended("h", Voided))),
-        ("posts expired", |b| held_and(b, &expire("e", "h")), post("t", "h", 7), Err(ended("h", Expired))),
-        ("frozen", freeze, single("t", ALICE, OUT, 1), Err(Refusal::Frozen { reason: "stop".into() })),
-        ("frozen hold", freeze, hold("t", ALICE, OUT, 1), Err(Refusal::Frozen { reason: "stop".into() })),
-        ("frozen, not an agent's", freeze, single("t", Account::Position, ALICE, 1), Ok(Now)),
-        ("no mandate", nothing, hold("t", BOB, OUT, 1), Err(Refusal::NoMandate { agent: agent(&BOB) })),
-        ("per request", nothing, hold("t", ALICE, OUT, 51), Err(over(Limit::PerRequest, 50, 50, 51))),
-        ("hour filled", spent_hour, hold("t", ALICE, OUT, 10), Ok(Now)),
-        ("hour", spent_hour, hold("t", ALICE, OUT, 11), Err(hour_left_10())),
-        ("lifetime filled", old_spending, hold("t", ALICE, OUT, 10), Ok(Now)),
-        ("lifetime", old_spending, hold("t", ALICE, OUT, 11), Err(over(Limit::Lifetime, 400, 10, 11))),
-        ("under the cap", nothing, single("t", Account::Issuer, PEER, 2_000), Ok(Now)),
+        (
+            "posts again",
+            |b| held_and(b, &post("p", "h", 7)),
+            post("p", "h", 7),
+            Ok(Already),
+        ),
+        (
+            "posts otherwise",
+            |b| held_and(b, &post("p", "h", 7)),
+            post("p", "h", 8),
+            Err(taken("p")),
+        ),
+        (
+            "twice posted",
+            |b| held_and(b, &post("p", "h", 7)),
+            post("t", "h", 7),
+            Err(ended("h", Posted)),
+        ),
+        (
+            "voids posted",
+            |b| held_and(b, &post("p", "h", 7)),
+            void("t", "h"),
+            Err(ended("h", Posted)),
+        ),
+        (
+            "posts voided",
+            |b| held_and(b, &void("v", "h")),
+            post("t", "h", 7),
+            Err(ended("h", Voided)),
+        ),
+        (
+            "expires voided",
+            |b| held_and(b, &void("v", "h")),
+            expire("t", "h"),
+            Err(ended("h", Voided)),
+        ),
+        (
+            "posts expired",
+            |b| held_and(b, &expire("e", "h")),
+            post("t", "h", 7),
+            Err(ended("h", Expired)),
+        ),
+        (
+            "frozen",
+            freeze,
+            single("t", ALICE, OUT, 1),
+            Err(Refusal::Frozen {
+                reason: "stop".into(),
+            }),
+        ),
+        (
+            "frozen hold",
+            freeze,
+            hold("t", ALICE, OUT, 1),
+            Err(Refusal::Frozen {
+                reason: "stop".into(),
+            }),
+        ),
+        (
+            "frozen, not an agent's",
+            freeze,
+            single("t", Account::Position, ALICE, 1),
+            Ok(Now),
+        ),
+        (
+            "no mandate",
+            nothing,
+            hold("t", BOB, OUT, 1),
+            Err(Refusal::NoMandate { agent: agent(&BOB) }),
+        ),
+        (
+            "per request",
+            nothing,
+            hold("t", ALICE, OUT, 51),
+            Err(over(Limit::PerRequest, 50, 50, 51)),
+        ),
+        (
+            "hour filled",
+            spent_hour,
+            hold("t", ALICE, OUT, 10),
+            Ok(Now),
+        ),
+        (
+            "hour",
+            spent_hour,
+            hold("t", ALICE, OUT, 11),
+            Err(hour_left_10()),
+        ),
+        (
+            "lifetime filled",
+            old_spending,
+            hold("t", ALICE, OUT, 10),
+            Ok(Now),
+        ),
+        (
+            "lifetime",
+            old_spending,
+            hold("t", ALICE, OUT, 11),
+            Err(over(Limit::Lifetime, 400, 10, 11)),
+        ),
+        (
+            "under the cap",
+            nothing,
+            single("t", Account::Issuer, PEER, 2_000),
+            Ok(Now),
+        ),
         (
             "over the cap",
-            |b| assert_eq!(does(b, &single("i", Account::Issuer, PEER, 1_500), at(0)), Ok(Now)),
+            |b| {
+                assert_eq!(
+                    does(b, &single("i", Account::Issuer, PEER, 1_500), at(0)),
+                    Ok(Now)
+                )
+            },
             single("t", Account::Issuer, PEER, 501),
-            Err(Refusal::OverCap { left: trm(500), asked: trm(501) }),
+            Err(Refusal::OverCap {
+                left: trm(500),
+                asked: trm(501),
+            }),
         ),
         (
             "held issue counts against the cap",
-            |b| assert_eq!(does(b, &hold("i", Account::Issuer, PEER, 1_500), at(0)), Ok(Now)),
+            |b| {
+                assert_eq!(
+                    does(b, &hold("i", Account::Issuer, PEER, 1_500), at(0)),
+                    Ok(Now)
+                )
+            },
             single("t", Account::Issuer, PEER, 501),
-            Err(Refusal::OverCap { left: trm(500), asked: trm(501) }),
+            Err(Refusal::OverCap {
+                left: trm(500),
+                asked: trm(501),
+            }),
         ),
-        ("no funds", nothing, single("t", OUT, PEER, 1), Err(short(OUT, 0, 1))),
-        ("held funds are not free", held, single("t", OUT, PEER, 40), Err(short(OUT, 0, 40))),
+        (
+            "no funds",
+            nothing,
+            single("t", OUT, PEER, 1),
+            Err(short(OUT, 0, 1)),
+        ),
+        (
+            "held funds are not free",
+            held,
+            single("t", OUT, PEER, 40),
+            Err(short(OUT, 0, 40)),
+        ),
         (
             "position gives no more than came",
-            |b| assert_eq!(does(b, &single("i", Account::Issuer, PEER, 1_501), at(0)), Ok(Now)),
+            |b| {
+                assert_eq!(
+                    does(b, &single("i", Account::Issuer, PEER, 1_501), at(0)),
+                    Ok(Now)
+                )
+            },
             single("t", PEER, Account::Position, 1_501),
             Err(short(Account::Position, 1_500, 1_501)),
         ),
@@ -314,11 +490,20 @@ fn the_first_refusal_in_the_documented_order_is_given() {
         Err(Refusal::IdTaken { id: id("h") })
     );
     // 2 before 3; 3 before 7.
-    assert_eq!(does(&mut books, &make("t", zero_to_itself), at(0)), Err(Refusal::Zero));
+    assert_eq!(
+        does(&mut books, &make("t", zero_to_itself), at(0)),
+        Err(Refusal::Zero)
+    );
     let to_itself = kind(hold("t", poor, poor, 60));
-    assert_eq!(does(&mut books, &make("t", to_itself), at(0)), Err(Refusal::SameAccount));
+    assert_eq!(
+        does(&mut books, &make("t", to_itself), at(0)),
+        Err(Refusal::SameAccount)
+    );
     // 2 before 4, 4 before 6, 5 before 6: an ended hold is ended whatever is asked of it.
-    assert_eq!(does(&mut books, &post("t", "x", 0), at(0)), Err(Refusal::Zero));
+    assert_eq!(
+        does(&mut books, &post("t", "x", 0), at(0)),
+        Err(Refusal::Zero)
+    );
     assert_eq!(
         does(&mut books, &post("t", "x", 99), at(0)),
         Err(Refusal::UnknownHold { hold: id("x") })
@@ -333,28 +518,56 @@ fn the_first_refusal_in_the_documented_order_is_given() {
         Err(Refusal::MoreThanHeld { .. })
     ));
     // 7 before 8.
-    assert!(matches!(does(&mut books, &make("t", ask), at(0)), Err(Refusal::Frozen { .. })));
+    assert!(matches!(
+        does(&mut books, &make("t", ask), at(0)),
+        Err(Refusal::Frozen { .. })
+    ));
     books.set_freeze(None).unwrap();
     // 8 before 9.
-    assert!(matches!(does(&mut books, &make("t", ask), at(0)), Err(Refusal::NoMandate { .. })));
+    assert!(matches!(
+        does(&mut books, &make("t", ask), at(0)),
+        Err(Refusal::NoMandate { .. })
+    ));
     // 9 before 10 before 11 before 13.
     for (limit, limits) in [
         (Limit::PerRequest, row.limits),
-        (Limit::Hour, Limits { per_request_trm: trm(60), ..row.limits }),
-        (Limit::Lifetime, Limits { lifetime_trm: trm(1), ..LIMITS_OF_60 }),
+        (
+            Limit::Hour,
+            Limits {
+                per_request_trm: trm(60),
+                ..row.limits
+            },
+        ),
+        (
+            Limit::Lifetime,
+            Limits {
+                lifetime_trm: trm(1),
+                ..LIMITS_OF_60
+            },
+        ),
     ] {
-        books.set_mandate(&agent(&poor), &MandateRow::new(limits)).unwrap();
+        books
+            .set_mandate(&agent(&poor), &MandateRow::new(limits))
+            .unwrap();
         match does(&mut books, &make("t", ask), at(0)) {
             Err(Refusal::OverBudget { limit: given, .. }) => assert_eq!(given, limit),
             other => panic!("{limit}: {other:?}"),
         }
     }
-    books.set_mandate(&agent(&poor), &MandateRow::new(LIMITS_OF_60)).unwrap();
-    assert_eq!(does(&mut books, &make("t", ask), at(0)), Err(short(poor, 0, 60)));
+    books
+        .set_mandate(&agent(&poor), &MandateRow::new(LIMITS_OF_60))
+        .unwrap();
+    assert_eq!(
+        does(&mut books, &make("t", ask), at(0)),
+        Err(short(poor, 0, 60))
+    );
     // 12 before 13: both rules of this pair are broken, the issuer's is named.
     books.set_quota(Amount::ZERO).unwrap();
     let both = single("t", Account::Issuer, Account::Position, 1_501);
-    assert!(matches!(does(&mut books, &both, at(0)), Err(Refusal::OverCap { .. })));
+    assert!(matches!(
+        does(&mut books, &both, at(0)),
+        Err(Refusal::OverCap { .. })
+    ));
 }
 
 const LIMITS_OF_60: Limits = Limits {
@@ -378,12 +591,19 @@ fn the_four_totals_and_what_the_mandate_used_after_each_end_of_a_hold() {
         let totals = books.totals(&ALICE).unwrap();
         assert_eq!((totals.pending(), totals.available()), (trm(40), trm(960)));
         assert_eq!(totals.posted(), trm(1_000));
-        assert_eq!(books.totals(&OUT).unwrap().available(), trm(0), "held is not there yet");
+        assert_eq!(
+            books.totals(&OUT).unwrap().available(),
+            trm(0),
+            "held is not there yet"
+        );
         assert_eq!(mandate(&books).used_in_hour(at(0)), trm(40));
         // The end comes later; what goes back goes back to the minute of the charge.
         does(&mut books, &end, at(TIMEOUT - 1)).unwrap();
         let totals = books.totals(&ALICE).unwrap();
-        assert_eq!((totals.pending(), totals.available()), (trm(0), trm(1_000 - spent)));
+        assert_eq!(
+            (totals.pending(), totals.available()),
+            (trm(0), trm(1_000 - spent))
+        );
         assert_eq!(available(&books, &OUT), trm(spent));
         assert_eq!(books.totals(&OUT).unwrap().credits_pending, 0);
         let row = mandate(&books);
@@ -418,7 +638,10 @@ fn a_group_is_applied_whole_or_not_at_all() {
     assert_eq!(books, before);
     let pay = [post("p", "h", 30), single("o", OUT, PEER, 30)];
     assert_eq!(apply_group(&mut books, &pay, at(0)).unwrap(), Applied::Now);
-    assert_eq!(apply_group(&mut books, &pay, at(0)).unwrap(), Applied::Already);
+    assert_eq!(
+        apply_group(&mut books, &pay, at(0)).unwrap(),
+        Applied::Already
+    );
     assert_eq!(available(&books, &PEER), trm(30));
     sound(&books);
     // One of the group was there before, the other was not: the rest of it is applied.
@@ -433,7 +656,10 @@ fn a_hold_whose_date_has_come_cannot_be_posted_although_nothing_expired_it_yet()
     held(&mut books);
     let (last, over) = (at(TIMEOUT - 1), at(TIMEOUT));
     for end in [post("t", "h", 1), void("t", "h")] {
-        assert_eq!(does(&mut books, &end, over), Err(ended("h", HoldEnd::Expired)));
+        assert_eq!(
+            does(&mut books, &end, over),
+            Err(ended("h", HoldEnd::Expired))
+        );
     }
     assert!(matches!(
         renew(&mut books, &id("h"), over),
@@ -452,7 +678,11 @@ fn renewing_counts_the_whole_timeout_again_and_only_for_an_open_hold() {
     held(&mut books);
     renew(&mut books, &id("h"), at(TIMEOUT - 1)).unwrap();
     assert_eq!(expire_due(&mut books, at(TIMEOUT), 9).unwrap(), 0);
-    assert_eq!(books.open_holds(at(u64::MAX - T0), 9).unwrap().len(), 1, "one index row");
+    assert_eq!(
+        books.open_holds(at(u64::MAX - T0), 9).unwrap().len(),
+        1,
+        "one index row"
+    );
     does(&mut books, &post("p", "h", 5), at(2 * TIMEOUT - 2)).unwrap();
     assert!(matches!(
         renew(&mut books, &id("h"), at(TIMEOUT)),
@@ -474,7 +704,10 @@ fn due_holds_expire_soonest_first_and_no_more_at_once_than_asked() {
     let over = at(TIMEOUT + 5_000);
     assert_eq!(expire_due(&mut books, over, 2).unwrap(), 2);
     let left = books.open_holds(over, 9).unwrap();
-    assert_eq!(left.iter().map(|(hold, _)| *hold).collect::<Vec<_>>(), [id("3")]);
+    assert_eq!(
+        left.iter().map(|(hold, _)| *hold).collect::<Vec<_>>(),
+        [id("3")]
+    );
     assert_eq!(expire_due(&mut books, over, 2).unwrap(), 1);
     assert_eq!(available(&books, &ALICE), trm(1_000));
     sound(&books);
@@ -488,12 +721,23 @@ fn burst(times: impl IntoIterator<Item = u64>, ask: u64) -> u64 {
         lifetime_trm: Amount::from_trm(1_000_000),
         ..LIMITS
     };
-    books.set_mandate(&agent(&ALICE), &MandateRow::new(roomy)).unwrap();
-    apply(&mut books, &single("rich", Account::Position, ALICE, 900_000), at(0)).unwrap();
+    books
+        .set_mandate(&agent(&ALICE), &MandateRow::new(roomy))
+        .unwrap();
+    apply(
+        &mut books,
+        &single("rich", Account::Position, ALICE, 900_000),
+        at(0),
+    )
+    .unwrap();
     let (mut passed, mut count) = (Vec::<(u64, u64)>::new(), 0_u32);
     for ms in times {
         count += 1;
-        match apply(&mut books, &single(&count.to_string(), ALICE, OUT, ask), at(ms)) {
+        match apply(
+            &mut books,
+            &single(&count.to_string(), ALICE, OUT, ask),
+            at(ms),
+        ) {
             Ok(_) => passed.push((ms, ask)),
             Err(ApplyError::Refused(Refusal::OverBudget {
                 limit: Limit::Hour,
@@ -529,7 +773,10 @@ fn no_sixty_minutes_see_more_than_the_hourly_limit() {
     assert_eq!(burst([vec![0; 10], vec![HOUR - 1; 10]].concat(), 10), 100);
     // At exactly 60 minutes a bucket of one minute may still count: late by less than a minute.
     assert_eq!(burst([vec![0; 10], vec![HOUR; 10]].concat(), 10), 100);
-    assert_eq!(burst([vec![0; 10], vec![HOUR + MINUTE; 10]].concat(), 10), 200);
+    assert_eq!(
+        burst([vec![0; 10], vec![HOUR + MINUTE; 10]].concat(), 10),
+        200
+    );
     // A drip, faster than the limit, at awkward steps.
     for step in [7_919, 59_999, 60_000, 60_001, 181_000] {
         let total = burst((0..400).map(|n| n * step), 7);
@@ -576,7 +823,9 @@ fn damaged_totals_are_a_failure_of_the_store_and_not_a_panic() {
     let failed = apply(&mut books, &void("v", "h"), at(0));
     assert!(matches!(
         failed,
-        Err(ApplyError::Store(StoreError::Row { table: Table::Accounts }))
+        Err(ApplyError::Store(StoreError::Row {
+            table: Table::Accounts
+        }))
     ));
     let full = Totals {
         credits_posted: u128::MAX,
@@ -584,7 +833,10 @@ fn damaged_totals_are_a_failure_of_the_store_and_not_a_panic() {
     };
     books.set_totals(&ALICE, &full).unwrap();
     let failed = apply(&mut books, &single("t", Account::Position, ALICE, 1), at(0));
-    assert!(matches!(failed, Err(ApplyError::Store(StoreError::Row { .. }))));
+    assert!(matches!(
+        failed,
+        Err(ApplyError::Store(StoreError::Row { .. }))
+    ));
 }
 
 #[test]

@@ -1,0 +1,61 @@
+# `make demo` and `make test` are all a newcomer needs: both set up what is missing.
+#
+# Every cargo command names the whole workspace, and builds some target with development
+# dependencies: cargo then unifies features the same way each time and compiles nothing twice.
+
+SHELL := bash
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+CARGO := .ci/cargo
+NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
+TEST := $(if $(NEXTEST),nextest run,test --lib --bins --tests)
+
+.PHONY: help setup demo test test-fast check audit bench nightly golden dist clean
+
+help: ## list these recipes
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 18
+
+setup: ## find what the build needs beside Rust, or install it with apt
+	@.ci/setup
+
+demo: setup ## build, start two nodes, trade, show the money
+	$(CARGO) build --workspace --bins --examples
+	$(TARGET)/debug/tirami-agent demo
+
+test: setup ## every test, documentation and outside clients included
+	$(CARGO) $(TEST) --workspace
+	$(CARGO) test --workspace --doc
+	@if [ -x .ci/clients ]; then .ci/clients; else echo 'no outside clients are tested: there is no .ci/clients'; fi
+
+test-fast: ## every test that needs no C++
+	$(CARGO) $(TEST) --workspace --exclude tirami-examples --no-default-features
+
+check: setup ## format, lints, documentation, walls between crates, licences
+	cargo fmt --all --check
+	.ci/lint --self-test
+	.ci/lint
+	.ci/setup-test
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --lib --bins --examples
+	$(CARGO) test --workspace --test tidy
+	.ci/deny bans licenses sources
+
+audit: ## known vulnerabilities; fetches the advisory database
+	.ci/deny advisories
+
+bench: setup ## start-up, memory, size and overhead, measured here
+	$(CARGO) build --workspace --bins --examples --release
+	.ci/bench
+
+nightly: setup ## the same tests, many more rounds
+	TIRAMI_KILL_ROUNDS=500 PROPTEST_CASES=100000 \
+	$(CARGO) $(TEST) --workspace $(if $(NEXTEST),--profile nightly)
+
+golden: setup ## write the golden files anew; review the diff
+	UPDATE=1 $(CARGO) $(TEST) --workspace $(if $(NEXTEST),-E 'test(golden)',golden)
+
+dist: setup ## the binary that is shipped
+	$(CARGO) build --workspace --bin tirami-agent --profile dist
+	@ls -l $(TARGET)/dist/tirami-agent
+
+clean: ## remove what was built
+	cargo clean

@@ -1,0 +1,54 @@
+//! The kill switch: anyone with a token turns it on, only the owner turns it off.
+
+use clap::Args;
+use serde_json::json;
+use tirami_agent_runtime::ops::Freeze;
+use tirami_manifest::owner::Decision;
+
+use super::balance::short_time;
+use super::context::Context;
+use super::exit::{Exit, Problem};
+use super::output::Style;
+use super::owner::decide;
+use super::passphrase::PassphraseArgs;
+use crate::access::Need;
+
+#[derive(Debug, Args)]
+pub(super) struct FreezeArgs {
+    /// Why, in a few words; shown to whoever is refused
+    #[arg(long)]
+    reason: Option<String>,
+}
+
+pub(super) async fn freeze(context: &Context, args: FreezeArgs) -> Result<Exit, Problem> {
+    let frozen = context
+        .ask(
+            Need::Books,
+            Freeze {
+                reason: args.reason,
+            },
+        )
+        .await?;
+    let out = &context.out;
+    if out.is_json() {
+        out.json(&frozen);
+    } else {
+        let text = format!("{} (since {})", frozen.reason, short_time(&frozen.since));
+        out.marked(Style::Bad, "frozen:", &text);
+        out.line(&frozen.lifted_by);
+    }
+    Ok(Exit::Ok)
+}
+
+pub(super) async fn unfreeze(context: &Context, args: PassphraseArgs) -> Result<Exit, Problem> {
+    let session = context.open(Need::Books).await?;
+    let done = decide(context, &session, &args, Decision::Unfreeze).await;
+    session.close().await;
+    done?;
+    if context.out.is_json() {
+        context.out.json(&json!({ "frozen": false }));
+    } else {
+        context.out.line("the freeze is lifted");
+    }
+    Ok(Exit::Ok)
+}

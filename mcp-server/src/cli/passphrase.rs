@@ -1,0 +1,89 @@
+//! Asking for the owner's passphrase: on the terminal, or in a file named for this call. Never in
+//! the environment or among the arguments, where other programs can read it.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use tirami_agent_runtime::owner::{PASSPHRASE_MIN, Passphrase};
+
+use super::exit::{Exit, Problem};
+use super::output::Output;
+
+/// Largest passphrase file; chosen.
+const FILE_MAX: u64 = 4_096;
+
+/// Where the passphrase comes from.
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct PassphraseArgs {
+    /// Read the owner's passphrase from this file instead of asking on the terminal
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+}
+
+impl PassphraseArgs {
+    /// The passphrase of the owner there is.
+    pub(super) fn read(&self, out: &Output) -> Result<Passphrase, Problem> {
+        match &self.passphrase_file {
+            Some(path) => from_file(path, out),
+            None => ask("owner's passphrase: ").map(Passphrase::new),
+        }
+    }
+
+    /// The passphrase of an owner to be, asked for twice.
+    pub(super) fn read_new(&self, out: &Output) -> Result<Passphrase, Problem> {
+        if let Some(path) = &self.passphrase_file {
+            return from_file(path, out);
+        }
+        let prompt = format!("new passphrase (at least {PASSPHRASE_MIN} characters): ");
+        let first = ask(&prompt)?;
+        if first != ask("the same again: ")? {
+            return Err(Problem::usage(
+                "the two passphrases differ; nothing was changed",
+            ));
+        }
+        Ok(Passphrase::new(first))
+    }
+}
+
+fn ask(prompt: &str) -> Result<String, Problem> {
+    rpassword::prompt_password(prompt).map_err(|error| {
+        Problem::owner(format!(
+            "the owner's passphrase is needed, and there is no terminal to ask on ({error})"
+        ))
+        .hint("give --passphrase-file FILE")
+    })
+}
+
+fn from_file(path: &Path, out: &Output) -> Result<Passphrase, Problem> {
+    let failed = |error| Problem::file(path, &error);
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let exposed = exposed(&file);
+    let mut text = String::new();
+    file.take(FILE_MAX)
+        .read_to_string(&mut text)
+        .map_err(failed)?;
+    if text.trim_end_matches(['\r', '\n']).is_empty() {
+        return Err(Problem::usage(format!("{} is empty", path.display())).exit(Exit::Owner));
+    }
+    if exposed {
+        let path = path.display();
+        out.warn(&format!(
+            "{path} can be read by others; run: chmod 600 {path}"
+        ));
+    }
+    Ok(Passphrase::new(text))
+}
+
+#[cfg(unix)]
+fn exposed(file: &std::fs::File) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    // Pipes and the like have no owner who could read them later.
+    file.metadata()
+        .is_ok_and(|about| about.is_file() && about.mode() & 0o077 != 0)
+}
+
+#[cfg(not(unix))]
+fn exposed(_: &std::fs::File) -> bool {
+    false
+}
