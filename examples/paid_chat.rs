@@ -14,8 +14,14 @@ async fn main() -> anyhow::Result<()> {
         Some(ticket) => node.model(None).join(&ticket).await?,
         None => node.start().await?,
     };
-    let answer = runtime.agent().ask(Ask::new("Who are you?").at_most(trm!("5"))).await?;
-    println!("{}\n({} TRM to {})", answer.text, answer.payment.amount, answer.provider);
+    let answer = runtime
+        .agent()
+        .ask(Ask::new("Who are you?").at_most(trm!("5")))
+        .await?;
+    println!(
+        "{}\n({} TRM to {})",
+        answer.text, answer.payment.amount, answer.provider
+    );
     runtime.shutdown().await;
     Ok(())
 }

@@ -108,7 +108,7 @@ pub(crate) async fn price(
     let Some((seller, offer)) = found else {
         return Err(plan::nobody(chat, &plan, &sellers));
     };
-    let estimate = plan::estimate_in(&chat.messages).min(offer.card.context.saturating_sub(1));
+    let estimate = plan::guess_in(&chat.messages, offer.card.context);
     let affordable = offer
         .card
         .affordable_out(estimate, offer.multiplier, means.most);
@@ -331,8 +331,7 @@ impl Purchase<'_> {
         offer: &Offer,
     ) -> Result<(Verified<Quote>, Option<String>), Stopped> {
         let wanted = self.chat.max_tokens;
-        let estimate =
-            plan::estimate_in(&self.chat.messages).min(offer.card.context.saturating_sub(1));
+        let estimate = plan::guess_in(&self.chat.messages, offer.card.context);
         let afford = |tokens_in, card: &ModelCard, multiplier: Multiplier| {
             card.affordable_out(tokens_in, multiplier, self.means.most)
                 .unwrap_or(1)

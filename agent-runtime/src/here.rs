@@ -9,6 +9,7 @@ use tirami_mesh::proto::message::Offer;
 use crate::buy::{Purchase, sampler, stored, until};
 use crate::failure::{Failure, FailureCode};
 use crate::ops::ChatOutput;
+use crate::serve::divide_context;
 
 impl Purchase<'_> {
     /// Does the work with this node's own engine.
@@ -18,11 +19,12 @@ impl Purchase<'_> {
             .ok_or_else(|| Failure::new(FailureCode::Internal, "an offer without an engine"))?;
         let shape = PromptShape::of(&self.chat.messages)
             .ok_or_else(|| Failure::new(FailureCode::InvalidInput, "the prompt is too long"))?;
-        let max_in = engine.max_in(&shape).map_err(model)?;
-        let room = engine.context().saturating_sub(max_in);
-        let max_out = self.chat.max_tokens.map_or(room, |wanted| wanted.min(room));
+        let bound = engine.max_in(&shape).map_err(model)?;
+        let wanted = self.chat.max_tokens.unwrap_or(u32::MAX);
+        let (max_in, max_out) = divide_context(engine.context(), bound, wanted);
         let job = Job {
             messages: self.chat.messages.clone(),
+            max_in,
             max_out,
             sampler: sampler(self.chat),
             stop: self.chat.stop.clone(),

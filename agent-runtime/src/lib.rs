@@ -4,6 +4,7 @@
 //! `sync.rs` and `recover.rs`; `runtime.rs` builds both.
 
 pub mod agent;
+pub mod clock;
 pub mod data_dir;
 pub mod failure;
 pub mod ops;
@@ -12,7 +13,6 @@ pub mod runtime;
 
 mod agent_manifest;
 mod buy;
-mod clock;
 mod config;
 mod here;
 mod intake;

@@ -15,7 +15,6 @@ const TEMPLATE_TOKENS: u32 = 16;
 
 /// Ranks everyone who sells something, this node included.
 pub(crate) fn plan(chat: &Chat, sellers: &[Seller], most: Amount, digest: [u8; 32]) -> Plan {
-    let max_in = estimate_in(&chat.messages);
     let max_out = chat.max_tokens.unwrap_or(1);
     let model = chat.model.as_ref().map(|text| match text.parse() {
         Ok(id) => ModelChoice::Id(id),
@@ -26,7 +25,7 @@ pub(crate) fn plan(chat: &Chat, sellers: &[Seller], most: Amount, digest: [u8; 3
         .flat_map(|seller| seller.offers.iter().map(move |offer| (seller, offer)))
         .map(|(seller, offer)| {
             let usage = Usage {
-                tokens_in: max_in,
+                tokens_in: guess_in(&chat.messages, offer.card.context),
                 tokens_cached: 0,
                 tokens_out: max_out,
             };
@@ -92,9 +91,14 @@ pub(crate) fn nobody(chat: &Chat, plan: &Plan, sellers: &[Seller]) -> Failure {
 }
 
 /// An upper guess of the prompt's tokens: every byte one token, and the template's share.
-pub(crate) fn estimate_in(messages: &[Message]) -> u32 {
+fn estimate_in(messages: &[Message]) -> u32 {
     messages.iter().fold(TEMPLATE_TOKENS, |sum, message| {
         let bytes = u32::try_from(message.content.len()).unwrap_or(u32::MAX);
         sum.saturating_add(bytes).saturating_add(TEMPLATE_TOKENS)
     })
+}
+
+/// The same guess, leaving a quarter of the context to the answer, as providers do.
+pub(crate) fn guess_in(messages: &[Message], context: u32) -> u32 {
+    estimate_in(messages).min(context.saturating_sub(context / 4))
 }

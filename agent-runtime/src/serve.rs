@@ -157,15 +157,14 @@ async fn job(
 fn quote(runtime: &Runtime, consumer: NodeId, ask: &AskQuote) -> Result<Verified<Quote>, Refused> {
     let engine = engine(runtime, ask)?;
     let (card, multiplier) = (engine.card(), runtime.inner.config.multiplier);
-    let max_in = engine.max_in(&ask.shape).map_err(|e| engine_refused(&e))?;
-    let room = engine.context().saturating_sub(max_in);
-    let max_out = ask.max_out.min(room);
+    let bound = engine.max_in(&ask.shape).map_err(|e| engine_refused(&e))?;
+    let (max_in, max_out) = divide_context(engine.context(), bound, ask.max_out);
     if max_out == 0 {
-        let text = format!(
-            "the prompt may take {max_in} of {} tokens",
-            engine.context()
-        );
-        return Err(refused(RefuseCode::TooLong, &text, Retry::Never));
+        return Err(refused(
+            RefuseCode::BadRequest,
+            "max_out is 0",
+            Retry::Never,
+        ));
     }
     let usage = Usage {
         tokens_in: max_in,
@@ -217,6 +216,17 @@ fn quote(runtime: &Runtime, consumer: NodeId, ask: &AskQuote) -> Result<Verified
         .map_err(|e| refused(RefuseCode::Internal, &e.to_string(), Retry::Later))
 }
 
+/// How many tokens of a context prompt and answer may take.
+///
+/// `bound` counts every byte as a token, several times what a text takes; so a prompt that might not
+/// fit still gets what a wanted answer, but at least three quarters of the context, leaves. Whether
+/// it fits shows when it is counted.
+pub(crate) fn divide_context(context: u32, bound: u32, max_out: u32) -> (u32, u32) {
+    let for_answer = max_out.min(context / 4);
+    let max_in = bound.min(context.saturating_sub(for_answer));
+    (max_in, max_out.min(context.saturating_sub(max_in)))
+}
+
 /// Sets the consumer's means aside and starts the engine.
 async fn begin(runtime: &Runtime, quote: &Verified<Quote>, start: &Start) -> Result<Run, Refused> {
     if start.quote != quote.id() || quote.expires <= runtime.now() {
@@ -243,6 +253,7 @@ async fn begin(runtime: &Runtime, quote: &Verified<Quote>, start: &Start) -> Res
         })?;
     let job = Job {
         messages: start.messages.clone(),
+        max_in: quote.max_in,
         max_out: quote.max_out,
         sampler: start.sampler,
         stop: start.stop.clone(),
@@ -556,7 +567,9 @@ fn internal(error: &WalletError) -> Refused {
 
 fn engine_refused(error: &EngineError) -> Refused {
     let (code, retry) = match error {
-        EngineError::TooLong { .. } => (RefuseCode::TooLong, Retry::Never),
+        EngineError::TooLong { .. } | EngineError::AboveAgreed { .. } => {
+            (RefuseCode::TooLong, Retry::Never)
+        }
         EngineError::Busy => (RefuseCode::Busy, Retry::Later),
         EngineError::NoMessages | EngineError::Template(_) => {
             (RefuseCode::BadRequest, Retry::Never)

@@ -279,3 +279,18 @@ async fn a_restart_finds_the_same_node_with_the_same_money() {
         answer.trm_cost
     );
 }
+
+#[tokio::test]
+async fn a_prompt_of_more_bytes_than_the_context_has_tokens_is_counted_not_guessed() {
+    let pair = pair().await;
+    let long = "incomprehensibilities ".repeat(300);
+    let mut request = chat(&long);
+    request.max_tokens = Some(2);
+    let answer = run(&pair.member, request).await.unwrap();
+    assert_eq!(answer.text.trim(), "incomprehensibilities incomprehensibilities");
+    let too_long = chat(&"x ".repeat(5_000));
+    let refused = run(&pair.member, too_long).await.unwrap_err();
+    assert_eq!(refused.code, FailureCode::InvalidInput, "{refused}");
+    assert_eq!(run(&pair.member, Balance {}).await.unwrap().trm_spent, answer.trm_cost);
+    assert!(holds(&pair.founder).await && holds(&pair.member).await);
+}

@@ -48,8 +48,13 @@ struct Shared {
 
 #[derive(Debug)]
 enum Way {
-    Own { runtime: Runtime, listener: Option<JoinHandle<()>> },
-    Attached { watcher: Option<JoinHandle<()>> },
+    Own {
+        runtime: Runtime,
+        listener: Option<JoinHandle<()>>,
+    },
+    Attached {
+        watcher: Option<JoinHandle<()>>,
+    },
     Closed,
 }
 
@@ -63,8 +68,14 @@ impl Access {
     pub async fn open(config: &NodeConfig, need: Need) -> Result<Self, Failure> {
         data_dir::prepare(&config.data_dir)?;
         let way = find(config, need).await?;
-        let shared = Shared { config: config.clone(), need, way: RwLock::new(way) };
-        let access = Self { shared: Arc::new(shared) };
+        let shared = Shared {
+            config: config.clone(),
+            need,
+            way: RwLock::new(way),
+        };
+        let access = Self {
+            shared: Arc::new(shared),
+        };
         access.watch().await;
         Ok(access)
     }
@@ -175,7 +186,10 @@ impl Access {
             let before = std::mem::replace(&mut *way, found);
             drop(way);
             self.watch().await;
-            if let Way::Attached { watcher: Some(watcher) } = before {
+            if let Way::Attached {
+                watcher: Some(watcher),
+            } = before
+            {
                 watcher.abort();
             }
             Ok(())
@@ -188,14 +202,20 @@ impl Access {
             return;
         }
         let mut way = self.shared.way.write().await;
-        let Way::Attached { watcher } = &mut *way else { return };
-        let (shared, socket) =
-            (Arc::downgrade(&self.shared), data_dir::socket(&self.shared.config.data_dir));
+        let Way::Attached { watcher } = &mut *way else {
+            return;
+        };
+        let (shared, socket) = (
+            Arc::downgrade(&self.shared),
+            data_dir::socket(&self.shared.config.data_dir),
+        );
         *watcher = Some(tokio::spawn(async move {
             if let Ok(ended) = local::attach(&socket).await {
                 ended.await;
             }
-            let Some(shared) = shared.upgrade() else { return };
+            let Some(shared) = shared.upgrade() else {
+                return;
+            };
             // In a task of its own: taking over ends this watcher.
             tokio::spawn(async move {
                 if let Err(failure) = (Self { shared }).take_over().await {
@@ -262,8 +282,11 @@ async fn start(config: &NodeConfig, need: Need) -> Result<Way, Failure> {
 }
 
 fn no_socket(socket: &std::path::Path, error: &io::Error) -> Failure {
-    Failure::new(FailureCode::Store, format!("cannot listen on {}: {error}", socket.display()))
-        .hint("a --data-dir with a shorter path may help: socket paths end at about 100 bytes")
+    Failure::new(
+        FailureCode::Store,
+        format!("cannot listen on {}: {error}", socket.display()),
+    )
+    .hint("a --data-dir with a shorter path may help: socket paths end at about 100 bytes")
 }
 
 fn closed() -> Failure {
@@ -279,5 +302,6 @@ async fn in_process<O: Operation>(
 ) -> Result<O::Output, Failure> {
     let caller = runtime.caller(token)?;
     let call = tokio::spawn(async move { op.run(&runtime, caller, text).await });
-    call.await.unwrap_or_else(|error| Err(local::effect_unknown(&error.to_string())))
+    call.await
+        .unwrap_or_else(|error| Err(local::effect_unknown(&error.to_string())))
 }

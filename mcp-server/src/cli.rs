@@ -49,6 +49,7 @@ struct Cli {
 }
 
 /// What every command takes.
+#[expect(clippy::doc_markdown, reason = "help is shown as it is written")]
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
 struct Globals {
@@ -180,7 +181,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Problem> 
     match command {
         Command::Up(args) => up::up(context, args).await,
         Command::Mcp(args) => mcp::mcp(context, args).await,
-        Command::Demo(args) => demo::run(args, &context.out).await,
+        Command::Demo(args) => Box::pin(demo::run(args, &context.out)).await,
         Command::Token(command) => token::run(context, command).await,
         Command::Owner(command) => owner::run(context, command).await,
         Command::Join(args) => join::join(context, args).await,

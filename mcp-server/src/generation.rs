@@ -43,7 +43,11 @@ impl Generation {
         let (sink, text) = mpsc::channel(PIECES_MAX);
         let (access, token) = (access.clone(), token.to_owned());
         let call = Box::pin(async move { access.call_streaming(&token, chat, sink).await });
-        Self { call, text, result: None }
+        Self {
+            call,
+            text,
+            result: None,
+        }
     }
 
     /// What happens next. Not to be called after [`Step::Done`].
@@ -63,7 +67,10 @@ impl Generation {
         if let Ok(text) = self.text.try_recv() {
             return Step::Text(text);
         }
-        let result = self.result.take().expect("the result is there once the call has ended");
+        let result = self
+            .result
+            .take()
+            .expect("the result is there once the call has ended");
         Step::Done(Box::new(result))
     }
 }

@@ -41,7 +41,9 @@ pub struct HttpState {
 impl std::fmt::Debug for HttpState {
     /// Without the token.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HttpState").field("allowed_hosts", &self.allowed_hosts).finish_non_exhaustive()
+        f.debug_struct("HttpState")
+            .field("allowed_hosts", &self.allowed_hosts)
+            .finish_non_exhaustive()
     }
 }
 

@@ -135,9 +135,12 @@ async fn serve(stream: UnixStream, runtime: &Runtime) -> io::Result<()> {
 
 /// A call that did not come to its end for a reason of this program's.
 pub(crate) fn effect_unknown(what: &str) -> Failure {
-    Failure::new(FailureCode::Internal, format!("the call did not end as it should: {what}"))
-        .retryable()
-        .hint("its effect is unknown; ask again with the same idempotency_key")
+    Failure::new(
+        FailureCode::Internal,
+        format!("the call did not end as it should: {what}"),
+    )
+    .retryable()
+    .hint("its effect is unknown; ask again with the same idempotency_key")
 }
 
 async fn say(write: &mut (impl AsyncWriteExt + Unpin), line: &Line) -> io::Result<()> {
@@ -171,10 +174,27 @@ macro_rules! dispatch {
 }
 
 dispatch!(
-    Audit, Balance, Budget, Chat, Freeze, GetManifest, GetReceipt, History, Join, MakeTicket, Models,
-    Obey, Peers, Quote, Schedule, SetOwner, Status, TightenBudget,
+    Audit,
+    Balance,
+    Budget,
+    Chat,
+    Freeze,
+    GetManifest,
+    GetReceipt,
+    History,
+    Join,
+    MakeTicket,
+    Models,
+    Obey,
+    Peers,
+    Quote,
+    Schedule,
+    SetOwner,
+    Status,
+    TightenBudget,
 );
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape map_err takes")]
 fn invalid(error: serde_json::Error) -> Failure {
     Failure::new(FailureCode::InvalidInput, error.to_string())
 }
@@ -214,7 +234,11 @@ pub(crate) async fn call<O: Operation>(
 
 /// Waits until the process that has the node ends; fails at once when nobody is there.
 pub(crate) async fn attach(path: &Path) -> io::Result<impl Future<Output = ()> + use<>> {
-    let request = Request { token: String::new(), op: ATTACH.to_owned(), input: Value::Null };
+    let request = Request {
+        token: String::new(),
+        op: ATTACH.to_owned(),
+        input: Value::Null,
+    };
     let (mut lines, write) = ask(path, &request).await?;
     next(&mut lines).await?;
     Ok(async move {

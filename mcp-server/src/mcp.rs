@@ -96,7 +96,10 @@ pub async fn serve_stdio(access: Access, token: String) -> Result<(), StdioError
 impl TiramiServer {
     /// A server for the agent whose token this is.
     pub fn new(access: Access, token: impl Into<Arc<str>>) -> Self {
-        Self { access, token: token.into() }
+        Self {
+            access,
+            token: token.into(),
+        }
     }
 
     /// Carries out one operation and answers with its output.
@@ -173,8 +176,11 @@ impl ServerHandler for TiramiServer {
 pub(crate) async fn caught<F: Future>(work: F) -> Result<F::Output, Failure> {
     AssertUnwindSafe(work).catch_unwind().await.map_err(|_| {
         tracing::error!("a request panicked");
-        Failure::new(FailureCode::Internal, "the request failed inside; its effect is unknown")
-            .hint("a purchase is settled once: ask again with the same idempotency key")
+        Failure::new(
+            FailureCode::Internal,
+            "the request failed inside; its effect is unknown",
+        )
+        .hint("a purchase is settled once: ask again with the same idempotency key")
     })
 }
 

@@ -52,10 +52,15 @@ pub(crate) fn unknown(name: &str) -> Failure {
     let shown: String = name.chars().take(64).collect();
     let failure = Failure::new(
         FailureCode::NotFound,
-        format!("there is no tool '{shown}'; the tools are {}", names.join(", ")),
+        format!(
+            "there is no tool '{shown}'; the tools are {}",
+            names.join(", ")
+        ),
     );
     match nearest(&shown, &names) {
-        Some(near) => failure.hint(format!("call '{near}' if that is what you meant")).next_tool(near),
+        Some(near) => failure
+            .hint(format!("call '{near}' if that is what you meant"))
+            .next_tool(near),
         None => failure.hint("call one of the tools named in the message"),
     }
 }
@@ -64,7 +69,10 @@ pub(crate) fn unknown(name: &str) -> Failure {
 fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
     let name = name.to_lowercase();
     let part = |known: &&&str| name.len() > 2 && (name.contains(**known) || known.contains(&name));
-    let close = names.iter().map(|known| (edits(&name, known), *known)).min()?;
+    let close = names
+        .iter()
+        .map(|known| (edits(&name, known), *known))
+        .min()?;
     if close.0 <= 2 && close.0 < close.1.chars().count() {
         return Some(close.1);
     }
@@ -107,13 +115,22 @@ mod tests {
         ] {
             let failure = unknown(asked);
             assert_eq!(failure.next_tool.as_deref(), near, "{asked}");
-            assert!(failure.message.contains("balance, budget, chat"), "{}", failure.message);
+            assert!(
+                failure.message.contains("balance, budget, chat"),
+                "{}",
+                failure.message
+            );
         }
     }
 
     #[test]
     fn edits_are_counted() {
-        for (a, b, n) in [("", "", 0), ("a", "", 1), ("kitten", "sitting", 3), ("chat", "chat", 0)] {
+        for (a, b, n) in [
+            ("", "", 0),
+            ("a", "", 1),
+            ("kitten", "sitting", 3),
+            ("chat", "chat", 0),
+        ] {
             assert_eq!(edits(a, b), n);
         }
     }

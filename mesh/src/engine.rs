@@ -39,6 +39,8 @@ pub const STOP_BYTES: usize = 4_096;
 pub struct Job {
     /// The conversation so far.
     pub messages: Vec<Message>,
+    /// Most tokens the prompt may take; what was agreed with whoever pays.
+    pub max_in: u32,
     /// Most tokens to generate.
     pub max_out: u32,
     /// How tokens are chosen.
@@ -89,6 +91,14 @@ pub enum EngineError {
         tokens: u64,
         /// Most tokens of prompt and answer together.
         context: u32,
+    },
+    /// The prompt takes more tokens than were agreed.
+    #[error("the prompt takes {tokens} tokens, and at most {max_in} were agreed; shorten it")]
+    AboveAgreed {
+        /// Tokens of the prompt.
+        tokens: u64,
+        /// Most that were agreed.
+        max_in: u32,
     },
     /// Too many jobs wait already.
     #[error("too many jobs wait for the model; try again later")]

@@ -24,6 +24,7 @@ fn said(role: Role, content: &str) -> Message {
 fn ask(question: &str) -> Job {
     Job {
         messages: vec![said(Role::User, question)],
+        max_in: u32::MAX,
         max_out: 64,
         sampler: Sampler::GREEDY,
         stop: Vec::new(),

@@ -402,7 +402,7 @@ mod only_iroh {
         assert!(text.to_lowercase().contains("in use"), "{text}");
         first.close().await;
         drop(first);
-        let second = soon(bound_at_last(2, taken)).await;
+        let second = Box::pin(soon(bound_at_last(2, taken))).await;
         assert_eq!(second.addresses(), [taken]);
         second.close().await;
     }
@@ -454,7 +454,7 @@ mod only_iroh {
         assert!(soon(b.accept()).await.is_some());
         b.close().await;
         drop(b);
-        let b = soon(bound_at_last(2, to.addresses[0])).await;
+        let b = Box::pin(soon(bound_at_last(2, to.addresses[0]))).await;
         assert!(soon(link.receive()).await.is_err());
         let mut link = soon(a.open(&to)).await.unwrap();
         link.send(&Frame::Cancel).await.unwrap();

@@ -30,14 +30,12 @@ pub(super) struct ManifestArgs {
 }
 
 pub(super) async fn manifest(context: &Context, args: ManifestArgs) -> Result<Exit, Problem> {
-    match args.verify {
-        Some(from) => verify(&context.out, &from).await,
-        None => {
-            let answer = context.ask(Need::Mesh, GetManifest {}).await?;
-            context.out.document(&format!("{}\n", answer.manifest));
-            Ok(Exit::Ok)
-        }
+    if let Some(from) = args.verify {
+        return verify(&context.out, &from).await;
     }
+    let answer = context.ask(Need::Mesh, GetManifest {}).await?;
+    context.out.document(&format!("{}\n", answer.manifest));
+    Ok(Exit::Ok)
 }
 
 async fn verify(out: &Output, from: &str) -> Result<Exit, Problem> {

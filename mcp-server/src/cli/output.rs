@@ -4,6 +4,7 @@
 //! went away (`| head`) ends nothing: what is left to say is dropped.
 
 use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -45,6 +46,10 @@ impl Style {
 }
 
 /// Where a command speaks.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts about two streams, each asked alone"
+)]
 #[derive(Debug)]
 pub struct Output {
     json: bool,
@@ -151,7 +156,7 @@ impl Output {
 
     /// One line on standard error.
     pub fn note(&self, text: &str) {
-        self.err(&format!(
+        write_err(&format!(
             "{}\n",
             paint(Style::Dim, &clean(text), self.colour_err)
         ));
@@ -160,7 +165,7 @@ impl Output {
     /// One line on standard error of which only the first word has a style.
     pub fn tell(&self, style: Style, mark: &str, text: &str) {
         let mark = paint(style, mark, self.colour_err);
-        self.err(&format!("{mark} {}\n", clean(text)));
+        write_err(&format!("{mark} {}\n", clean(text)));
     }
 
     /// A warning on standard error.
@@ -175,12 +180,12 @@ impl Output {
             return;
         }
         let mark = paint(Style::Bad, "error:", self.colour_err);
-        let mut text = format!("{mark} {}\n", clean(&problem.failure.message));
-        if let Some(hint) = &problem.failure.hint {
+        let text = format!("{mark} {}\n", clean(&problem.failure.message));
+        let hint = problem.failure.hint.as_ref().map(|hint| {
             let mark = paint(Style::Good, "hint:", self.colour_err);
-            text.push_str(&format!("{mark} {}\n", clean(hint)));
-        }
-        self.err(&text);
+            format!("{mark} {}\n", clean(hint))
+        });
+        write_err(&(text + &hint.unwrap_or_default()));
     }
 
     /// Says every second that something is still being waited for, until dropped; only on a
@@ -189,25 +194,23 @@ impl Output {
         if self.json || !self.terminal_err {
             return Progress(None);
         }
+        let told = Arc::new(AtomicBool::new(false));
+        let telling = told.clone();
         let task = tokio::spawn(async move {
             let mut seconds = 0_u32;
             loop {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 seconds = seconds.saturating_add(1);
+                telling.store(true, Ordering::Relaxed);
                 write_err(&format!("\r{what} ({seconds} s)\x1b[K"));
             }
         });
-        Progress(Some(task.abort_handle()))
+        Progress(Some((task.abort_handle(), told)))
     }
 
     fn out(&self, text: &str) {
         let mut out = std::io::stdout().lock();
         self.remember(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
-    }
-
-    fn err(&self, text: &str) {
-        // There is nowhere left to say that standard error is gone.
-        write_err(text);
     }
 
     fn remember(&self, result: std::io::Result<()>) {
@@ -227,13 +230,15 @@ fn write_err(text: &str) {
 
 /// Says that something is waited for, until dropped.
 #[derive(Debug)]
-pub struct Progress(Option<AbortHandle>);
+pub struct Progress(Option<(AbortHandle, Arc<AtomicBool>)>);
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if let Some(task) = &self.0 {
+        if let Some((task, told)) = &self.0 {
             task.abort();
-            write_err("\r\x1b[K");
+            if told.load(Ordering::Relaxed) {
+                write_err("\r\x1b[K");
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::cli::output::{Output, Style};
 /// One step and what was seen in it.
 #[derive(Debug, Serialize)]
 struct Step {
-    step: usize,
+    number: usize,
     title: &'static str,
     passed: bool,
     milliseconds: u64,
@@ -39,7 +39,7 @@ pub(super) struct Report<'a> {
 
 impl<'a> Report<'a> {
     pub(super) fn new(out: &'a Output) -> Self {
-        let now = Instant::now();
+        let now = tokio::time::Instant::now();
         Self {
             out,
             steps: Vec::new(),
@@ -52,11 +52,11 @@ impl<'a> Report<'a> {
     /// The next step begins; the one before has passed.
     pub(super) fn step(&mut self, title: &'static str) {
         self.close(true);
-        let step = self.steps.len().saturating_add(1);
+        let number = self.steps.len().saturating_add(1);
         self.out.line("");
-        self.out.styled(Style::Bold, &format!("{step}. {title}"));
+        self.out.styled(Style::Bold, &format!("{number}. {title}"));
         self.steps.push(Step {
-            step,
+            number,
             title,
             passed: false,
             milliseconds: 0,
@@ -65,7 +65,7 @@ impl<'a> Report<'a> {
     }
 
     fn close(&mut self, passed: bool) {
-        let now = Instant::now();
+        let now = tokio::time::Instant::now();
         if let Some(step) = self.steps.last_mut() {
             step.passed = passed;
             step.milliseconds = milliseconds(self.step_started, now);
@@ -100,14 +100,14 @@ impl<'a> Report<'a> {
     pub(super) fn failed_json(&self, failure: &Failure) {
         self.out.json(&json!({
             "passed": false, "error": failure, "proven": self.proven, "steps": self.steps,
-            "milliseconds": milliseconds(self.started, Instant::now()),
+            "milliseconds": milliseconds(self.started, tokio::time::Instant::now()),
         }));
     }
 
     /// Ends in success: the checklist, and how to go on.
     pub(super) fn finish(mut self, stage: &Stage) {
         self.close(true);
-        let took = milliseconds(self.started, Instant::now());
+        let took = milliseconds(self.started, tokio::time::Instant::now());
         let config = Config::of(stage.exe());
         if self.out.is_json() {
             self.out.json(&json!({

@@ -9,7 +9,6 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tirami_agent_runtime::Failure;
 use tokio::process::Command;
-use tokio::time::Instant;
 
 use crate::cli::exit::Problem;
 
@@ -44,6 +43,10 @@ pub(super) fn ensure(holds: bool, what: impl FnOnce() -> String) -> Result<(), B
 }
 
 /// Ends the demo when two things that must be equal are not.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "callers then read like sentences"
+)]
 pub(super) fn equal<T: PartialEq + fmt::Debug>(what: &str, is: T, must: T) -> Result<(), Broken> {
     ensure(is == must, || {
         format!("{what} is {is:?}, and must be {must:?}")
@@ -97,7 +100,13 @@ impl Stage {
             ),
         };
         let dir = std::path::absolute(&dir).map_err(|error| Problem::file(&dir, &error))?;
-        make_private(&dir).map_err(|error| Problem::file(&dir, &error))?;
+        make_private(&dir).map_err(|error| match error.kind() {
+            std::io::ErrorKind::AlreadyExists => {
+                let text = format!("{} exists already and was left alone", dir.display());
+                Problem::usage(text).hint("give --keep a new directory")
+            }
+            _ => Problem::file(&dir, &error),
+        })?;
         let stage = Self { exe, dir, keep };
         for (name, text) in [("passphrase", PASSPHRASE), ("wrong", "not the passphrase")] {
             let path = stage.path(name);
@@ -223,13 +232,13 @@ pub(super) async fn wait_for<T>(
     what: &str,
     mut look: impl AsyncFnMut() -> Result<Option<T>, Broken>,
 ) -> Result<T, Broken> {
-    let until = Instant::now() + WITHIN;
+    let until = tokio::time::Instant::now() + WITHIN;
     loop {
         if let Some(seen) = look().await? {
             return Ok(seen);
         }
         let late = || format!("{what} did not happen in {} s", WITHIN.as_secs());
-        ensure(Instant::now() < until, late)?;
+        ensure(tokio::time::Instant::now() < until, late)?;
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }

@@ -49,7 +49,7 @@ async fn read(http: &str, token: &str, prompt: &str) -> Result<Streamed, Broken>
         "model": "sprout", "stream": true, "max_tokens": 48,
         "messages": [{ "role": "user", "content": prompt }],
     });
-    let started = Instant::now();
+    let started = tokio::time::Instant::now();
     let answer = web::client()
         .map_err(failed)?
         .post(format!("{http}/v1/chat/completions"))

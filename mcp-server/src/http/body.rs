@@ -27,7 +27,10 @@ impl<S: Send + Sync> FromRequest<S> for Json {
         let is_json = is_json(&request);
         let read = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX);
         let Ok(read) = timeout(BODY_TIMEOUT, read).await else {
-            let failure = Failure::new(FailureCode::InvalidInput, "the body took too long to arrive");
+            let failure = Failure::new(
+                FailureCode::InvalidInput,
+                "the body took too long to arrive",
+            );
             return Err(ApiError::with_status(StatusCode::REQUEST_TIMEOUT, failure));
         };
         let bytes = read.map_err(|_| {
@@ -41,16 +44,22 @@ impl<S: Send + Sync> FromRequest<S> for Json {
         if !is_json {
             let message = "the body must come with 'Content-Type: application/json'";
             let failure = Failure::new(FailureCode::InvalidInput, message);
-            return Err(ApiError::with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE, failure));
+            return Err(ApiError::with_status(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                failure,
+            ));
         }
-        serde_json::from_slice(&bytes).map(|value| Self(Some(value))).map_err(|error| {
-            invalid("", format!("the body is not JSON: {error}")).into()
-        })
+        serde_json::from_slice(&bytes)
+            .map(|value| Self(Some(value)))
+            .map_err(|error| invalid("", format!("the body is not JSON: {error}")).into())
     }
 }
 
 fn is_json(request: &Request) -> bool {
-    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let content_type = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
     content_type.is_some_and(|value| {
         let media_type = value.split(';').next().unwrap_or_default().trim();
         media_type.eq_ignore_ascii_case("application/json")

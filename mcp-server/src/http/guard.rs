@@ -35,7 +35,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Bearer {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
-        parts.extensions.get::<Self>().cloned().ok_or_else(|| ApiError::from(no_token()))
+        parts
+            .extensions
+            .get::<Self>()
+            .cloned()
+            .ok_or_else(|| ApiError::from(no_token()))
     }
 }
 
@@ -47,7 +51,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Room {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
-        parts.extensions.get::<Self>().cloned().ok_or_else(|| ApiError::from(busy()))
+        parts
+            .extensions
+            .get::<Self>()
+            .cloned()
+            .ok_or_else(|| ApiError::from(busy()))
     }
 }
 
@@ -69,9 +77,10 @@ pub(crate) async fn enter(
         Ok(response) => response,
         Err(failure) => ApiError::from(failure).into_response(),
     };
-    response
-        .headers_mut()
-        .insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
+    response.headers_mut().insert(
+        HeaderName::from_static("x-content-type-options"),
+        HeaderValue::from_static("nosniff"),
+    );
     response
 }
 
@@ -88,7 +97,7 @@ pub(crate) async fn bearer(mut request: Request, next: Next) -> Response {
 pub(crate) async fn no_route(uri: Uri) -> ApiError {
     let path: String = uri.path().chars().take(100).collect();
     Failure::new(FailureCode::NotFound, format!("there is no route {path}"))
-        .hint("see docs/http.md for the routes")
+        .hint("see docs/mcp-tools.md for the routes")
         .into()
 }
 
@@ -96,7 +105,10 @@ pub(crate) async fn no_route(uri: Uri) -> ApiError {
 pub(crate) async fn no_method(method: Method, uri: Uri) -> Response {
     let path: String = uri.path().chars().take(100).collect();
     let message = format!("{path} does not answer {method}");
-    refused(StatusCode::METHOD_NOT_ALLOWED, &Failure::new(FailureCode::InvalidInput, message))
+    refused(
+        StatusCode::METHOD_NOT_ALLOWED,
+        &Failure::new(FailureCode::InvalidInput, message),
+    )
 }
 
 fn bearer_token(headers: &HeaderMap) -> Option<&str> {
@@ -107,12 +119,17 @@ fn bearer_token(headers: &HeaderMap) -> Option<&str> {
 }
 
 fn no_token() -> Failure {
-    Failure::new(FailureCode::Unauthorized, "this route needs the header 'Authorization: Bearer TOKEN'")
-        .hint("'tirami-agent token show' prints the token of this node's agent")
+    Failure::new(
+        FailureCode::Unauthorized,
+        "this route needs the header 'Authorization: Bearer TOKEN'",
+    )
+    .hint("'tirami-agent token show' prints the token of this node's agent")
 }
 
 fn busy() -> Failure {
-    Failure::new(FailureCode::Busy, "too many requests at once").retryable().hint("ask again later")
+    Failure::new(FailureCode::Busy, "too many requests at once")
+        .retryable()
+        .hint("ask again later")
 }
 
 /// Refuses what is addressed to another name, or sent by a page of another. Together they keep web
@@ -122,17 +139,26 @@ fn addressed(allowed: &[String], request: &Request) -> Option<Response> {
     let mut hosts = headers.get_all(HOST).iter();
     let host = hosts.next().and_then(|host| host.to_str().ok());
     let named = host.is_some_and(|host| is_ours(allowed, host)) && hosts.next().is_none();
-    let target = request.uri().authority().is_none_or(|to| is_ours(allowed, to.as_str()));
+    let target = request
+        .uri()
+        .authority()
+        .is_none_or(|to| is_ours(allowed, to.as_str()));
     if !named || !target {
         let message = "the Host header is neither loopback nor an allowed host";
         return Some(forbidden(message, "use http://127.0.0.1:PORT"));
     }
     let foreign = headers.get_all(ORIGIN).iter().any(|origin| {
-        let from = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+        let from = origin
+            .to_str()
+            .ok()
+            .and_then(|origin| origin.split_once("://"));
         !from.is_some_and(|(_, host)| is_ours(allowed, host))
     });
     foreign.then(|| {
-        forbidden("pages of this origin may not use this node", "call it from a program instead")
+        forbidden(
+            "pages of this origin may not use this node",
+            "call it from a program instead",
+        )
     })
 }
 
@@ -143,7 +169,9 @@ fn forbidden(message: &str, hint: &str) -> Response {
 
 /// Whether `host`, perhaps with a port, is loopback or allowed.
 fn is_ours(allowed: &[String], host: &str) -> bool {
-    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let Ok(authority) = host.parse::<Authority>() else {
+        return false;
+    };
     if host.contains('@') {
         return false;
     }
@@ -151,7 +179,7 @@ fn is_ours(allowed: &[String], host: &str) -> bool {
     let bare = name.trim_start_matches('[').trim_end_matches(']');
     name == "localhost"
         || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-        || allowed.iter().any(|known| *known == name)
+        || allowed.contains(&name)
 }
 
 #[cfg(test)]
@@ -197,7 +225,13 @@ mod tests {
         };
         assert_eq!(token("Bearer abc").as_deref(), Some("abc"));
         assert_eq!(token("bearer  abc ").as_deref(), Some("abc"));
-        for bad in ["", "Bearer", "Bearer ", "Basic abc", &format!("Bearer {}", "x".repeat(513))] {
+        for bad in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "Basic abc",
+            &format!("Bearer {}", "x".repeat(513)),
+        ] {
             assert_eq!(token(bad), None, "{bad}");
         }
     }

@@ -7,14 +7,7 @@ pub(crate) mod models;
 pub(crate) mod request;
 pub(crate) mod stream;
 
-use std::time::SystemTime;
-
 /// Seconds since 1970, which OpenAI's shapes carry.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "OpenAI's shapes show the time; nothing is decided by it"
-)]
 fn created() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
+    tirami_agent_runtime::clock::now().ms() / 1_000
 }

@@ -26,5 +26,10 @@ pub(crate) async fn freeze(
     body::Json(body): body::Json,
 ) -> Result<Json<FreezeOutput>, ApiError> {
     let input: FreezeInput = read(body.unwrap_or_else(|| serde_json::json!({})))?;
-    Ok(Json(state.access.call(bearer.token(), Freeze::from(input)).await?))
+    Ok(Json(
+        state
+            .access
+            .call(bearer.token(), Freeze::from(input))
+            .await?,
+    ))
 }

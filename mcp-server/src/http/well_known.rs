@@ -21,9 +21,15 @@ pub(crate) async fn manifest(
     State(state): State<HttpState>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let manifest = state.access.call(&state.token, GetManifest {}).await?.manifest;
+    let manifest = state
+        .access
+        .call(&state.token, GetManifest {})
+        .await?
+        .manifest;
     let etag = format!("\"{}\"", to_hex(&Sha256::digest(manifest.as_bytes())));
-    let known = headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    let known = headers
+        .get(IF_NONE_MATCH)
+        .and_then(|value| value.to_str().ok());
     let unchanged = known.is_some_and(|known| known.split(',').any(|tag| tag.trim() == etag));
     let headers = [
         (ETAG, etag.as_str()),

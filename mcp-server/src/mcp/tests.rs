@@ -3,8 +3,8 @@
 use std::sync::Mutex;
 
 use rmcp::model::{
-    CallToolRequest, CallToolRequestParams, CallToolResult, ClientRequest, ProgressNotificationParam,
-    ProgressToken, RequestMetaObject, ServerResult,
+    CallToolRequest, CallToolRequestParams, CallToolResult, ClientRequest,
+    ProgressNotificationParam, ProgressToken, RequestMetaObject, ServerResult,
 };
 use rmcp::service::{NotificationContext, RoleClient, RunningService};
 use rmcp::{ClientHandler, ServiceExt};
@@ -48,11 +48,18 @@ impl Door {
         tokio::spawn(async move { server.serve(ours).await.unwrap().waiting().await });
         let progress = Listener::default();
         let client = progress.clone().serve(theirs).await.unwrap();
-        Self { client, progress, access, _dir: dir }
+        Self {
+            client,
+            progress,
+            access,
+            _dir: dir,
+        }
     }
 
     async fn call(&self, tool: &'static str, arguments: Value) -> CallToolResult {
-        let Value::Object(arguments) = arguments else { panic!("an object") };
+        let Value::Object(arguments) = arguments else {
+            panic!("an object")
+        };
         let params = CallToolRequestParams::new(tool).with_arguments(arguments);
         self.client.call_tool(params).await.unwrap()
     }
@@ -86,10 +93,19 @@ async fn we_say_who_we_are() {
     let door = Door::open().await;
     let info = door.client.peer_info().unwrap();
     let who = info.server_info.clone().unwrap();
-    assert_eq!((who.name.as_str(), who.version.as_str()), ("tirami", env!("CARGO_PKG_VERSION")));
+    assert_eq!(
+        (who.name.as_str(), who.version.as_str()),
+        ("tirami", env!("CARGO_PKG_VERSION"))
+    );
     assert_eq!(info.instructions.as_deref(), Some(INSTRUCTIONS));
-    let names: Vec<String> =
-        door.client.list_all_tools().await.unwrap().iter().map(|tool| tool.name.to_string()).collect();
+    let names: Vec<String> = door
+        .client
+        .list_all_tools()
+        .await
+        .unwrap()
+        .iter()
+        .map(|tool| tool.name.to_string())
+        .collect();
     let all = "balance budget chat freeze history models peers quote receipt schedule";
     assert_eq!(names.join(" "), all);
     door.close().await;
@@ -98,7 +114,9 @@ async fn we_say_who_we_are() {
 #[tokio::test]
 async fn the_tools_that_ask_nothing_answer() {
     let door = Door::open().await;
-    for tool in ["balance", "history", "schedule", "peers", "models", "budget"] {
+    for tool in [
+        "balance", "history", "schedule", "peers", "models", "budget",
+    ] {
         let answer = door.ask(tool, json!({})).await;
         assert!(answer.is_object(), "{tool}: {answer}");
         assert!(!answer.to_string().contains("null"), "{tool}: {answer}");
@@ -116,12 +134,20 @@ async fn a_chat_is_answered_and_tells_its_progress() {
     params.meta = Some(meta);
     let request = ClientRequest::CallToolRequest(CallToolRequest::new(params));
     let answer = door.client.send_request(request).await.unwrap();
-    let ServerResult::CallToolResult(result) = answer else { panic!("{answer:?}") };
+    let ServerResult::CallToolResult(result) = answer else {
+        panic!("{answer:?}")
+    };
     let answer = result.structured_content.unwrap();
-    assert!(answer["text"].as_str().unwrap().contains("one two three"), "{answer}");
+    assert!(
+        answer["text"].as_str().unwrap().contains("one two three"),
+        "{answer}"
+    );
     assert!(!answer["idempotency_key"].as_str().unwrap().is_empty());
     let told = door.progress.0.lock().unwrap().clone();
-    assert!(told.iter().all(|bytes| *bytes > 0.0) && !told.is_empty(), "{told:?}");
+    assert!(
+        told.iter().all(|bytes| *bytes > 0.0) && !told.is_empty(),
+        "{told:?}"
+    );
     assert!(told.is_sorted());
     door.close().await;
 }
@@ -134,7 +160,9 @@ async fn the_same_key_answers_the_same() {
     let again = door.ask("chat", question).await;
     assert_eq!(first["text"], again["text"]);
     assert_eq!(again["idempotency_key"], "k1");
-    let other = door.fail("chat", json!({ "prompt": "bye", "idempotency_key": "k1" })).await;
+    let other = door
+        .fail("chat", json!({ "prompt": "bye", "idempotency_key": "k1" }))
+        .await;
     assert_eq!(other["code"], "idempotency_key_reused");
     door.close().await;
 }
@@ -144,15 +172,47 @@ async fn wrong_arguments_are_a_result_that_names_them() {
     let door = Door::open().await;
     for (tool, arguments, said) in [
         ("chat", json!({}), "missing field `prompt`"),
-        ("chat", json!({ "prompt": "" }), "prompt: 0 bytes long; allowed are 1 to 200000"),
-        ("chat", json!({ "prompt": "x", "max_trm": "-5" }), "max_trm: '-5' is negative"),
-        ("chat", json!({ "prompt": "x", "max_trm": "NaN" }), "max_trm: 'NaN' is not an amount"),
-        ("chat", json!({ "prompt": "x", "max_trm": "1e99" }), "max_trm: '1e99' is not an amount"),
-        ("chat", json!({ "prompt": "x", "max_token": 5 }), "unknown field `max_token`"),
+        (
+            "chat",
+            json!({ "prompt": "" }),
+            "prompt: 0 bytes long; allowed are 1 to 200000",
+        ),
+        (
+            "chat",
+            json!({ "prompt": "x", "max_trm": "-5" }),
+            "max_trm: '-5' is negative",
+        ),
+        (
+            "chat",
+            json!({ "prompt": "x", "max_trm": "NaN" }),
+            "max_trm: 'NaN' is not an amount",
+        ),
+        (
+            "chat",
+            json!({ "prompt": "x", "max_trm": "1e99" }),
+            "max_trm: '1e99' is not an amount",
+        ),
+        (
+            "chat",
+            json!({ "prompt": "x", "max_token": 5 }),
+            "unknown field `max_token`",
+        ),
         ("balance", json!({ "x": 1 }), "unknown field `x`"),
-        ("history", json!({ "limit": 101 }), "limit: 101 is not a whole number from 1 to 100"),
-        ("receipt", json!({ "receipt": "zz" }), "receipt: 'zz' is not a receipt id"),
-        ("freeze", json!({ "reason": "" }), "reason: 0 characters long; allowed are 1 to 200"),
+        (
+            "history",
+            json!({ "limit": 101 }),
+            "limit: 101 is not a whole number from 1 to 100",
+        ),
+        (
+            "receipt",
+            json!({ "receipt": "zz" }),
+            "receipt: 'zz' is not a receipt id",
+        ),
+        (
+            "freeze",
+            json!({ "reason": "" }),
+            "reason: 0 characters long; allowed are 1 to 200",
+        ),
     ] {
         let failure = door.fail(tool, arguments).await;
         assert_eq!(failure["code"], "invalid_input");
@@ -160,7 +220,10 @@ async fn wrong_arguments_are_a_result_that_names_them() {
         assert!(message.starts_with(said), "{tool}: {message}");
     }
     let failure = door.fail("get_balance", json!({})).await;
-    assert_eq!((&failure["code"], &failure["next_tool"]), (&json!("not_found"), &json!("balance")));
+    assert_eq!(
+        (&failure["code"], &failure["next_tool"]),
+        (&json!("not_found"), &json!("balance"))
+    );
     door.close().await;
 }
 
@@ -177,7 +240,14 @@ async fn freeze_stops_chat() {
 
 #[tokio::test]
 async fn a_panic_becomes_an_answer() {
-    let failure = caught(async { panic!("a bug") }).await.map(|(): ()| ()).unwrap_err();
+    let failure = caught(async { panic!("a bug") })
+        .await
+        .map(|(): ()| ())
+        .unwrap_err();
     assert_eq!(failure.code, FailureCode::Internal);
-    assert!(failure.hint.is_some_and(|hint| hint.contains("idempotency key")));
+    assert!(
+        failure
+            .hint
+            .is_some_and(|hint| hint.contains("idempotency key"))
+    );
 }

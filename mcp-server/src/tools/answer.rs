@@ -28,7 +28,10 @@ pub(crate) fn failed(failure: &Failure) -> CallToolResult {
 /// The value as JSON, with absent fields left out: `null` costs tokens and says nothing more.
 fn structured<T: Serialize>(output: &T) -> Result<Value, Failure> {
     let mut value = serde_json::to_value(output).map_err(|error| {
-        Failure::new(FailureCode::Internal, format!("the result could not be written: {error}"))
+        Failure::new(
+            FailureCode::Internal,
+            format!("the result could not be written: {error}"),
+        )
     })?;
     leave_out_nulls(&mut value);
     Ok(value)

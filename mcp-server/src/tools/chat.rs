@@ -48,8 +48,14 @@ struct ChatInput {
 impl ChatInput {
     /// The operation, under the caller's key or a new one.
     fn into_operation(self) -> Result<(Chat, String), Failure> {
-        let system = self.system.map(|text| Message { role: Role::System, content: text.0 });
-        let prompt = Message { role: Role::User, content: self.prompt.0 };
+        let system = self.system.map(|text| Message {
+            role: Role::System,
+            content: text.0,
+        });
+        let prompt = Message {
+            role: Role::User,
+            content: self.prompt.0,
+        };
         let messages: Vec<Message> = system.into_iter().chain([prompt]).collect();
         prompt_length(messages.iter().map(|m| m.content.len()).sum())
             .map_err(|complaint| invalid("prompt and system together", complaint))?;
@@ -128,8 +134,11 @@ impl TiramiServer {
 }
 
 fn cancelled() -> Failure {
-    Failure::new(FailureCode::InProgress, "the call was cancelled; what was generated is paid")
-        .retryable()
+    Failure::new(
+        FailureCode::InProgress,
+        "the call was cancelled; what was generated is paid",
+    )
+    .retryable()
 }
 
 /// Tells under which key to ask again, for every failure after which that makes sense.
@@ -154,15 +163,24 @@ struct Progress {
 
 impl Progress {
     fn new(token: ProgressToken) -> Self {
-        Self { token, bytes: 0, told: None }
+        Self {
+            token,
+            bytes: 0,
+            told: None,
+        }
     }
 
     async fn grown_by(&mut self, bytes: usize, peer: &Peer<RoleServer>) {
-        self.bytes = self.bytes.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
-        if self.told.is_some_and(|told| told.elapsed() < PROGRESS_EVERY) {
+        self.bytes = self
+            .bytes
+            .saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        if self
+            .told
+            .is_some_and(|told| told.elapsed() < PROGRESS_EVERY)
+        {
             return;
         }
-        self.told = Some(Instant::now());
+        self.told = Some(tokio::time::Instant::now());
         let message = format!("{} bytes of text so far", self.bytes);
         let told = ProgressNotificationParam::new(self.token.clone(), f64::from(self.bytes))
             .with_message(message);
@@ -200,8 +218,16 @@ mod tests {
     fn only_a_failure_that_can_be_asked_again_names_the_key() {
         let internal = with_key(Failure::new(FailureCode::Internal, "lost"), "k1");
         assert!(internal.hint.unwrap().contains("\"k1\""));
-        let busy = with_key(Failure::new(FailureCode::Busy, "busy").retryable().hint("wait"), "k1");
+        let busy = with_key(
+            Failure::new(FailureCode::Busy, "busy")
+                .retryable()
+                .hint("wait"),
+            "k1",
+        );
         assert!(busy.hint.unwrap().starts_with("wait; ask again"));
-        assert_eq!(with_key(Failure::new(FailureCode::Frozen, "no"), "k1").hint, None);
+        assert_eq!(
+            with_key(Failure::new(FailureCode::Frozen, "no"), "k1").hint,
+            None
+        );
     }
 }

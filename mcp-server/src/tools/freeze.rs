@@ -23,7 +23,9 @@ pub(crate) struct FreezeInput {
 
 impl From<FreezeInput> for Freeze {
     fn from(input: FreezeInput) -> Self {
-        Self { reason: input.reason.map(|reason| reason.0) }
+        Self {
+            reason: input.reason.map(|reason| reason.0),
+        }
     }
 }
 

@@ -22,7 +22,10 @@ struct HistoryInput {
 
 impl From<HistoryInput> for History {
     fn from(input: HistoryInput) -> Self {
-        Self { limit: input.limit.map(Whole::to_u32), before: input.before.map(|before| before.0) }
+        Self {
+            limit: input.limit.map(Whole::to_u32),
+            before: input.before.map(|before| before.0),
+        }
     }
 }
 

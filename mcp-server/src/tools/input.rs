@@ -83,14 +83,20 @@ impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Whole<MIN, MAX> {
         let value = Value::deserialize(deserializer)?;
         // JSON knows one kind of number: 5.0 is 5.
         let number = value.as_u64().or_else(|| whole(value.as_f64()?));
-        number.filter(|number| (MIN..=MAX).contains(number)).map(Self).ok_or_else(|| {
-            de::Error::custom(format!("{value} is not a whole number from {MIN} to {MAX}"))
-        })
+        number
+            .filter(|number| (MIN..=MAX).contains(number))
+            .map(Self)
+            .ok_or_else(|| {
+                de::Error::custom(format!("{value} is not a whole number from {MIN} to {MAX}"))
+            })
     }
 }
 
 fn whole(number: f64) -> Option<u64> {
-    format!("{number:.0}").parse().ok().filter(|_| number.fract() == 0.0)
+    format!("{number:.0}")
+        .parse()
+        .ok()
+        .filter(|_| number.fract() == 0.0)
 }
 
 impl<const MIN: u64, const MAX: u64> JsonSchema for Whole<MIN, MAX> {
@@ -118,7 +124,9 @@ impl<'de, const MIN: usize, const MAX: usize> Deserialize<'de> for Text<MIN, MAX
         if (MIN..=MAX).contains(&count) {
             return Ok(Self(text));
         }
-        Err(de::Error::custom(format!("{count} characters long; allowed are {MIN} to {MAX}")))
+        Err(de::Error::custom(format!(
+            "{count} characters long; allowed are {MIN} to {MAX}"
+        )))
     }
 }
 
@@ -163,7 +171,9 @@ pub(crate) fn prompt_length(bytes: usize) -> Result<(), String> {
     if (1..=PROMPT_BYTES_MAX).contains(&bytes) {
         return Ok(());
     }
-    Err(format!("{bytes} bytes long; allowed are 1 to {PROMPT_BYTES_MAX}"))
+    Err(format!(
+        "{bytes} bytes long; allowed are 1 to {PROMPT_BYTES_MAX}"
+    ))
 }
 
 impl JsonSchema for Prompt {
@@ -196,7 +206,9 @@ impl IdempotencyKey {
             return Ok(Self(text));
         }
         let shown: String = text.chars().take(40).collect();
-        Err(format!("{shown:?} is not 1 to {KEY_LEN_MAX} visible ASCII characters without spaces"))
+        Err(format!(
+            "{shown:?} is not 1 to {KEY_LEN_MAX} visible ASCII characters without spaces"
+        ))
     }
 
     /// The text.
@@ -237,13 +249,19 @@ pub(crate) struct Temperature(pub(crate) u32);
 impl<'de> Deserialize<'de> for Temperature {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;
-        let milli = value.as_f64().filter(|t| (0.0..=2.0).contains(t)).and_then(|t| {
-            // Through text, because there is no checked conversion from a float.
-            format!("{:.0}", t * 1_000.0).parse().ok()
-        });
-        milli.filter(|milli| *milli <= TEMPERATURE_MILLI_MAX).map(Self).ok_or_else(|| {
-            de::Error::custom(format!("{value} is not a temperature; allowed are 0 to 2"))
-        })
+        let milli = value
+            .as_f64()
+            .filter(|t| (0.0..=2.0).contains(t))
+            .and_then(|t| {
+                // Through text, because there is no checked conversion from a float.
+                format!("{:.0}", t * 1_000.0).parse().ok()
+            });
+        milli
+            .filter(|milli| *milli <= TEMPERATURE_MILLI_MAX)
+            .map(Self)
+            .ok_or_else(|| {
+                de::Error::custom(format!("{value} is not a temperature; allowed are 0 to 2"))
+            })
     }
 }
 
@@ -274,7 +292,10 @@ impl<'de> Deserialize<'de> for Seed {
             Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
         };
         seed.map(Self).ok_or_else(|| {
-            de::Error::custom(format!("{value} is not a seed; allowed are 0 to {}", u64::MAX))
+            de::Error::custom(format!(
+                "{value} is not a seed; allowed are 0 to {}",
+                u64::MAX
+            ))
         })
     }
 }
@@ -321,7 +342,10 @@ mod tests {
         assert_eq!(input.prompt.0, "hi");
         assert_eq!(input.limit.map(Whole::to_u32), Some(100));
         assert_eq!(input.reason.map(|r| r.0.len()), Some(10));
-        assert_eq!(input.key.map(IdempotencyKey::into_text), Some("a!~".to_owned()));
+        assert_eq!(
+            input.key.map(IdempotencyKey::into_text),
+            Some("a!~".to_owned())
+        );
         assert_eq!(input.temperature, Some(Temperature(700)));
         assert_eq!(input.seed, Some(Seed(u64::MAX)));
         assert_eq!(input.max_trm.map(Amount::utrm), Some(500_000));
@@ -329,33 +353,64 @@ mod tests {
 
     #[test]
     fn a_refusal_names_field_value_and_what_is_allowed() {
-        let long = "x".repeat(PROMPT_BYTES_MAX + 1);
+        let not_a_key = "is not 1 to 128 visible ASCII characters without spaces";
+        let not_whole = "is not a whole number from 1 to 100";
         for (field, value, said) in [
-            ("prompt", json!(""), "prompt: 0 bytes long; allowed are 1 to 200000"),
-            ("prompt", json!(long), "prompt: 200001 bytes long; allowed are 1 to 200000"),
-            ("limit", json!(0), "limit: 0 is not a whole number from 1 to 100"),
-            ("limit", json!(2.5), "limit: 2.5 is not a whole number from 1 to 100"),
-            ("limit", json!("5"), "limit: \"5\" is not a whole number from 1 to 100"),
-            ("limit", json!(-1), "limit: -1 is not a whole number from 1 to 100"),
-            ("reason", json!("123456"), "reason: 6 characters long; allowed are 1 to 5"),
-            ("key", json!("a b"), "key: \"a b\" is not 1 to 128 visible ASCII characters"),
-            ("key", json!(""), "key: \"\" is not 1 to 128 visible ASCII characters"),
-            ("temperature", json!(2.1), "temperature: 2.1 is not a temperature; allowed are 0 to 2"),
-            ("seed", json!(-3), "seed: -3 is not a seed; allowed are 0 to"),
-            ("max_trm", json!("-5"), "max_trm: '-5' is negative; an amount of TRM is zero or more"),
-            ("max_trm", json!("NaN"), "max_trm: 'NaN' is not an amount of TRM"),
-            ("max_trm", json!("1e99"), "max_trm: '1e99' is not an amount of TRM"),
-            ("max_trm", json!(""), "max_trm: '' is not an amount of TRM"),
-            ("promt", json!("x"), "unknown field `promt`, expected one of `prompt`, `limit`"),
+            ("prompt", json!(""), "0 bytes long; allowed are 1 to 200000"),
+            ("limit", json!(0), &format!("0 {not_whole}")),
+            ("limit", json!(2.5), &format!("2.5 {not_whole}")),
+            ("limit", json!("5"), &format!("\"5\" {not_whole}")),
+            ("limit", json!(-1), &format!("-1 {not_whole}")),
+            (
+                "reason",
+                json!("123456"),
+                "6 characters long; allowed are 1 to 5",
+            ),
+            ("key", json!("a b"), &format!("\"a b\" {not_a_key}")),
+            ("key", json!(""), &format!("\"\" {not_a_key}")),
+            (
+                "temperature",
+                json!(2.1),
+                "2.1 is not a temperature; allowed are 0 to 2",
+            ),
+            ("seed", json!(-3), "-3 is not a seed; allowed are 0 to"),
+            (
+                "max_trm",
+                json!("-5"),
+                "'-5' is negative; an amount of TRM is zero or more",
+            ),
+            ("max_trm", json!("NaN"), "'NaN' is not an amount of TRM"),
+            ("max_trm", json!("1e99"), "'1e99' is not an amount of TRM"),
+            ("max_trm", json!(""), "'' is not an amount of TRM"),
         ] {
             let mut arguments = json!({ "prompt": "x" });
             arguments[field] = value;
             let failure = read::<Everything>(arguments).unwrap_err();
             assert_eq!(failure.code, FailureCode::InvalidInput);
+            let said = format!("{field}: {said}");
+            assert!(failure.message.starts_with(&said), "{}", failure.message);
+        }
+    }
+
+    #[test]
+    fn an_unknown_and_a_missing_field_are_named() {
+        for (arguments, said) in [
+            (json!({}), "missing field `prompt`"),
+            (
+                json!({ "promt": "x" }),
+                "unknown field `promt`, expected one of `prompt`, `limit`",
+            ),
+        ] {
+            let failure = read::<Everything>(arguments).unwrap_err();
             assert!(failure.message.starts_with(said), "{}", failure.message);
         }
-        let failure = read::<Everything>(json!({})).unwrap_err();
-        assert!(failure.message.starts_with("missing field `prompt`"), "{}", failure.message);
+    }
+
+    #[test]
+    fn a_prompt_may_be_so_long_and_no_longer() {
+        let prompt = |bytes: usize| read::<Prompt>(json!("x".repeat(bytes)));
+        assert!(prompt(PROMPT_BYTES_MAX).is_ok());
+        assert!(prompt(PROMPT_BYTES_MAX + 1).is_err());
     }
 
     #[test]

@@ -13,26 +13,39 @@ use serde_json::{Value, json};
 
 /// The schema of a tool's arguments.
 pub(crate) fn input<T: JsonSchema>() -> Arc<JsonObject> {
-    Arc::new(object::<T>(SchemaSettings::draft2020_12()))
+    Arc::new(object::<T>(SchemaSettings::draft2020_12(), &STRANGE))
 }
 
 /// The schema of a tool's structured content: the output, or a failure.
 pub(crate) fn output<T: JsonSchema>() -> Arc<JsonObject> {
-    let mut schema = object::<T>(SchemaSettings::draft2020_12().for_serialize());
-    schema.remove("additionalProperties");
+    let mut schema = object::<T>(SchemaSettings::draft2020_12().for_serialize(), &OBVIOUS);
     let required = schema.remove("required").unwrap_or_else(|| json!([]));
     let failure = json!({ "required": ["code", "message", "retryable"] });
     schema.insert("anyOf".into(), json!([{ "required": required }, failure]));
     Arc::new(schema)
 }
 
-fn object<T: JsonSchema>(mut settings: SchemaSettings) -> JsonObject {
+/// Keywords that not every client knows, or that say nothing.
+const STRANGE: [&str; 4] = ["$schema", "title", "format", "default"];
+
+/// Beside these, what a reader of our own answers need not check, and models would pay for.
+const OBVIOUS: [&str; 7] = [
+    "$schema",
+    "title",
+    "format",
+    "default",
+    "pattern",
+    "minimum",
+    "additionalProperties",
+];
+
+fn object<T: JsonSchema>(mut settings: SchemaSettings, without: &[&str]) -> JsonObject {
     settings.inline_subschemas = true;
     let schema = settings.into_generator().into_root_schema_for::<T>();
     let Value::Object(mut schema) = schema.to_value() else {
         panic!("the schema of a struct is an object");
     };
-    plain(&mut schema);
+    plain(&mut schema, without);
     // The tool's own description says what these would.
     schema.remove("description");
     schema.entry("properties").or_insert_with(|| json!({}));
@@ -40,9 +53,12 @@ fn object<T: JsonSchema>(mut settings: SchemaSettings) -> JsonObject {
 }
 
 /// Rewrites one schema and all inside it; true when its value may be absent.
-fn plain(schema: &mut JsonObject) -> bool {
-    for keyword in ["$schema", "title", "format", "default"] {
-        schema.remove(keyword);
+fn plain(schema: &mut JsonObject, without: &[&str]) -> bool {
+    for keyword in without {
+        schema.remove(*keyword);
+    }
+    if let Some(Value::String(description)) = schema.get_mut("description") {
+        *description = description.replace('\n', " ");
     }
     let nullable = unwrap_null_type(schema) | unwrap_null_choice(schema);
     constants_to_enum(schema);
@@ -50,24 +66,27 @@ fn plain(schema: &mut JsonObject) -> bool {
     if let Some(Value::Object(properties)) = schema.get_mut("properties") {
         for (name, property) in properties {
             if let Value::Object(property) = property
-                && plain(property)
+                && plain(property, without)
             {
                 absent.push(name.clone());
             }
         }
     }
     if let Some(Value::Array(required)) = schema.get_mut("required") {
-        required.retain(|name| name.as_str().is_none_or(|name| !absent.iter().any(|a| a == name)));
+        required.retain(|name| {
+            name.as_str()
+                .is_none_or(|name| !absent.iter().any(|a| a == name))
+        });
     }
     for keyword in ["items", "additionalProperties"] {
         if let Some(Value::Object(inner)) = schema.get_mut(keyword) {
-            plain(inner);
+            plain(inner, without);
         }
     }
     for keyword in ["anyOf", "oneOf", "allOf"] {
         if let Some(Value::Array(choices)) = schema.get_mut(keyword) {
             for choice in choices.iter_mut().filter_map(Value::as_object_mut) {
-                plain(choice);
+                plain(choice, without);
             }
         }
     }
@@ -76,7 +95,9 @@ fn plain(schema: &mut JsonObject) -> bool {
 
 /// `type: [X, "null"]` becomes `type: X`.
 fn unwrap_null_type(schema: &mut JsonObject) -> bool {
-    let Some(Value::Array(types)) = schema.get_mut("type") else { return false };
+    let Some(Value::Array(types)) = schema.get_mut("type") else {
+        return false;
+    };
     types.retain(|t| t != "null");
     if let [only] = types.as_slice() {
         let only = only.clone();
@@ -87,13 +108,13 @@ fn unwrap_null_type(schema: &mut JsonObject) -> bool {
 
 /// `anyOf: [X, {type: null}]` becomes X; what stands beside it, such as a description, wins.
 fn unwrap_null_choice(schema: &mut JsonObject) -> bool {
-    let Some(Value::Array(choices)) = schema.get_mut("anyOf") else { return false };
+    let Some(Value::Array(choices)) = schema.get_mut("anyOf") else {
+        return false;
+    };
     let before = choices.len();
     choices.retain(|choice| choice.get("type") != Some(&json!("null")));
     let nullable = choices.len() < before;
-    if nullable
-        && let [Value::Object(only)] = choices.as_slice()
-    {
+    if nullable && let [Value::Object(only)] = choices.as_slice() {
         let only = only.clone();
         schema.remove("anyOf");
         for (keyword, value) in only {
@@ -105,9 +126,13 @@ fn unwrap_null_choice(schema: &mut JsonObject) -> bool {
 
 /// A choice among documented constants becomes a plain enum.
 fn constants_to_enum(schema: &mut JsonObject) {
-    let Some(Value::Array(choices)) = schema.get("oneOf") else { return };
-    let constants: Option<Vec<Value>> =
-        choices.iter().map(|choice| choice.get("const").cloned()).collect();
+    let Some(Value::Array(choices)) = schema.get("oneOf") else {
+        return;
+    };
+    let constants: Option<Vec<Value>> = choices
+        .iter()
+        .map(|choice| choice.get("const").cloned())
+        .collect();
     if let Some(constants) = constants {
         schema.remove("oneOf");
         schema.insert("type".into(), json!("string"));
@@ -156,11 +181,11 @@ mod tests {
                     "title": { "type": "string", "description": "A name." },
                     "inner": {
                         "type": "object",
-                        "properties": { "x": { "type": "integer", "minimum": 0, "maximum": 255 } },
+                        "properties": { "x": { "type": "integer", "maximum": 255 } },
                         "required": ["x"],
                     },
                     "word": { "type": "string", "enum": ["yes", "no"], "description": "One of two." },
-                    "n": { "type": "integer", "minimum": 0 },
+                    "n": { "type": "integer" },
                 },
                 "anyOf": [
                     { "required": ["word", "n"] },

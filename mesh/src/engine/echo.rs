@@ -102,6 +102,12 @@ impl Engine for Echo {
                 context: CONTEXT,
             });
         }
+        if tokens > u64::from(job.max_in) {
+            return Err(EngineError::AboveAgreed {
+                tokens,
+                max_in: job.max_in,
+            });
+        }
         let tokens_in = narrow(tokens)?;
         Ok(Run::lazy(Echoing {
             words: words(&last.content).map(str::to_owned).collect(),

@@ -501,6 +501,12 @@ impl<'a> Bench<'a> {
                 context: self.about.context,
             });
         }
+        if count > u64::from(queued.job.max_in) {
+            return Err(EngineError::AboveAgreed {
+                tokens: count,
+                max_in: queued.job.max_in,
+            });
+        }
         if count > queued.max_in {
             return Err(EngineError::Model(format!(
                 "its tokenizer made {count} tokens where at most {} were promised",

@@ -49,7 +49,11 @@ pub(crate) fn usage(output: &ChatOutput) -> Value {
 
 /// OpenAI knows no answer that was cancelled; `x_tirami` aside, such a one just stops.
 pub(crate) fn finish_reason(output: &ChatOutput) -> &'static str {
-    if output.finish_reason == "length" { "length" } else { "stop" }
+    if output.finish_reason == "length" {
+        "length"
+    } else {
+        "stop"
+    }
 }
 
 /// The answer's id: the same for a purchase however often it is asked for.
@@ -70,7 +74,12 @@ impl Pieces {
     /// Pieces of the purchase with this key, of the model that was asked for.
     pub(crate) fn new(key: &str, model: Option<&str>, include_usage: bool) -> Self {
         let model = model.unwrap_or("any").to_owned();
-        Self { id: id(key), created: created(), model, include_usage }
+        Self {
+            id: id(key),
+            created: created(),
+            model,
+            include_usage,
+        }
     }
 
     /// From now on the pieces name the model that answered.

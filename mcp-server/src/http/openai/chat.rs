@@ -20,14 +20,29 @@ pub(crate) async fn completions(
     headers: HeaderMap,
     body::Json(body): body::Json,
 ) -> Result<Response, ApiError> {
-    let key_header = headers.get("idempotency-key").map(|key| key.to_str().unwrap_or_default());
+    let key_header = headers
+        .get("idempotency-key")
+        .map(|key| key.to_str().unwrap_or_default());
     let request = ChatRequest::read(body, key_header)?;
-    let ChatRequest { chat, key, callers_key, stream, include_usage } = request;
+    let ChatRequest {
+        chat,
+        key,
+        callers_key,
+        stream,
+        include_usage,
+    } = request;
     let pieces = Pieces::new(&key, chat.model.as_deref(), include_usage);
     let mut generation = Generation::start(&state.access, bearer.token(), chat);
     if stream {
         let key = (key, callers_key);
-        return Ok(TextStream { generation, pieces, key, room }.respond().await);
+        return Ok(TextStream {
+            generation,
+            pieces,
+            key,
+            room,
+        }
+        .respond()
+        .await);
     }
     loop {
         if let Step::Done(result) = generation.next().await {

@@ -32,7 +32,12 @@ impl From<Failure> for ApiError {
 impl ApiError {
     /// With a status of HTTP's own, such as for a body that is too large.
     pub(crate) fn with_status(status: StatusCode, failure: Failure) -> Self {
-        Self { status, failure: Box::new(failure), param: None, purchase: None }
+        Self {
+            status,
+            failure: Box::new(failure),
+            param: None,
+            purchase: None,
+        }
     }
 
     /// Names the field of the request that is wrong.
@@ -45,20 +50,32 @@ impl ApiError {
     /// Names the purchase that failed, and says whether its key is the caller's.
     #[must_use]
     pub(crate) fn purchase(mut self, key: &str, callers: bool) -> Self {
-        self.purchase = Some(Purchase { key: key.to_owned(), callers });
+        self.purchase = Some(Purchase {
+            key: key.to_owned(),
+            callers,
+        });
         self
     }
 
     /// Whether a client may repeat the very same request by itself. Where the effect is unknown it
     /// must not, unless it carries its own key: it would buy twice.
     fn may_repeat(&self) -> bool {
-        let named = self.purchase.as_ref().is_none_or(|purchase| purchase.callers);
+        let named = self
+            .purchase
+            .as_ref()
+            .is_none_or(|purchase| purchase.callers);
         self.failure.retryable && (named || self.failure.code != FailureCode::Internal)
     }
 
     /// The body; also what a stream carries that fails halfway.
     pub(crate) fn body(&self) -> Value {
-        let Failure { code, message, retryable, hint, next_tool } = &*self.failure;
+        let Failure {
+            code,
+            message,
+            retryable,
+            hint,
+            next_tool,
+        } = &*self.failure;
         let message = match hint {
             Some(hint) => format!("{message}; {hint}"),
             None => message.clone(),
@@ -81,12 +98,18 @@ impl ApiError {
         let mut headers = HeaderMap::new();
         // OpenAI's clients repeat many statuses by themselves, unless told.
         let retry = if self.may_repeat() { "true" } else { "false" };
-        headers.insert(HeaderName::from_static("x-should-retry"), HeaderValue::from_static(retry));
+        headers.insert(
+            HeaderName::from_static("x-should-retry"),
+            HeaderValue::from_static(retry),
+        );
         if self.failure.retryable {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if self.status == StatusCode::UNAUTHORIZED {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tirami\""));
+            headers.insert(
+                WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"tirami\""),
+            );
         }
         headers
     }
@@ -180,7 +203,10 @@ mod tests {
     #[test]
     fn an_error_has_openais_shape_and_ours_inside() {
         let failure = Failure::new(FailureCode::OverBudget, "too dear").hint("ask for less");
-        let body = ApiError::from(failure).purchase("k1", true).param("max_tokens").body();
+        let body = ApiError::from(failure)
+            .purchase("k1", true)
+            .param("max_tokens")
+            .body();
         assert_eq!(
             body,
             json!({ "error": {

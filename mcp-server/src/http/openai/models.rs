@@ -27,12 +27,17 @@ pub(crate) async fn one(
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     let models = state.access.call(bearer.token(), Models {}).await?.models;
-    let found = by_name(&models).into_iter().find(|model| model["id"] == name.as_str());
+    let found = by_name(&models)
+        .into_iter()
+        .find(|model| model["id"] == name.as_str());
     found.map(Json).ok_or_else(|| {
         let shown: String = name.chars().take(100).collect();
-        let failure = Failure::new(FailureCode::NotFound, format!("there is no model '{shown}'"))
-            .hint("GET /v1/models lists them")
-            .next_tool("models");
+        let failure = Failure::new(
+            FailureCode::NotFound,
+            format!("there is no model '{shown}'"),
+        )
+        .hint("GET /v1/models lists them")
+        .next_tool("models");
         ApiError::from(failure).param("model")
     })
 }
@@ -47,7 +52,8 @@ fn by_name(models: &[ModelOutput]) -> Vec<Value> {
     }
     let created = created();
     let model = |name: &&str| {
-        let offers: Vec<&ModelOutput> = models.iter().filter(|model| model.name == **name).collect();
+        let offers: Vec<&ModelOutput> =
+            models.iter().filter(|model| model.name == **name).collect();
         let owner = offers.first().map(|offer| offer.provider);
         json!({
             "id": name,

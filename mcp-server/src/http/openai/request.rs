@@ -81,7 +81,9 @@ impl ChatRequest {
             max_tokens: max_tokens(&mut body)?,
             max_trm: extension.max_trm,
             idempotency_key: key,
-            temperature_milli: take::<Temperature>(&mut body, "temperature")?.unwrap_or_default().0,
+            temperature_milli: take::<Temperature>(&mut body, "temperature")?
+                .unwrap_or_default()
+                .0,
             top_k: take::<Whole<0, 1_000_000>>(&mut body, "top_k")?.map_or(0, Whole::to_u32),
             seed: seed(&mut body)?,
             stop: stop(&mut body)?,
@@ -91,7 +93,13 @@ impl ChatRequest {
         chat.prepare();
         let key = chat.idempotency_key.clone().unwrap_or_default();
         let include_usage = options.unwrap_or_default().include_usage;
-        Ok(Self { chat, key, callers_key, stream, include_usage })
+        Ok(Self {
+            chat,
+            key,
+            callers_key,
+            stream,
+            include_usage,
+        })
     }
 }
 
@@ -100,7 +108,9 @@ fn take<T: DeserializeOwned>(
     body: &mut Map<String, Value>,
     name: &'static str,
 ) -> Result<Option<T>, ApiError> {
-    let Some(value) = body.remove(name).filter(|value| !value.is_null()) else { return Ok(None) };
+    let Some(value) = body.remove(name).filter(|value| !value.is_null()) else {
+        return Ok(None);
+    };
     // Inside a map, so that the complaint's path begins with the name.
     let read: Result<BTreeMap<String, T>, _> = read(json!({ name: value }));
     let mut read = read.map_err(|failure| ApiError::from(failure).param(name))?;
@@ -113,14 +123,17 @@ fn wrong(name: &'static str, complaint: &str) -> ApiError {
 
 fn key(header: Option<&str>, body: Option<IdempotencyKey>) -> Result<Option<String>, ApiError> {
     let body = body.map(IdempotencyKey::into_text);
-    let Some(header) = header else { return Ok(body) };
+    let Some(header) = header else {
+        return Ok(body);
+    };
     let header = IdempotencyKey::new(header.to_owned())
         .map_err(|complaint| wrong("Idempotency-Key", &complaint))?
         .into_text();
     match body {
-        Some(body) if body != header => {
-            Err(wrong("x_tirami", "its idempotency_key is not the one in the header"))
-        }
+        Some(body) if body != header => Err(wrong(
+            "x_tirami",
+            "its idempotency_key is not the one in the header",
+        )),
         _ => Ok(Some(header)),
     }
 }
@@ -129,16 +142,21 @@ fn max_tokens(body: &mut Map<String, Value>) -> Result<Option<u32>, ApiError> {
     let new: Option<MaxTokens> = take(body, "max_completion_tokens")?;
     let old: Option<MaxTokens> = take(body, "max_tokens")?;
     match (new, old) {
-        (Some(new), Some(old)) if new != old => {
-            Err(wrong("max_tokens", "it differs from max_completion_tokens; leave one out"))
-        }
+        (Some(new), Some(old)) if new != old => Err(wrong(
+            "max_tokens",
+            "it differs from max_completion_tokens; leave one out",
+        )),
         (new, old) => Ok(new.or(old).map(Whole::to_u32)),
     }
 }
 
 /// OpenAI's seeds may be negative; ours are the same 64 bits.
 fn seed(body: &mut Map<String, Value>) -> Result<Option<u64>, ApiError> {
-    if let Some(negative) = body.get("seed").and_then(Value::as_i64).filter(|seed| *seed < 0) {
+    if let Some(negative) = body
+        .get("seed")
+        .and_then(Value::as_i64)
+        .filter(|seed| *seed < 0)
+    {
         body.remove("seed");
         return Ok(Some(negative.cast_unsigned()));
     }
@@ -155,14 +173,20 @@ fn stop(body: &mut Map<String, Value>) -> Result<Vec<String>, ApiError> {
         }
     };
     if stops.len() > 4 || stops.iter().any(|stop| !(1..=256).contains(&stop.len())) {
-        return Err(wrong("stop", "allowed are at most 4 texts of 1 to 256 bytes"));
+        return Err(wrong(
+            "stop",
+            "allowed are at most 4 texts of 1 to 256 bytes",
+        ));
     }
     Ok(stops)
 }
 
 fn messages(body: &mut Map<String, Value>) -> Result<Vec<Message>, ApiError> {
     let Some(raw): Option<Vec<Map<String, Value>>> = take(body, "messages")? else {
-        return Err(wrong("messages", "missing; a list of {role, content} is needed"));
+        return Err(wrong(
+            "messages",
+            "missing; a list of {role, content} is needed",
+        ));
     };
     let messages = raw
         .iter()
@@ -211,7 +235,9 @@ fn refuse_the_rest(body: &Map<String, Value>) -> Result<(), ApiError> {
     let told = body
         .iter()
         .find(|(name, value)| !HARMLESS.contains(&name.as_str()) && !is_default(name, value));
-    let Some((name, value)) = told else { return Ok(()) };
+    let Some((name, value)) = told else {
+        return Ok(());
+    };
     let value: String = value.to_string().chars().take(80).collect();
     let complaint = format!("{value} is not supported here; leave the field out");
     Err(ApiError::from(invalid(name, complaint)).param(known(name)))
@@ -242,12 +268,31 @@ fn is_nothing(value: &Value) -> bool {
 /// The name as OpenAI's `param`, where it is a name we know.
 fn known(name: &str) -> &'static str {
     const NAMES: [&str; 20] = [
-        "n", "best_of", "top_p", "tools", "tool_choice", "functions", "function_call",
-        "response_format", "logprobs", "logit_bias", "presence_penalty", "frequency_penalty",
-        "repetition_penalty", "modalities", "audio", "prediction", "web_search_options", "min_p",
-        "grammar", "json_schema",
+        "n",
+        "best_of",
+        "top_p",
+        "tools",
+        "tool_choice",
+        "functions",
+        "function_call",
+        "response_format",
+        "logprobs",
+        "logit_bias",
+        "presence_penalty",
+        "frequency_penalty",
+        "repetition_penalty",
+        "modalities",
+        "audio",
+        "prediction",
+        "web_search_options",
+        "min_p",
+        "grammar",
+        "json_schema",
     ];
-    NAMES.into_iter().find(|known| *known == name).unwrap_or("body")
+    NAMES
+        .into_iter()
+        .find(|known| *known == name)
+        .unwrap_or("body")
 }
 
 #[cfg(test)]
@@ -255,8 +300,11 @@ mod tests {
     use super::*;
 
     fn request(fields: Value) -> Result<ChatRequest, String> {
-        let mut body = json!({ "model": "sprout", "messages": [{ "role": "user", "content": "hi" }] });
-        let Value::Object(fields) = fields else { panic!("an object") };
+        let mut body =
+            json!({ "model": "sprout", "messages": [{ "role": "user", "content": "hi" }] });
+        let Value::Object(fields) = fields else {
+            panic!("an object")
+        };
         body.as_object_mut().unwrap().extend(fields);
         ChatRequest::read(Some(body), None).map_err(|error| {
             let body = error.body();
@@ -298,7 +346,10 @@ mod tests {
             (json!({ "n": 2 }), "n"),
             (json!({ "n": 0 }), "n"),
             (json!({ "tools": [{ "type": "function" }] }), "tools"),
-            (json!({ "response_format": { "type": "json_schema" } }), "response_format"),
+            (
+                json!({ "response_format": { "type": "json_schema" } }),
+                "response_format",
+            ),
             (json!({ "logprobs": true }), "logprobs"),
             (json!({ "logit_bias": { "5": 1 } }), "logit_bias"),
             (json!({ "top_p": 0.9 }), "top_p"),
@@ -306,7 +357,10 @@ mod tests {
             (json!({ "modalities": ["audio"] }), "modalities"),
             (json!({ "max_tokns": 5 }), "body"),
             (json!({ "max_tokens": 0 }), "max_tokens"),
-            (json!({ "max_tokens": 5, "max_completion_tokens": 6 }), "max_tokens"),
+            (
+                json!({ "max_tokens": 5, "max_completion_tokens": 6 }),
+                "max_tokens",
+            ),
             (json!({ "temperature": 3 }), "temperature"),
             (json!({ "seed": 1.5 }), "seed"),
             (json!({ "stop": ["a", "b", "c", "d", "e"] }), "stop"),
@@ -317,22 +371,37 @@ mod tests {
             (json!({ "messages": [] }), "messages"),
             (json!({ "messages": null }), "messages"),
             (json!({ "messages": "hi" }), "messages"),
-            (json!({ "messages": [{ "role": "tool", "content": "x" }] }), "messages"),
-            (json!({ "messages": [{ "role": "user", "content": [{ "type": "image_url" }] }] }), "messages"),
+            (
+                json!({ "messages": [{ "role": "tool", "content": "x" }] }),
+                "messages",
+            ),
+            (
+                json!({ "messages": [{ "role": "user", "content": [{ "type": "image_url" }] }] }),
+                "messages",
+            ),
             (json!({ "messages": [{ "role": "user" }] }), "messages"),
             (json!({ "x_tirami": { "max_trm": "-5" } }), "x_tirami"),
             (json!({ "x_tirami": { "max_trn": "5" } }), "x_tirami"),
-            (json!({ "x_tirami": { "idempotency_key": "a b" } }), "x_tirami"),
+            (
+                json!({ "x_tirami": { "idempotency_key": "a b" } }),
+                "x_tirami",
+            ),
         ] {
             let complaint = request(fields.clone()).expect_err(&fields.to_string());
-            assert!(complaint.starts_with(&format!("\"{param}\" | ")), "{fields}: {complaint}");
+            assert!(
+                complaint.starts_with(&format!("\"{param}\" | ")),
+                "{fields}: {complaint}"
+            );
         }
     }
 
     #[test]
     fn a_complaint_names_the_place() {
         let complaint = request(json!({ "x_tirami": { "max_trm": "-5" } })).unwrap_err();
-        assert!(complaint.contains("x_tirami.max_trm: '-5' is negative"), "{complaint}");
+        assert!(
+            complaint.contains("x_tirami.max_trm: '-5' is negative"),
+            "{complaint}"
+        );
         let complaint = request(json!({ "messages": ["x"] })).unwrap_err();
         assert!(complaint.contains("messages[0]: "), "{complaint}");
     }

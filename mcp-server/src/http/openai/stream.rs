@@ -48,7 +48,9 @@ impl TextStream {
         {
             return self.error(failure.clone()).into_response();
         }
-        let role = self.pieces.choice(&json!({ "role": "assistant", "content": "" }), None);
+        let role = self
+            .pieces
+            .choice(&json!({ "role": "assistant", "content": "" }), None);
         let mut telling = Telling {
             stream: self,
             told: String::new(),
@@ -60,7 +62,9 @@ impl TextStream {
             let event = telling.next().await?;
             Some((Ok::<_, Infallible>(event), telling))
         });
-        Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
+        Sse::new(events)
+            .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+            .into_response()
     }
 
     fn error(&self, failure: Failure) -> ApiError {

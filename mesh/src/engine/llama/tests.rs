@@ -102,6 +102,7 @@ async fn a_job_that_nobody_reads_does_not_hold_up_others() {
     let engine = Llama::new("sprout".to_owned(), id, weights, 256).unwrap();
     let job = |temperature_milli| Job {
         messages: user("Tell me a story.").to_vec(),
+        max_in: u32::MAX,
         max_out: 200,
         sampler: Sampler {
             temperature_milli,
@@ -134,6 +135,7 @@ async fn a_full_queue_is_busy() {
     let engine = Llama::new("sprout".to_owned(), id, weights, 256).unwrap();
     let job = Job {
         messages: user("Tell me a story.").to_vec(),
+        max_in: u32::MAX,
         max_out: 200,
         sampler: Sampler {
             temperature_milli: 100_000,
