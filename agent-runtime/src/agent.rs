@@ -4,7 +4,7 @@ use tirami_manifest::job::{Message, Role};
 use tirami_manifest::{Amount, NodeId, ReceiptId};
 use tirami_wallet::token::main_agent;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureCode};
 use crate::ops::{Balance, BalanceOutput, Caller, Chat, ChatOutput, Operation, TextSink};
 use crate::runtime::Runtime;
 
@@ -35,7 +35,8 @@ impl Agent {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future before it ends gives the purchase up: what was set aside comes back.
+    /// Dropping the future does not stop the purchase: it comes to its end, and asking again with the
+    /// same key answers it.
     pub async fn ask(&self, ask: Ask) -> Result<Answer, Failure> {
         self.carry_out(ask, None).await
     }
@@ -52,7 +53,14 @@ impl Agent {
     async fn carry_out(&self, ask: Ask, sink: Option<TextSink>) -> Result<Answer, Failure> {
         let mut chat = ask.chat;
         chat.prepare();
-        Ok(chat.run(&self.runtime, self.caller, sink).await?.into())
+        let (runtime, caller) = (self.runtime.clone(), self.caller);
+        let call = tokio::spawn(async move { chat.run(&runtime, caller, sink).await });
+        match call.await {
+            Ok(answer) => Ok(answer?.into()),
+            Err(error) => Err(Failure::new(FailureCode::Internal, error.to_string())
+                .retryable()
+                .hint("its effect is unknown; ask again with the same key")),
+        }
     }
 
     /// What the agent and its node have.

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use tirami_manifest::commerce::{Agreement, Quote, Receipt};
 use tirami_manifest::job::{Finish, Sampler};
-use tirami_manifest::model::ModelCard;
+use tirami_manifest::model::{ModelCard, Usage};
 use tirami_manifest::signed::{Verified, hash};
 use tirami_manifest::{Amount, Multiplier, Timestamp};
 use tirami_mesh::net::transport::{Link, NetError, PeerAddr};
 use tirami_mesh::proto::message::{Countersign, Frame, Offer, Start};
 use tirami_wallet::intent::{Attempt, Intent, IntentKey};
+use tirami_wallet::ledger::refusal::Refusal;
 use tirami_wallet::{Hold, HoldRequest, WalletError};
 
 use crate::clock::random;
@@ -28,6 +29,9 @@ pub(crate) use tirami_wallet::intent::KEY_MAX;
 
 /// How long a provider may be silent while it works; chosen: a cold model may load in between.
 const SILENT_FOR: Duration = Duration::from_mins(1);
+
+/// How long a reader of the text may take for one piece; chosen. One that takes longer is gone.
+const READ_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long the answer waits for the provider's booking; after it the outbox takes over.
 const BOOKED_WITHIN: Duration = Duration::from_secs(2);
@@ -101,12 +105,20 @@ pub(crate) async fn price(
 ) -> Result<QuoteOutput, Failure> {
     let means = Means::of(runtime, caller, chat)?;
     let mut sellers = offers::sellers(runtime).await?;
+    let here = sellers
+        .iter()
+        .any(|seller| seller.local && !seller.offers.is_empty());
     sellers.retain(|seller| !seller.local);
     let plan = plan::plan(chat, &sellers, means.most, body_hash(chat)?);
     let first = plan.ranked.iter().find(|ranked| plan::worth_trying(ranked));
     let found = first.and_then(|ranked| plan::find(&sellers, ranked.provider, &ranked.name));
     let Some((seller, offer)) = found else {
-        return Err(plan::nobody(chat, &plan, &sellers));
+        let nobody = plan::nobody(chat, &plan, &sellers);
+        return Err(if here {
+            nobody.hint("this node answers itself, for free: call chat")
+        } else {
+            nobody
+        });
     };
     let estimate = plan::guess_in(&chat.messages, offer.card.context);
     let affordable = offer
@@ -114,8 +126,7 @@ pub(crate) async fn price(
         .affordable_out(estimate, offer.multiplier, means.most);
     let max_out = chat.max_tokens.or(affordable).unwrap_or(1);
     let mut link = runtime.transport()?.open(&seller.peer).await?;
-    let (card, messages) = (&offer.card, &chat.messages);
-    let quote = ask_quote(runtime, &mut link, card, messages, max_out).await?;
+    let quote = ask_quote(runtime, &mut link, offer, &chat.messages, max_out).await?;
     link.finish()?;
     let refusal = runtime
         .inner
@@ -264,8 +275,7 @@ impl Purchase<'_> {
         let delivered = match self.perform(&mut link, &quote, &hold).await {
             Ok(delivered) => delivered,
             Err(stopped) => {
-                // Nothing of ours is signed, so nothing is owed.
-                hold.void().await?;
+                give_back(hold).await;
                 return Err(stopped);
             }
         };
@@ -274,7 +284,7 @@ impl Purchase<'_> {
         let receipt = match receipt.verify() {
             Ok(receipt) => receipt,
             Err(error) => {
-                hold.void().await?;
+                give_back(hold).await;
                 return Err(Stopped::TryNext(broke_its_word(
                     peer.id,
                     &error.to_string(),
@@ -306,7 +316,7 @@ impl Purchase<'_> {
             if failure.code == FailureCode::Store {
                 hold.leave_to_expire();
             } else {
-                hold.void().await?;
+                give_back(hold).await;
             }
             return Err(Stopped::Final(failure));
         }
@@ -362,24 +372,13 @@ impl Purchase<'_> {
         offer: &Offer,
         max_out: u32,
     ) -> Result<Verified<Quote>, Stopped> {
-        ask_quote(
-            self.runtime,
-            link,
-            &offer.card,
-            &self.chat.messages,
-            max_out,
-        )
-        .await
-        .map_err(Stopped::TryNext)
+        ask_quote(self.runtime, link, offer, &self.chat.messages, max_out)
+            .await
+            .map_err(Stopped::TryNext)
     }
 
     /// Sets the quote's maximum aside. The gate says no here, if anywhere.
-    async fn hold(&self, quote: &Verified<Quote>) -> Result<Hold, Failure> {
-        let fits = |most| {
-            quote
-                .card
-                .affordable_out(quote.max_in, quote.multiplier, most)
-        };
+    async fn hold(&self, quote: &Verified<Quote>) -> Result<Hold, Stopped> {
         if let Some(most) = self.chat.max_trm.filter(|most| quote.max_amount > *most) {
             let failure = Failure::new(
                 FailureCode::AboveMaxTrm,
@@ -388,7 +387,8 @@ impl Purchase<'_> {
                     quote.max_amount
                 ),
             );
-            return Err(failure.hint(what_fits(fits(most))).next_tool("quote"));
+            let failure = failure.hint(what_fits(quote, most)).next_tool("quote");
+            return Err(Stopped::TryNext(failure));
         }
         let request = HoldRequest {
             attempt: self.attempt.clone(),
@@ -401,14 +401,21 @@ impl Purchase<'_> {
             .hold(request)
             .await
             .map_err(|error| {
+                let later = match &error {
+                    WalletError::Refused(Refusal::OverBudget {
+                        frees_at: Some(at), ..
+                    }) => {
+                        format!(", and the whole after {}", at.to_rfc3339())
+                    }
+                    _ => String::new(),
+                };
                 let failure = Failure::from(error);
-                match failure.code {
+                Stopped::Final(match failure.code {
                     FailureCode::OverBudget | FailureCode::InsufficientFunds => {
-                        let way_out = failure.hint.clone().unwrap_or_default();
-                        failure.hint(format!("{}; {way_out}", what_fits(fits(self.means.most))))
+                        failure.hint(format!("{}{later}", what_fits(quote, self.means.most)))
                     }
                     _ => failure,
-                }
+                })
             })
     }
 
@@ -450,7 +457,12 @@ impl Purchase<'_> {
                 Some(Frame::Chunk(chunk)) => {
                     take.chunk(chunk.index, &chunk.tokens, &chunk.text)
                         .map_err(|what| stopped(&take, broke_its_word(peer, what)))?;
-                    if !self.pass_on(chunk.text).await && !cancelled {
+                    let read = tokio::select! {
+                        biased;
+                        () = until(&mut frozen) => continue,
+                        read = self.pass_on(chunk.text) => read,
+                    };
+                    if !read && !cancelled {
                         cancelled = true;
                         link.send(&Frame::Cancel).await.map_err(lost)?;
                     }
@@ -493,7 +505,8 @@ impl Purchase<'_> {
     pub(crate) async fn pass_on(&self, text: String) -> bool {
         match &self.text {
             Some(sink) if !text.is_empty() => {
-                sink.send(text).await.is_ok() || !self.key.starts_with(GIVEN_KEY)
+                let sent = tokio::time::timeout(READ_WITHIN, sink.send(text)).await;
+                matches!(sent, Ok(Ok(()))) || !self.key.starts_with(GIVEN_KEY)
             }
             _ => true,
         }
@@ -526,6 +539,14 @@ impl Purchase<'_> {
             Ok(_) => tracing::debug!("the provider did not book the receipt at once"),
             Err(error) => tracing::debug!(%error, "the receipt will be sent again"),
         }
+    }
+}
+
+/// Ends a hold under which nothing of ours is signed, so nothing is owed. Where that fails, the hold
+/// has ended already or ends with its time.
+async fn give_back(hold: Hold) {
+    if let Err(error) = hold.void().await {
+        tracing::warn!(%error, "a hold is left to its time");
     }
 }
 
@@ -564,9 +585,24 @@ pub(crate) fn sampler(chat: &Chat) -> Sampler {
     }
 }
 
-fn what_fits(tokens: Option<u32>) -> String {
-    match tokens {
-        Some(tokens) => format!("max_tokens {tokens} would fit"),
-        None => "not even one token would fit; shorten the prompt".to_owned(),
+/// What a request that was too dear could ask for instead.
+fn what_fits(quote: &Quote, most: Amount) -> String {
+    if let Some(tokens) = quote
+        .card
+        .affordable_out(quote.max_in, quote.multiplier, most)
+    {
+        return format!("max_tokens {tokens} would fit");
+    }
+    let least = Usage {
+        tokens_in: quote.max_in,
+        tokens_cached: 0,
+        tokens_out: 1,
+    };
+    match quote.card.price(least, quote.multiplier) {
+        Ok(least) => format!(
+            "with this prompt even one token may cost {least} TRM, and {most} TRM can be spent; \
+             shorten the prompt"
+        ),
+        Err(_) => "shorten the prompt".to_owned(),
     }
 }

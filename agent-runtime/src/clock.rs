@@ -4,7 +4,8 @@
     reason = "this file is what everyone else is sent to"
 )]
 
-use std::time::SystemTime;
+use std::sync::LazyLock;
+use std::time::{Instant, SystemTime};
 
 use tirami_manifest::{Clock, Timestamp};
 
@@ -12,12 +13,19 @@ use tirami_manifest::{Clock, Timestamp};
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SystemClock;
 
+/// What [`Clock::elapsed_ms`] counts from.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         let since = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
         Timestamp::from_ms(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }
 

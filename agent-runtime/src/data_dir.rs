@@ -67,6 +67,7 @@ pub fn prepare(dir: &Path) -> Result<(), Failure> {
     if !metadata.is_dir() {
         return Err(failed("is not a directory"));
     }
+    refuse_foreign(dir)?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt;
@@ -81,6 +82,27 @@ pub fn prepare(dir: &Path) -> Result<(), Failure> {
             return Err(failed("can be written by others")
                 .hint(format!("run: chmod 700 {}", dir.display())));
         }
+    }
+    Ok(())
+}
+
+/// A directory that is full of something else is not made a node's by a slip of the keyboard.
+fn refuse_foreign(dir: &Path) -> Result<(), Failure> {
+    let ours = [
+        node_key(dir),
+        wallet(dir),
+        owner_key(dir),
+        token(dir),
+        dir.join("config.toml"),
+    ];
+    let foreign = std::fs::read_dir(dir).is_ok_and(|mut files| files.next().is_some())
+        && !ours.iter().any(|file| file.exists());
+    if foreign {
+        let text = format!(
+            "{} is neither empty nor a node's data directory",
+            dir.display()
+        );
+        return Err(Failure::new(FailureCode::Store, text).hint("use another --data-dir"));
     }
     Ok(())
 }

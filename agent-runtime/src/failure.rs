@@ -168,14 +168,12 @@ fn refused(refusal: &Refusal) -> (FailureCode, Option<String>, Option<&'static s
             ..
         } => {
             let hint = match (limit, frees_at) {
-                (Limit::PerRequest, _) => {
+                (_, Some(at)) => format!(
+                    "ask for at most {left} TRM now, or for the whole after {}",
+                    at.to_rfc3339()
+                ),
+                (Limit::PerRequest, None) => {
                     format!("ask for at most {left} TRM: lower max_tokens or shorten the prompt")
-                }
-                (_, Some(at)) => {
-                    format!(
-                        "ask for at most {left} TRM now, or again after {}",
-                        at.to_rfc3339()
-                    )
                 }
                 (_, None) => format!("ask for at most {left} TRM, or ask the owner for more"),
             };

@@ -1,8 +1,8 @@
 //! Local work: free for the agent, metered, and allowed by the same gate.
 
-use tirami_manifest::Amount;
 use tirami_manifest::job::{Finish, PromptShape};
 use tirami_manifest::model::Usage;
+use tirami_manifest::{Amount, Multiplier};
 use tirami_mesh::engine::{EngineError, Event, Job, Run};
 use tirami_mesh::proto::message::Offer;
 
@@ -44,10 +44,7 @@ impl Purchase<'_> {
             tokens_out: usage.tokens_out,
             trm_cost: Amount::ZERO,
             trm_balance: wallet.balance(&self.caller.agent)?.available,
-            trm_would_cost: offer
-                .card
-                .price(usage, self.runtime.inner.config.multiplier)
-                .ok(),
+            trm_would_cost: offer.card.price(usage, Multiplier::PAR).ok(),
             receipt: None,
             idempotency_key: self.key.clone(),
             replayed: false,
@@ -75,7 +72,12 @@ impl Purchase<'_> {
             {
                 Event::Piece(piece) => {
                     text.push_str(&piece.text);
-                    if !self.pass_on(piece.text).await {
+                    let read = tokio::select! {
+                        biased;
+                        () = until(&mut frozen) => return Err(self.frozen_now()),
+                        read = self.pass_on(piece.text) => read,
+                    };
+                    if !read {
                         run.cancel();
                     }
                 }

@@ -5,11 +5,18 @@ use tirami_manifest::commerce::{Agreement, Quote};
 use tirami_manifest::job::{Message, Sampler, Transcript};
 use tirami_manifest::signed::{Signed, Verified};
 
+/// Chunks that may come beside one for each token: the rest of a text, and an end.
+const SPARE_CHUNKS: u32 = 2;
+
+/// Most bytes of text that one token makes; no vocabulary we know has a longer one.
+const TOKEN_BYTES_MAX: u64 = 4_096;
+
 /// What has arrived so far.
 pub(crate) struct Intake {
     transcript: Transcript,
     chunks: u32,
     tokens: u32,
+    most: u32,
     pub(crate) text: String,
 }
 
@@ -21,6 +28,7 @@ impl Intake {
             transcript,
             chunks: 0,
             tokens: 0,
+            most: quote.max_out,
             text: String::new(),
         }
     }
@@ -35,10 +43,20 @@ impl Intake {
         if index != self.chunks {
             return Err("it sent a chunk out of order");
         }
+        let count = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
+        self.tokens = self.tokens.saturating_add(count);
+        if self.tokens > self.most {
+            return Err("it sent more tokens than it quoted");
+        }
+        if index > self.most.saturating_add(SPARE_CHUNKS) {
+            return Err("it sent more chunks than an answer can have");
+        }
+        let text_max = u64::from(self.most).saturating_mul(TOKEN_BYTES_MAX);
+        let bytes = self.text.len().saturating_add(text.len());
+        if u64::try_from(bytes).unwrap_or(u64::MAX) > text_max {
+            return Err("it sent more text than its tokens can make");
+        }
         self.chunks = self.chunks.saturating_add(1);
-        self.tokens = self
-            .tokens
-            .saturating_add(u32::try_from(tokens.len()).unwrap_or(u32::MAX));
         self.transcript.extend(tokens, text.as_bytes());
         self.text.push_str(text);
         Ok(())

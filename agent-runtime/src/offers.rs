@@ -96,7 +96,11 @@ async fn ask(runtime: &Runtime, peer: PeerAddr) -> Seller {
         Ok::<_, Failure>(link.receive_within(ANSWER_WITHIN).await?)
     };
     let offers = match tokio::time::timeout(ANSWER_WITHIN, answer).await {
-        Ok(Ok(Some(Frame::Offers(offers)))) => Some(offers.offers),
+        Ok(Ok(Some(Frame::Offers(mut offers)))) => {
+            // Work that costs nothing cannot be held, quoted or receipted.
+            offers.offers.retain(|offer| offer.multiplier.ppm() > 0);
+            Some(offers.offers)
+        }
         Ok(Err(failure)) => {
             tracing::debug!(peer = %peer.id.short(), %failure, "a peer did not say what it offers");
             None

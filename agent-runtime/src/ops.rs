@@ -19,7 +19,7 @@ mod money;
 mod node;
 mod work;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureCode};
 use crate::runtime::Runtime;
 
 /// Who asks: an agent, shown by its token.
@@ -29,6 +29,25 @@ pub struct Caller {
     pub agent: AgentId,
 }
 
+impl Caller {
+    /// Whether this is the node's own agent.
+    pub fn is_main(&self) -> bool {
+        self.agent == crate::owner::agent_id(crate::owner::MAIN_AGENT)
+    }
+
+    /// Refuses every other agent.
+    pub(crate) fn must_be_main(&self) -> Result<(), Failure> {
+        if self.is_main() {
+            return Ok(());
+        }
+        Err(Failure::new(
+            FailureCode::Unauthorized,
+            "only the node's main agent may do this",
+        )
+        .hint("use the token that 'tirami-agent token show' prints"))
+    }
+}
+
 /// Where generated text goes while an operation runs. Pieces are complete UTF-8.
 pub type TextSink = mpsc::Sender<String>;
 
@@ -36,6 +55,8 @@ pub type TextSink = mpsc::Sender<String>;
 pub trait Operation: Serialize + DeserializeOwned + Send + 'static {
     /// Its name on the local socket.
     const NAME: &'static str;
+    /// Whether an agent must show its token.
+    const NEEDS_TOKEN: bool = true;
     /// What comes back.
     type Output: Serialize + DeserializeOwned + Send + 'static;
 

@@ -16,7 +16,7 @@ use crate::failure::{Failure, FailureCode};
 pub use tirami_wallet::keystore::{PASSPHRASE_MIN, Passphrase};
 
 /// What a token is known by in an order.
-pub use tirami_wallet::token::{agent_id, token_hash};
+pub use tirami_wallet::token::{MAIN_AGENT, agent_id, token_hash};
 
 /// Makes the owner's key in the data directory.
 ///

@@ -73,21 +73,25 @@ pub(crate) fn nobody(chat: &Chat, plan: &Plan, sellers: &[Seller]) -> Failure {
         .iter()
         .filter(|seller| !seller.local && seller.connected)
         .count();
-    let message = match (&chat.model, plan.ranked.is_empty()) {
-        (_, true) => {
-            format!("nobody sells inference: this node has no model and {reachable} peers answered")
-        }
-        (Some(model), false) => format!("nobody who answered sells the model '{model}'"),
-        (None, false) => "no model on offer fits this request".to_owned(),
-    };
-    Failure::new(FailureCode::NoProvider, message)
+    let failure = match (&chat.model, plan.ranked.is_empty()) {
+        (_, true) => Failure::new(
+            FailureCode::NoProvider,
+            format!(
+                "nobody sells inference to this node: {reachable} peers answered with an offer"
+            ),
+        )
         .retryable()
-        .hint("see who is there and what they sell")
-        .next_tool(if plan.ranked.is_empty() {
-            "peers"
-        } else {
-            "models"
-        })
+        .next_tool("peers"),
+        (Some(model), false) => {
+            let text = format!("nobody who answered sells the model '{model}'");
+            Failure::new(FailureCode::NotFound, text).next_tool("models")
+        }
+        (None, false) => {
+            let text = "no model on offer fits this request";
+            Failure::new(FailureCode::NoProvider, text).next_tool("models")
+        }
+    };
+    failure.hint("see who is there and what they sell")
 }
 
 /// An upper guess of the prompt's tokens: every byte one token, and the template's share.

@@ -5,10 +5,10 @@ use std::time::Duration;
 use tirami_manifest::NodeId;
 use tirami_manifest::commerce::Quote;
 use tirami_manifest::job::{Message, PromptShape};
-use tirami_manifest::model::{ModelCard, Usage};
+use tirami_manifest::model::Usage;
 use tirami_manifest::signed::{Signed, Verified};
 use tirami_mesh::net::transport::Link;
-use tirami_mesh::proto::message::{AskQuote, Frame, Refuse, RefuseCode, Retry};
+use tirami_mesh::proto::message::{AskQuote, Frame, Offer, Refuse, RefuseCode, Retry};
 
 use crate::failure::{Failure, FailureCode};
 use crate::runtime::Runtime;
@@ -16,11 +16,24 @@ use crate::runtime::Runtime;
 /// How long a provider may take for a quote; chosen.
 const QUOTE_WITHIN: Duration = Duration::from_secs(5);
 
+/// Tokens a chat template may add to a prompt in all, and to each message; chosen: the longest
+/// default system prompts of known templates stay below the first, their marks below the second.
+const TEMPLATE_TOKENS: (u32, u32) = (512, 64);
+
+/// The most tokens a prompt can take: one for each byte, and the template's.
+fn most_in(messages: &[Message]) -> u32 {
+    let (in_all, each) = TEMPLATE_TOKENS;
+    messages.iter().fold(in_all, |sum, message| {
+        let bytes = u32::try_from(message.content.len()).unwrap_or(u32::MAX);
+        sum.saturating_add(bytes).saturating_add(each)
+    })
+}
+
 /// Asks one provider for a price and checks that the quote is for us and follows from its card.
 pub(crate) async fn ask_quote(
     runtime: &Runtime,
     link: &mut Link,
-    card: &ModelCard,
+    offer: &Offer,
     messages: &[Message],
     max_out: u32,
 ) -> Result<Verified<Quote>, Failure> {
@@ -28,7 +41,7 @@ pub(crate) async fn ask_quote(
     let shape = PromptShape::of(messages)
         .ok_or_else(|| Failure::new(FailureCode::InvalidInput, "the prompt is too long"))?;
     link.send(&Frame::AskQuote(AskQuote {
-        model: card.id,
+        model: offer.card.id,
         shape,
         max_out,
     }))
@@ -55,11 +68,24 @@ pub(crate) async fn ask_quote(
     let ours = quote.provider == provider
         && quote.consumer == runtime.node()
         && quote.network == runtime.genesis().id()
-        && quote.card == *card
+        && quote.card == offer.card
         && quote.max_out <= max_out
         && quote.expires > runtime.now();
     if !ours {
         return Err(wrong("its quote is not for what was asked"));
+    }
+    if quote.multiplier > offer.multiplier {
+        return Err(wrong("its quote is dearer than its offer"));
+    }
+    if quote.max_in > most_in(messages) {
+        return Err(wrong(
+            "its quote counts more prompt tokens than the prompt has bytes",
+        ));
+    }
+    if quote.max_amount.is_zero() {
+        return Err(wrong(
+            "its quote is for nothing; work that costs nothing is not traded",
+        ));
     }
     if quote.card.price(usage, quote.multiplier) != Ok(quote.max_amount) {
         return Err(wrong("its quote does not follow from its model's figures"));

@@ -30,14 +30,14 @@ pub(crate) async fn keep_swept(runtime: Runtime) {
     loop {
         ticks.tick().await;
         let wallet = &runtime.inner.wallet;
-        let due = match wallet.open_holds() {
-            Ok(holds) => holds.iter().any(|(_, hold)| hold.expires <= runtime.now()),
+        let open = match wallet.open_holds() {
+            Ok(holds) => !holds.is_empty(),
             Err(error) => {
                 tracing::error!(%error, "the open holds could not be read");
                 continue;
             }
         };
-        if due && let Err(error) = wallet.sweep().await {
+        if open && let Err(error) = wallet.sweep().await {
             tracing::error!(%error, "holds that are due could not be expired");
         }
     }

@@ -13,7 +13,7 @@ use tirami_mesh::net::iroh::{IrohOptions, IrohTransport};
 use tirami_mesh::net::transport::{NetError, Transport};
 use tirami_wallet::intent::IntentKey;
 use tirami_wallet::store::Storage;
-use tirami_wallet::token::token_hash;
+use tirami_wallet::token::{main_agent, token_hash};
 use tirami_wallet::{OpenOptions, Wallet, keystore};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -23,7 +23,7 @@ use crate::clock::{SystemClock, random};
 use crate::config::NodeConfig;
 use crate::data_dir;
 use crate::failure::{Failure, FailureCode};
-use crate::ops::Caller;
+use crate::ops::{Caller, Operation};
 use crate::{recover, serve, sync};
 
 /// Why a node does not start.
@@ -52,6 +52,8 @@ pub(crate) struct Inner {
     pub(crate) intents: Mutex<BTreeMap<Vec<u8>, Arc<tokio::sync::Mutex<()>>>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) jobs: Arc<tokio::sync::Semaphore>,
+    /// How many requests of each peer are being served.
+    served: Mutex<BTreeMap<NodeId, usize>>,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -189,6 +191,7 @@ impl Builder {
             intents: Mutex::default(),
             clock,
             jobs: Arc::new(tokio::sync::Semaphore::new(SERVED_AT_ONCE)),
+            served: Mutex::default(),
             tasks: Mutex::default(),
         };
         let runtime = Runtime {
@@ -247,6 +250,20 @@ impl Runtime {
         })
     }
 
+    /// Who asks for an operation with this token.
+    ///
+    /// # Errors
+    ///
+    /// [`FailureCode::Unauthorized`] when the operation needs a token and this is none.
+    pub fn caller_of<O: Operation>(&self, token: &str) -> Result<Caller, Failure> {
+        match self.caller(token) {
+            Err(_) if !O::NEEDS_TOKEN => Ok(Caller {
+                agent: main_agent(),
+            }),
+            other => other,
+        }
+    }
+
     /// Stops serving, ends connections, and closes the wallet. Purchases that run are given up:
     /// what was signed is on disk, and the rest is owed to nobody.
     pub async fn shutdown(&self) {
@@ -300,6 +317,23 @@ impl Runtime {
             .entry(intent.row_key().to_vec())
             .or_default()
             .clone()
+    }
+
+    pub(crate) fn served(&self) -> std::sync::MutexGuard<'_, BTreeMap<NodeId, usize>> {
+        self.inner
+            .served
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Tells running purchases whether the kill switch is on.
+    pub(crate) fn publish_freeze(&self) {
+        self.inner
+            .frozen
+            .send_modify(|frozen| match self.inner.wallet.frozen() {
+                Ok(freeze) => *frozen = freeze.is_some(),
+                Err(error) => tracing::error!(%error, "the freeze could not be read"),
+            });
     }
 
     /// Runs a task that ends with the node.

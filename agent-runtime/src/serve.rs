@@ -34,8 +34,11 @@ const START_WITHIN: Duration = Duration::from_secs(30);
 /// How long a countersignature may take before the consumer's own outbox is relied on; chosen.
 const COUNTERSIGN_WITHIN: Duration = Duration::from_secs(30);
 
-/// Tokens for which a voucher would be due. This build pays by receipt alone.
-const CHUNK_TOKENS: u16 = 8;
+/// Requests of one peer served at once; chosen: one peer alone cannot keep out the others.
+const SERVED_PER_PEER: usize = 16;
+
+/// Quotes on one stream; chosen: a consumer asks once, and once more when it knows the exact bound.
+const QUOTES_PER_STREAM: usize = 4;
 
 /// Why a request of a peer was not served; what is said to the peer.
 type Refused = Refuse;
@@ -56,13 +59,54 @@ pub(crate) async fn serve(runtime: Runtime) {
             });
             continue;
         };
+        let Some(place) = Place::take(&runtime, peer) else {
+            runtime.spawn(async move {
+                let text = "too many requests of one node at once";
+                say(link, refuse(RefuseCode::Busy, text, Retry::Later)).await;
+            });
+            continue;
+        };
         let of_peer = runtime.clone();
         runtime.spawn(async move {
+            let _place = place;
             if let Err(failure) = request(&of_peer, peer, link).await {
                 tracing::debug!(peer = %peer.short(), %failure, "a peer's request broke off");
             }
             drop(permit);
         });
+    }
+}
+
+/// One of the requests that one peer may have served at once.
+struct Place {
+    runtime: Runtime,
+    peer: NodeId,
+}
+
+impl Place {
+    fn take(runtime: &Runtime, peer: NodeId) -> Option<Self> {
+        let mut served = runtime.served();
+        let count = served.entry(peer).or_default();
+        if *count >= SERVED_PER_PEER {
+            return None;
+        }
+        *count = count.saturating_add(1);
+        Some(Self {
+            runtime: runtime.clone(),
+            peer,
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut served = self.runtime.served();
+        if let Some(count) = served.get_mut(&self.peer) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                served.remove(&self.peer);
+            }
+        }
     }
 }
 
@@ -99,7 +143,7 @@ async fn job(
 ) -> Result<(), Failure> {
     let mut asked = Some(first);
     let mut quoted: Option<Verified<Quote>> = None;
-    loop {
+    for _ in 0..=QUOTES_PER_STREAM {
         if let Some(ask) = asked.take() {
             let quote = match quote(runtime, peer, &ask) {
                 Ok(quote) => quote,
@@ -151,6 +195,16 @@ async fn job(
             None => return Ok(()),
         }
     }
+    say(
+        link,
+        refuse(
+            RefuseCode::Busy,
+            "too many quotes on one stream",
+            Retry::Later,
+        ),
+    )
+    .await;
+    Ok(())
 }
 
 /// A signed price, for a consumer who can pay it.
@@ -205,7 +259,8 @@ fn quote(runtime: &Runtime, consumer: NodeId, ask: &AskQuote) -> Result<Verified
         max_in,
         max_out,
         max_amount,
-        chunk_tokens: CHUNK_TOKENS,
+        // Paid by receipt alone: no vouchers are due.
+        chunk_tokens: 0,
         window: 0,
         issued,
         expires: issued.after_ms(QUOTE_VALID_MS),
@@ -536,7 +591,8 @@ pub(crate) async fn say(mut link: Link, frame: Frame) {
         link.send(&frame).await?;
         link.finish()?;
         // The peer reads at its own pace; a link that is dropped at once may lose what it said.
-        while link.receive_within(FIRST_FRAME_WITHIN).await?.is_some() {}
+        let heard = async { while matches!(link.receive().await, Ok(Some(_))) {} };
+        drop(tokio::time::timeout(FIRST_FRAME_WITHIN, heard).await);
         Ok::<_, NetError>(())
     };
     if let Err(error) = said.await {

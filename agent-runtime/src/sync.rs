@@ -1,5 +1,6 @@
 //! Exchanging books: joining, welcome loans, and receipts until they are acknowledged.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tirami_manifest::commerce::Receipt;
@@ -36,6 +37,7 @@ pub(crate) async fn join(runtime: &Runtime, text: &str) -> Result<JoinOutput, Fa
                 .hint("use it on another node, or with another --data-dir"),
         );
     }
+    let before = runtime.genesis();
     let genesis = runtime.inner.wallet.enter(ticket).await?;
     runtime.set_genesis(genesis.clone());
     let (lent, note) = if runtime.inner.transport.is_none() {
@@ -48,7 +50,11 @@ pub(crate) async fn join(runtime: &Runtime, text: &str) -> Result<JoinOutput, Fa
             Ok(Redeemed::Lent(amount)) => (Some(amount), "the welcome loan is booked".to_owned()),
             Ok(Redeemed::Nothing(note)) => (None, note),
             Err(failure) if failure.retryable => (None, format!("{failure}; trying again")),
-            Err(failure) => return Err(failure),
+            Err(failure) => {
+                runtime.inner.wallet.leave(before.clone()).await?;
+                runtime.set_genesis(before);
+                return Err(failure);
+            }
         }
     };
     Ok(JoinOutput {
@@ -87,12 +93,12 @@ async fn redeem(runtime: &Runtime) -> Result<Redeemed, Failure> {
             ))
         }
         Frame::Joined(Joined { grant: None, note }) => {
-            Ok(Redeemed::Nothing(format!("the issuer said: {note}")))
+            Ok(Redeemed::Nothing(format!("the issuer said: \"{note}\"")))
         }
         Frame::Refuse(refused) => {
             let failure = Failure::new(
                 FailureCode::Ticket,
-                format!("the issuer refused: {refused}"),
+                format!("the issuer refused: \"{refused}\""),
             );
             Err(if refused.retry == Retry::Later {
                 failure.retryable()
@@ -172,6 +178,11 @@ pub(crate) async fn keep_in_step(runtime: Runtime) {
             && let Err(failure) = redeem(&runtime).await
         {
             tracing::debug!(%failure, "the welcome loan has to wait");
+            if !failure.retryable
+                && let Err(error) = runtime.inner.wallet.drop_ticket().await
+            {
+                tracing::warn!(%error, "a ticket that is no good could not be dropped");
+            }
         }
         if let Err(failure) = deliver(&runtime).await {
             tracing::debug!(%failure, "receipts have to wait");
@@ -179,27 +190,44 @@ pub(crate) async fn keep_in_step(runtime: Runtime) {
     }
 }
 
-/// Sends every receipt that is not acknowledged.
+/// Sends every receipt that is not acknowledged, to all providers at once.
 async fn deliver(runtime: &Runtime) -> Result<(), Failure> {
-    let outbox = runtime.inner.wallet.outbox()?;
+    let mut outbox: BTreeMap<NodeId, Vec<Vec<u8>>> = BTreeMap::new();
+    for (provider, receipt) in runtime.inner.wallet.outbox()? {
+        outbox.entry(provider).or_default().push(receipt);
+    }
     if outbox.is_empty() {
         return Ok(());
     }
     let peers = crate::offers::known_peers(runtime)?;
-    for (provider, receipt) in outbox {
-        let peer = peers
-            .iter()
-            .find(|peer| peer.id == provider)
-            .cloned()
-            .unwrap_or(PeerAddr {
-                id: provider,
-                addresses: Vec::new(),
-            });
-        match exchange(runtime, &peer, Frame::Countersign(Countersign { receipt })).await {
-            Ok(Frame::Settled(id)) => runtime.inner.wallet.acknowledged(id).await?,
-            Ok(other) => tracing::debug!(frame = other.name(), "a receipt was not acknowledged"),
-            Err(failure) => tracing::debug!(%failure, "a receipt could not be delivered"),
+    let mut deliveries = tokio::task::JoinSet::new();
+    for (provider, receipts) in outbox {
+        let known = peers.iter().find(|peer| peer.id == provider).cloned();
+        let peer = known.unwrap_or(PeerAddr {
+            id: provider,
+            addresses: Vec::new(),
+        });
+        let runtime = runtime.clone();
+        deliveries.spawn(async move {
+            for receipt in receipts {
+                if let Err(failure) = deliver_one(&runtime, &peer, receipt).await {
+                    tracing::debug!(%failure, "a receipt could not be delivered yet");
+                    return;
+                }
+            }
+        });
+    }
+    deliveries.join_all().await;
+    Ok(())
+}
+
+async fn deliver_one(runtime: &Runtime, peer: &PeerAddr, receipt: Vec<u8>) -> Result<(), Failure> {
+    match exchange(runtime, peer, Frame::Countersign(Countersign { receipt })).await? {
+        Frame::Settled(id) => runtime.inner.wallet.acknowledged(id).await?,
+        Frame::Refuse(refused) => {
+            tracing::warn!(peer = %peer.id.short(), %refused, "a provider does not book a receipt");
         }
+        other => return Err(unexpected(peer, &other)),
     }
     Ok(())
 }

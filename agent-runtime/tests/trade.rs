@@ -7,19 +7,27 @@
 use std::sync::Arc;
 
 use tirami_agent_runtime::ops::{
-    Audit, Balance, Caller, Chat, Freeze, GetReceipt, Join, MakeTicket, Obey, Operation, SetOwner,
+    Audit, Balance, Caller, Chat, Freeze, GetReceipt, History, Join, MakeTicket, Obey, Operation,
+    SetOwner,
 };
 use tirami_agent_runtime::{Builder, Failure, FailureCode, NodeConfig, Runtime};
+use tirami_manifest::commerce::Quote;
+use tirami_manifest::genesis::Genesis;
 use tirami_manifest::id::to_hex;
 use tirami_manifest::job::{Message, Role};
 use tirami_manifest::key::SecretKey;
 use tirami_manifest::mandate::Limits;
+use tirami_manifest::model::{ModelCard, Usage};
 use tirami_manifest::owner::{Decision, OwnerOrder};
 use tirami_manifest::signed::Signed;
+use tirami_manifest::ticket::Ticket;
 use tirami_manifest::time::ManualClock;
-use tirami_manifest::{Amount, Timestamp, trm};
+use tirami_manifest::{Amount, Multiplier, NodeId, Timestamp, trm};
+use tirami_mesh::engine::Engine;
 use tirami_mesh::engine::echo::Echo;
-use tirami_mesh::net::memory::MemoryNetwork;
+use tirami_mesh::net::memory::{MemoryNetwork, MemoryTransport};
+use tirami_mesh::net::transport::{Incoming, PeerAddr, Transport};
+use tirami_mesh::proto::message::{Chunk, Frame, Offer, Offers, Quoted};
 use tirami_wallet::keystore::node_key;
 
 struct Pair {
@@ -218,8 +226,60 @@ async fn freeze_stops_the_next_chat_and_only_the_owner_lifts_it() {
     assert_eq!(forged.code, FailureCode::OwnerRequired);
     run(&pair.member, order(0, &owner)).await.unwrap();
     run(&pair.member, chat("hello")).await.unwrap();
+    // The order again says that it is done, and does nothing; it lifts no later freeze.
+    run(&pair.member, Freeze { reason: None }).await.unwrap();
+    let replayed = run(&pair.member, order(0, &owner)).await.unwrap();
+    assert!(replayed.frozen.is_some());
+    run(&pair.member, order(1, &owner)).await.unwrap();
     let replayed = run(&pair.member, order(0, &owner)).await.unwrap_err();
     assert_eq!(replayed.code, FailureCode::OwnerRequired);
+}
+
+#[tokio::test]
+async fn other_agents_see_their_own_and_invite_nobody() {
+    let pair = pair().await;
+    run(&pair.member, chat("of the main agent")).await.unwrap();
+    let owner = SecretKey::from_bytes(&[42; 32]);
+    let decision = Decision::CreateToken {
+        agent_name: "writer".into(),
+        token_hash: tirami_agent_runtime::owner::token_hash("writers-token"),
+    };
+    let order = OwnerOrder {
+        node: pair.member.node(),
+        number: 0,
+        decision,
+    };
+    run(
+        &pair.member,
+        SetOwner {
+            owner: owner.owner_id(),
+        },
+    )
+    .await
+    .unwrap();
+    let order = to_hex(&Signed::new(order, &owner).to_bytes());
+    run(&pair.member, Obey { order }).await.unwrap();
+    let writer = pair.member.caller("writers-token").unwrap();
+    let history = History {
+        limit: None,
+        before: None,
+    };
+    let seen = history
+        .clone()
+        .run(&pair.member, writer, None)
+        .await
+        .unwrap();
+    assert_eq!(seen.entries, Vec::new());
+    assert!(!run(&pair.member, history).await.unwrap().entries.is_empty());
+    let broke = chat("without funds").run(&pair.member, writer, None).await;
+    assert!(broke.is_err());
+    let refused = Audit {}.run(&pair.member, writer, None).await.unwrap_err();
+    assert_eq!(refused.code, FailureCode::Unauthorized);
+    let refused = MakeTicket {}
+        .run(&pair.member, writer, None)
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code, FailureCode::Unauthorized);
 }
 
 #[tokio::test]
@@ -287,10 +347,165 @@ async fn a_prompt_of_more_bytes_than_the_context_has_tokens_is_counted_not_guess
     let mut request = chat(&long);
     request.max_tokens = Some(2);
     let answer = run(&pair.member, request).await.unwrap();
-    assert_eq!(answer.text.trim(), "incomprehensibilities incomprehensibilities");
+    assert_eq!(
+        answer.text.trim(),
+        "incomprehensibilities incomprehensibilities"
+    );
     let too_long = chat(&"x ".repeat(5_000));
     let refused = run(&pair.member, too_long).await.unwrap_err();
     assert_eq!(refused.code, FailureCode::InvalidInput, "{refused}");
-    assert_eq!(run(&pair.member, Balance {}).await.unwrap().trm_spent, answer.trm_cost);
+    assert_eq!(
+        run(&pair.member, Balance {}).await.unwrap().trm_spent,
+        answer.trm_cost
+    );
     assert!(holds(&pair.founder).await && holds(&pair.member).await);
+}
+
+/// How a provider cheats.
+#[derive(Clone, Copy, Debug)]
+enum Cheat {
+    /// Offers cheaply and quotes dearly.
+    DearerThanOffered,
+    /// Counts more prompt tokens than the prompt has bytes.
+    InventedPrompt,
+    /// Offers and quotes for nothing.
+    ForNothing,
+    /// Streams without end.
+    EndlessText,
+}
+
+/// A provider that knows the protocol and does not keep to it. Serves until its wire closes.
+async fn cheat(
+    wire: Arc<MemoryTransport>,
+    key: SecretKey,
+    member: NodeId,
+    how: Cheat,
+    net: Genesis,
+) {
+    let card = ModelCard {
+        context: 4_096,
+        ..Echo.card()
+    };
+    let offered = Multiplier::from_ppm(if matches!(how, Cheat::ForNothing) {
+        0
+    } else {
+        1
+    });
+    while let Some(Incoming { mut link, .. }) = wire.accept().await {
+        while let Ok(Some(frame)) = link.receive().await {
+            let answer = match frame {
+                Frame::ListOffers => {
+                    let name = "bargain".to_owned();
+                    let offer = Offer {
+                        name,
+                        card,
+                        multiplier: offered,
+                        waiting: 0,
+                    };
+                    Frame::Offers(Offers {
+                        offers: vec![offer],
+                    })
+                }
+                Frame::AskQuote(ask) => {
+                    let dear = matches!(how, Cheat::DearerThanOffered);
+                    let multiplier = if dear { Multiplier::PAR } else { offered };
+                    let invented = matches!(how, Cheat::InventedPrompt);
+                    let max_in = if invented { 4_000 } else { 20 };
+                    let max_out = ask.max_out.min(90);
+                    let usage = Usage {
+                        tokens_in: max_in,
+                        tokens_cached: 0,
+                        tokens_out: max_out,
+                    };
+                    let quote = Quote {
+                        network: net.id(),
+                        provider: key.id(),
+                        consumer: member,
+                        card,
+                        multiplier,
+                        max_in,
+                        max_out,
+                        max_amount: card.price(usage, multiplier).unwrap(),
+                        chunk_tokens: 0,
+                        window: 0,
+                        issued: Timestamp::EPOCH,
+                        expires: Timestamp::from_ms(u64::MAX),
+                        nonce: [7; 16],
+                    };
+                    Frame::Quoted(Quoted {
+                        quote: Signed::new(quote, &key).to_bytes(),
+                    })
+                }
+                Frame::Start(_) => {
+                    for index in 0.. {
+                        let chunk = Chunk {
+                            index,
+                            tokens: vec![],
+                            text: "more ".into(),
+                        };
+                        if link.send(&Frame::Chunk(chunk)).await.is_err() {
+                            break;
+                        }
+                    }
+                    break;
+                }
+                _ => break,
+            };
+            if link.send(&answer).await.is_err() {
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_cheats_is_passed_over_and_not_paid() {
+    for how in [
+        Cheat::DearerThanOffered,
+        Cheat::InventedPrompt,
+        Cheat::ForNothing,
+        Cheat::EndlessText,
+    ] {
+        let pair = pair().await;
+        let key = SecretKey::from_bytes(&[66; 32]);
+        let wire = Arc::new(pair.network.transport(key.id()));
+        let ticket: Ticket = run(&pair.founder, MakeTicket {})
+            .await
+            .unwrap()
+            .ticket
+            .parse()
+            .unwrap();
+        // Whoever is connected is asked what it offers.
+        let to = PeerAddr {
+            id: pair.member.node(),
+            addresses: pair.member.addresses(),
+        };
+        let hello = wire.open(&to).await.unwrap();
+        let member = pair.member.node();
+        let cheating = tokio::spawn(cheat(wire, key.clone(), member, how, ticket.genesis));
+        let mut request = chat("who is honest");
+        request.idempotency_key = Some("k".into());
+        let outcome = run(&pair.member, request).await;
+        if matches!(how, Cheat::EndlessText) {
+            let refused = outcome.unwrap_err();
+            assert_eq!(
+                refused.code,
+                FailureCode::ProviderFailed,
+                "{how:?}: {refused}"
+            );
+        } else {
+            let answer = outcome.unwrap();
+            assert_eq!(answer.provider, pair.founder.node(), "{how:?}");
+        }
+        let buyer = run(&pair.member, Balance {}).await.unwrap();
+        let seller = run(&pair.founder, Balance {}).await.unwrap();
+        assert_eq!(buyer.trm_held, Amount::ZERO, "{how:?}");
+        assert_eq!(
+            buyer.trm_spent, seller.trm_earned,
+            "{how:?}: only the honest one is paid"
+        );
+        assert!(holds(&pair.member).await, "{how:?}");
+        cheating.abort();
+        drop(hello);
+    }
 }

@@ -59,34 +59,49 @@ impl Timestamp {
 
 /// Where the time comes from: the machine's clock in a node, a number in a test.
 pub trait Clock: Send + Sync + std::fmt::Debug {
-    /// The wall-clock time.
+    /// The wall-clock time, which somebody may set forward and back.
     fn now(&self) -> Timestamp;
+
+    /// Milliseconds since some moment, which nobody sets: for how long something took.
+    fn elapsed_ms(&self) -> u64;
 }
 
 /// A clock that says what it was told; for tests and simulation.
 #[derive(Debug, Default)]
-pub struct ManualClock(std::sync::atomic::AtomicU64);
+pub struct ManualClock {
+    now: std::sync::atomic::AtomicU64,
+    elapsed: std::sync::atomic::AtomicU64,
+}
 
 impl ManualClock {
     /// A clock that stands at `now`.
     pub fn at(now: Timestamp) -> Self {
-        Self(now.0.into())
+        Self {
+            now: now.0.into(),
+            elapsed: 0.into(),
+        }
     }
 
-    /// Moves the clock forward.
+    /// Lets time pass.
     pub fn advance_ms(&self, ms: u64) {
-        self.0.fetch_add(ms, std::sync::atomic::Ordering::SeqCst);
+        self.now.fetch_add(ms, std::sync::atomic::Ordering::SeqCst);
+        self.elapsed
+            .fetch_add(ms, std::sync::atomic::Ordering::SeqCst);
     }
 
-    /// Sets the clock, backwards too.
+    /// Sets the clock, backwards too; no time passes.
     pub fn set(&self, now: Timestamp) {
-        self.0.store(now.0, std::sync::atomic::Ordering::SeqCst);
+        self.now.store(now.0, std::sync::atomic::Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(std::sync::atomic::Ordering::SeqCst))
+        Timestamp(self.now.load(std::sync::atomic::Ordering::SeqCst))
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        self.elapsed.load(std::sync::atomic::Ordering::SeqCst)
     }
 }
 

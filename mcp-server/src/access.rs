@@ -164,6 +164,10 @@ impl Access {
             match local::call(&socket, token, &op, text.clone()).await {
                 Ok(output) => return Ok(output),
                 Err(CallError::Failed(failure)) => return Err(failure),
+                Err(error @ CallError::Malformed(_)) => {
+                    return Err(Failure::new(FailureCode::Internal, error.to_string())
+                        .hint("stop that process, so that this version takes over"));
+                }
                 Err(CallError::Gone(error)) => {
                     tracing::info!(%error, "the node changes hands");
                     self.take_over().await?;
@@ -300,7 +304,7 @@ async fn in_process<O: Operation>(
     op: O,
     text: Option<TextSink>,
 ) -> Result<O::Output, Failure> {
-    let caller = runtime.caller(token)?;
+    let caller = runtime.caller_of::<O>(token)?;
     let call = tokio::spawn(async move { op.run(&runtime, caller, text).await });
     call.await
         .unwrap_or_else(|error| Err(local::effect_unknown(&error.to_string())))

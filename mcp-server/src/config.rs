@@ -171,6 +171,9 @@ impl ConfigFile {
 
     fn parse(text: &str) -> Result<Self, String> {
         let file: Self = toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())?;
+        if file.price_ppm == Some(0) {
+            return Err("price_ppm is 0; it must be 1 or more: free work is not traded".to_owned());
+        }
         if let Some(seconds) = file.hold_timeout_seconds
             && !(1..=HOLD_TIMEOUT_SECONDS_MAX).contains(&seconds)
         {
@@ -321,6 +324,7 @@ mod tests {
             ("listen = \"nowhere\"", "listen"),
             ("mesh_listen = 5", "mesh_listen"),
             ("price_ppm = -1", "price_ppm"),
+            ("price_ppm = 0", "price_ppm"),
             ("hold_timeout_seconds = 0", "hold_timeout_seconds"),
             ("no_local = true\nmodel = \"echo\"", "no_local"),
             ("log = \"loud\"", "log"),

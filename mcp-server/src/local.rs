@@ -2,8 +2,8 @@
 //!
 //! One connection carries one call: a line of JSON with the operation, then lines of JSON with text
 //! as it comes, then one line with the outcome. A connection that says `attach` is kept open so that
-//! the other side sees when this process ends. The socket lies in the data directory, which only
-//! its user can enter.
+//! the other side sees when this process ends. The socket lies in the data directory and can
+//! be opened by its user alone.
 
 use std::io;
 use std::path::Path;
@@ -54,6 +54,9 @@ pub(crate) enum CallError {
     /// The node answered with a failure.
     #[error(transparent)]
     Failed(#[from] Failure),
+    /// What the node answered cannot be read.
+    #[error("the process that has the node answered what cannot be read: {0}")]
+    Malformed(String),
     /// Nobody listens, or the node went away in the middle: the outcome is unknown.
     #[error("the process that had the node is gone: {0}")]
     Gone(#[from] io::Error),
@@ -156,9 +159,9 @@ macro_rules! dispatch {
             request: Request,
             text: TextSink,
         ) -> Result<Value, Failure> {
-            let caller = runtime.caller(&request.token)?;
             match request.op.as_str() {
                 $(<$op>::NAME => {
+                    let caller = runtime.caller_of::<$op>(&request.token)?;
                     let op: $op = serde_json::from_value(request.input).map_err(invalid)?;
                     let output = op.run(runtime, caller, Some(text)).await?;
                     serde_json::to_value(output).map_err(invalid)
@@ -240,7 +243,7 @@ pub(crate) async fn attach(path: &Path) -> io::Result<impl Future<Output = ()> +
         input: Value::Null,
     };
     let (mut lines, write) = ask(path, &request).await?;
-    next(&mut lines).await?;
+    next(&mut lines).await.map_err(io::Error::other)?;
     Ok(async move {
         let mut rest = String::new();
         while matches!(lines.read_line(&mut rest).await, Ok(read) if read > 0) {
@@ -263,10 +266,18 @@ async fn ask(
     Ok((BufReader::new(read.take(LINE_MAX)), write))
 }
 
-async fn next(lines: &mut Lines) -> io::Result<Line> {
+async fn next(lines: &mut Lines) -> Result<Line, CallError> {
+    lines.get_mut().set_limit(LINE_MAX);
     let mut line = String::new();
-    if lines.read_line(&mut line).await? == 0 {
-        return Err(io::ErrorKind::UnexpectedEof.into());
+    lines.read_line(&mut line).await?;
+    if line.ends_with('\n') {
+        return serde_json::from_str(&line).map_err(|e| CallError::Malformed(e.to_string()));
     }
-    Ok(serde_json::from_str(&line)?)
+    if u64::try_from(line.len()).unwrap_or(u64::MAX) >= LINE_MAX {
+        return Err(CallError::Malformed(format!(
+            "a line of more than {LINE_MAX} bytes"
+        )));
+    }
+    // Nothing, or half a line: the other side ended.
+    Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())
 }

@@ -108,7 +108,10 @@ impl WalletError {
             Self::Busy
             | Self::KeyRunning { .. }
             | Self::Refused(
-                Refusal::Frozen { .. } | Refusal::NotEnough { .. } | Refusal::OverBudget { .. },
+                Refusal::NotEnough { .. }
+                | Refusal::OverBudget {
+                    frees_at: Some(_), ..
+                },
             ) => Retry::Later,
             _ => Retry::Never,
         }

@@ -216,7 +216,7 @@ fn drop_old(tables: &mut impl Tables, agent: &AgentId, now: Timestamp) -> Result
     )?;
     match some.last() {
         Some((key, _)) if some.len() == DROP_AT_ONCE => {
-            tables.put(Table::Meta, &cursor_key, key)?
+            tables.put(Table::Meta, &cursor_key, key)?;
         }
         _ => tables.remove(Table::Meta, &cursor_key)?,
     }

@@ -93,9 +93,11 @@ pub struct Passphrase(Zeroizing<String>);
 impl Passphrase {
     /// Takes a passphrase as typed, without the line end.
     pub fn new(text: String) -> Self {
-        Self(Zeroizing::new(
-            text.trim_end_matches(['\r', '\n']).to_owned(),
-        ))
+        // Shortened in place: a copy would leave the original in memory.
+        let mut text = Zeroizing::new(text);
+        let end = text.trim_end_matches(['\r', '\n']).len();
+        text.truncate(end);
+        Self(text)
     }
 }
 
@@ -313,10 +315,9 @@ fn refuse_exposed(file: &File, path: &Path) -> Result<(), KeyError> {
             source,
         })?
         .mode();
-    if mode & 0o077 == 0 {
-        Ok(())
-    } else {
-        Err(KeyError::Exposed { path: path.into() })
+    match mode & 0o077 {
+        0 => Ok(()),
+        _ => Err(KeyError::Exposed { path: path.into() }),
     }
 }
 

@@ -85,6 +85,36 @@ impl Wallet {
         .await
     }
 
+    /// Gives up on a ticket that turned out to be no good, and goes back to the network `before` as
+    /// long as nothing happened in the other.
+    ///
+    /// # Errors
+    ///
+    /// A store failure.
+    pub async fn leave(&self, before: Genesis) -> Result<(), WalletError> {
+        let node = self.node();
+        self.write(move |tables, _| {
+            tables.remove(Table::Meta, TICKET)?;
+            let elsewhere = network(tables)?.is_some_and(|genesis| genesis.id() != before.id());
+            if elsewhere && tables.last_seq()? == 0 {
+                tables.remove(Table::Meta, INVITER)?;
+                enter(tables, &before, &node)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Stops asking for the loan of a ticket that its issuer refuses for good.
+    ///
+    /// # Errors
+    ///
+    /// A store failure.
+    pub async fn drop_ticket(&self) -> Result<(), WalletError> {
+        self.write(|tables, _| Ok(tables.remove(Table::Meta, TICKET)?))
+            .await
+    }
+
     /// The ticket whose invitation is still to be redeemed.
     ///
     /// # Errors
@@ -191,7 +221,7 @@ impl Wallet {
                     )),
                 });
             }
-            let loan = loan::lend(tables, &genesis, node, newcomer, id, now)?;
+            let loan = loan::lend(tables, &genesis, (node, newcomer), id, now)?;
             Ok(Welcome {
                 grant: Some(loan.grant(&genesis, &key)),
                 note: None,

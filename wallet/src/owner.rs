@@ -5,7 +5,7 @@
 
 use tirami_manifest::OwnerId;
 use tirami_manifest::owner::{Decision, OwnerOrder};
-use tirami_manifest::signed::Signed;
+use tirami_manifest::signed::{Document, Signed};
 
 use crate::error::WalletError;
 use crate::ledger::rows::{ReadRows, WriteRows};
@@ -18,6 +18,9 @@ use crate::wallet::Wallet;
 const OWNER: &[u8] = b"owner";
 /// Key of the number of orders obeyed in [`Table::Meta`].
 const ORDERS: &[u8] = b"owner-orders";
+
+/// Key of the digest of the last order obeyed in [`Table::Meta`].
+const LAST_ORDER: &[u8] = b"owner-last-order";
 
 /// Who owns the node, and how many orders it has obeyed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +70,13 @@ impl Wallet {
             if order.node != node {
                 return Err(WalletError::Order("it is for another node"));
             }
+            let digest = order.signed().body.digest();
+            let again = order.number.checked_add(1) == Some(owner.next_order)
+                && tables.get(Table::Meta, LAST_ORDER)?.as_deref() == Some(digest.as_slice());
+            if again {
+                // The answer to it was lost: what it says is done.
+                return Ok(());
+            }
             if order.number != owner.next_order {
                 return Err(WalletError::Order(
                     "it was obeyed before, or another came between",
@@ -102,6 +112,7 @@ impl Wallet {
                     tables.remove(Table::Tokens, token_hash)?;
                 }
             }
+            tables.put(Table::Meta, LAST_ORDER, &digest)?;
             let next = owner.next_order.saturating_add(1);
             Ok(tables.put(Table::Meta, ORDERS, &next.to_be_bytes())?)
         })

@@ -3,6 +3,12 @@
 //! The workload runs once on a disk that records everything written to it; what the disk would hold
 //! had the machine stopped in between is then made from the record, for every write and sync there
 //! is.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test that cannot go on should stop"
+)]
 
 use std::collections::BTreeMap;
 use std::io;
@@ -158,7 +164,9 @@ impl Dice {
 /// Everything written so far.
 fn all(steps: &[Step]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    steps.iter().for_each(|step| replay(&mut bytes, step));
+    for step in steps {
+        replay(&mut bytes, step);
+    }
     bytes
 }
 
@@ -337,8 +345,7 @@ fn record() -> Vec<Step> {
         sound(&wallet);
         wallet.close().await;
     });
-    let steps = disk.state().steps.clone();
-    steps
+    std::mem::take(&mut disk.state().steps)
 }
 
 /// Finishes what a crashed node had begun, and checks that nothing was paid twice.
@@ -386,7 +393,7 @@ fn after_a_crash_at_any_write_every_answered_command_is_there_and_no_half_of_any
             Step::Answered(n) => Some(*n),
             _ => None,
         });
-        for disk in [all(done), some(done, &mut dice), some(done, &mut dice)] {
+        for disk in [all(done), some(done, &mut dice)] {
             let found = match dump(Disk::holding(disk).storage()) {
                 Ok(found) => found,
                 // A file is moved into place whole; a backend is made in place, and until that
@@ -516,8 +523,8 @@ fn a_full_or_failing_disk_fails_the_command_and_everything_after_it_until_reopen
 
 // ---- damaged and foreign files ----
 
-fn refused_untouched(bytes: Vec<u8>, what: &str) {
-    let disk = Disk::holding(bytes.clone());
+fn refused_untouched(bytes: &[u8], what: &str) {
+    let disk = Disk::holding(bytes.to_vec());
     match dump(disk.storage()) {
         Err(StoreError::Foreign(_)) => {}
         other => panic!("{what}: {:?}", other.map(|rows| rows.len())),
@@ -595,7 +602,7 @@ fn a_truncated_file_is_refused_and_left_as_it_is() {
         whole.len() - 4_096,
         whole.len() - 1,
     ] {
-        refused_untouched(whole[..cut].to_vec(), &format!("cut to {cut}"));
+        refused_untouched(&whole[..cut], &format!("cut to {cut}"));
     }
 }
 

@@ -39,7 +39,7 @@ impl Operation for Balance {
         let balance = wallet.balance(&caller.agent)?;
         let wide = |utrm: u128| Amount::try_from(utrm).unwrap_or(Amount::MAX);
         let authority = runtime.genesis().authority() == Some(runtime.node());
-        let members = if authority {
+        let members = if authority && caller.is_main() {
             wallet.members()?
         } else {
             Vec::new()
@@ -98,7 +98,7 @@ impl Operation for History {
     async fn run(
         self,
         runtime: &Runtime,
-        _: Caller,
+        caller: Caller,
         _: Option<TextSink>,
     ) -> Result<HistoryOutput, Failure> {
         let limit = self.limit.unwrap_or(PAGE);
@@ -107,13 +107,27 @@ impl Operation for History {
             return Err(Failure::new(FailureCode::InvalidInput, text));
         }
         let count = usize::try_from(limit).unwrap_or(usize::MAX);
-        let lines = runtime.inner.wallet.history(self.before, count)?;
-        let full = lines.len() == count;
-        let entries: Vec<_> = lines.iter().map(entry).collect();
-        let next = entries
-            .last()
-            .map(|last| last.seq)
-            .filter(|seq| full && *seq > 1);
+        let mine = Account::Agent(caller.agent);
+        let (mut entries, mut before) = (Vec::new(), self.before);
+        loop {
+            let lines = runtime.inner.wallet.history(before, count)?;
+            let more = lines.len() == count;
+            for line in lines {
+                before = Some(line.entry.seq);
+                // The main agent is the node's own: it sees everything.
+                if caller.is_main() || line.debit == mine || line.credit == mine {
+                    entries.push(entry(&line));
+                }
+                if entries.len() == count {
+                    break;
+                }
+            }
+            if !more || entries.len() == count {
+                break;
+            }
+        }
+        let next = entries.last().map(|last| last.seq);
+        let next = next.filter(|seq| entries.len() == count && *seq > 1);
         Ok(HistoryOutput {
             entries,
             next_before: next,
@@ -242,7 +256,7 @@ impl Operation for Freeze {
             return Err(Failure::new(FailureCode::InvalidInput, text));
         }
         let freeze = runtime.inner.wallet.freeze(reason).await?;
-        runtime.inner.frozen.send_replace(true);
+        runtime.publish_freeze();
         Ok(FreezeOutput {
             frozen: true,
             reason: freeze.reason,
@@ -254,6 +268,8 @@ impl Operation for Freeze {
 
 impl Operation for Obey {
     const NAME: &'static str = "obey";
+    // The owner's signature is the authority.
+    const NEEDS_TOKEN: bool = false;
     type Output = BudgetOutput;
 
     async fn run(
@@ -268,16 +284,15 @@ impl Operation for Obey {
         let order = Signed::<OwnerOrder>::from_bytes(&bytes)
             .map_err(|e| invalid(format!("the order cannot be read: {e}")))?;
         runtime.inner.wallet.obey(order).await?;
-        runtime
-            .inner
-            .frozen
-            .send_replace(runtime.inner.wallet.frozen()?.is_some());
+        runtime.publish_freeze();
         Budget {}.run(runtime, caller, text).await
     }
 }
 
 impl Operation for SetOwner {
     const NAME: &'static str = "set_owner";
+    // The first to come owns the node, and only its user comes here.
+    const NEEDS_TOKEN: bool = false;
     type Output = SetOwner;
 
     async fn run(self, runtime: &Runtime, _: Caller, _: Option<TextSink>) -> Result<Self, Failure> {
@@ -293,9 +308,10 @@ impl Operation for Audit {
     async fn run(
         self,
         runtime: &Runtime,
-        _: Caller,
+        caller: Caller,
         _: Option<TextSink>,
     ) -> Result<AuditOutput, Failure> {
+        caller.must_be_main()?;
         let checks: Vec<_> = runtime
             .inner
             .wallet

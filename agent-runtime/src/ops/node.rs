@@ -14,6 +14,8 @@ use crate::{agent_manifest, offers, sync};
 
 impl Operation for Status {
     const NAME: &'static str = "status";
+    // It tells an owner, who has no token, what to sign.
+    const NEEDS_TOKEN: bool = false;
     type Output = StatusOutput;
 
     async fn run(
@@ -81,9 +83,10 @@ impl Operation for MakeTicket {
     async fn run(
         self,
         runtime: &Runtime,
-        _: Caller,
+        caller: Caller,
         _: Option<TextSink>,
     ) -> Result<TicketOutput, Failure> {
+        caller.must_be_main()?;
         let addresses = runtime.transport()?.addresses();
         let invitation = runtime
             .inner
@@ -113,9 +116,10 @@ impl Operation for Join {
     async fn run(
         self,
         runtime: &Runtime,
-        _: Caller,
+        caller: Caller,
         _: Option<TextSink>,
     ) -> Result<JoinOutput, Failure> {
+        caller.must_be_main()?;
         sync::join(runtime, &self.ticket).await
     }
 }

@@ -37,7 +37,7 @@ pub(super) struct NodeArgs {
     #[arg(long, value_name = "ADDR")]
     mesh_listen: Option<SocketAddr>,
     /// Price in parts per million of par [default: 1000000]
-    #[arg(long, value_name = "PPM")]
+    #[arg(long, value_name = "PPM", value_parser = clap::value_parser!(u32).range(1..))]
     price: Option<u32>,
     /// Seconds until what is set aside for a silent job comes back [default: 120]
     #[arg(long, value_name = "SECONDS",

@@ -145,7 +145,10 @@ fn addressed(allowed: &[String], request: &Request) -> Option<Response> {
         .is_none_or(|to| is_ours(allowed, to.as_str()));
     if !named || !target {
         let message = "the Host header is neither loopback nor an allowed host";
-        return Some(forbidden(message, "use http://127.0.0.1:PORT"));
+        return Some(forbidden(
+            message,
+            "use http://127.0.0.1:PORT, or start the node with --allow-host NAME",
+        ));
     }
     let foreign = headers.get_all(ORIGIN).iter().any(|origin| {
         let from = origin

@@ -85,8 +85,7 @@ pub(crate) fn lent_today(tables: &impl ReadTables, now: Timestamp) -> Result<Amo
 pub(crate) fn lend(
     tables: &mut impl Tables,
     genesis: &Genesis,
-    lender: NodeId,
-    borrower: NodeId,
+    (lender, borrower): (NodeId, NodeId),
     invitation: InvitationId,
     now: Timestamp,
 ) -> Result<Loan, WalletError> {

@@ -119,10 +119,7 @@ fn one(
             end_hold(tables, &hold, row, HoldEnd::Voided, Amount::ZERO)?;
         }
         Kind::Expire { hold } => {
-            let row = tables.hold(&hold)?.ok_or(Refusal::UnknownHold { hold })?;
-            if let Some(end) = row.end {
-                return Err(Refusal::HoldEnded { hold, end }.into());
-            }
+            let row = unended_hold(tables, &hold)?;
             end_hold(tables, &hold, row, HoldEnd::Expired, Amount::ZERO)?;
         }
     }
@@ -240,19 +237,27 @@ fn check_rules(
     Ok(())
 }
 
+/// A hold that nothing has ended, although its time may be over.
+fn unended_hold(tables: &impl ReadRows, hold: &TransferId) -> Result<HoldRow, ApplyError> {
+    let hold = *hold;
+    let row = tables.hold(&hold)?.ok_or(Refusal::UnknownHold { hold })?;
+    match row.end {
+        Some(end) => Err(Refusal::HoldEnded { hold, end }.into()),
+        None => Ok(row),
+    }
+}
+
 fn open_hold(
     tables: &impl ReadRows,
     hold: &TransferId,
     now: Timestamp,
 ) -> Result<HoldRow, ApplyError> {
-    let row = tables
-        .hold(hold)?
-        .ok_or(Refusal::UnknownHold { hold: *hold })?;
-    let end = row.end.or((row.expires <= now).then_some(HoldEnd::Expired));
-    match end {
-        Some(end) => Err(Refusal::HoldEnded { hold: *hold, end }.into()),
-        None => Ok(row),
+    let row = unended_hold(tables, hold)?;
+    if row.expires <= now {
+        let (hold, end) = (*hold, HoldEnd::Expired);
+        return Err(Refusal::HoldEnded { hold, end }.into());
     }
+    Ok(row)
 }
 
 fn end_hold(

@@ -80,7 +80,7 @@ pub enum Refusal {
         asked: Amount,
     },
     /// 7: the kill switch is on.
-    #[error("spending is frozen: {reason}")]
+    #[error("spending is frozen; the reason given: \"{reason}\"")]
     Frozen {
         /// What the one who froze said.
         reason: String,

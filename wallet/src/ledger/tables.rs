@@ -90,6 +90,10 @@ pub trait ReadTables {
     /// # Errors
     ///
     /// [`StoreError`].
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a question about a range has this many parts"
+    )]
     fn scan(
         &self,
         table: Table,
@@ -244,6 +248,11 @@ impl<'a, T: Tables> Overlay<'a, T> {
             base,
             writes: BTreeMap::new(),
         }
+    }
+
+    /// Whether there are no writes.
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty()
     }
 
     /// Writes everything into the store beneath. Dropping the overlay instead writes nothing.

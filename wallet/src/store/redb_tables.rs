@@ -178,9 +178,8 @@ fn scan(
         after.as_deref().map_or(Unbounded, Excluded),
     );
     match (beyond, order) {
-        (None, _) => {}
         (Some(mark), Order::Ascending) if mark >= prefix => low = Excluded(mark),
-        (Some(_), Order::Ascending) => {}
+        (None, _) | (Some(_), Order::Ascending) => {}
         (Some(mark), Order::Descending) => {
             if after.as_deref().is_none_or(|after| mark < after) {
                 if mark <= prefix {

@@ -83,13 +83,13 @@ impl Staged {
     fn does(&self, step: Step) -> io::Result<()> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         match &mut *state {
-            State::Waiting(stage) => {
+            State::Waiting(Stage { steps, len }) => {
                 match &step {
-                    Step::Write(offset, data) => stage.len = stage.len.max(end(*offset, data)),
-                    Step::SetLen(len) => stage.len = *len,
+                    Step::Write(offset, data) => *len = end(*offset, data).max(*len),
+                    Step::SetLen(to) => *len = *to,
                     Step::Sync => {}
                 }
-                stage.steps.push(step);
+                steps.push(step);
                 Ok(())
             }
             // Reads need not wait for a sync; redb itself keeps its writes apart.

@@ -63,7 +63,7 @@ impl Writer {
     /// Starts the thread.
     pub(crate) fn start(opened: Opened, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         let (commands, inbox) = sync_channel(QUEUE);
-        let seen = latest_time(&opened)?;
+        let seen = (latest_time(&opened)?, clock.elapsed_ms());
         std::thread::Builder::new()
             .name("wallet-writer".into())
             .spawn(move || {
@@ -73,7 +73,7 @@ impl Writer {
                     seen,
                     failed: None,
                 }
-                .run(&inbox)
+                .run(&inbox);
             })
             .map_err(StoreError::io)?;
         Ok(Self { commands })
@@ -142,7 +142,8 @@ impl Writer {
 struct Loop {
     opened: Opened,
     clock: Arc<dyn Clock>,
-    seen: Timestamp,
+    /// The latest time seen, and how much had elapsed then.
+    seen: (Timestamp, u64),
     failed: Option<StoreError>,
 }
 
@@ -213,8 +214,7 @@ impl Loop {
             return Err(error.clone());
         }
         let mut write = WriteTransaction::begin(&self.opened.0)?;
-        self.seen = self.seen.max(self.clock.now());
-        let now = self.seen;
+        let now = self.now();
         let mut tables = Overlay::new(&mut write);
         match expire_due(&mut tables, now, EXPIRE_AT_ONCE) {
             Ok(_) => {}
@@ -230,9 +230,24 @@ impl Loop {
                 return Err(error);
             }
         }
+        // Refusals change nothing, and cost no write to the disk.
+        if tables.is_empty() {
+            return Ok(());
+        }
         tables.put(Table::Meta, CLOCK, &now.ms().to_be_bytes())?;
         tables.keep()?;
         write.commit()
+    }
+
+    /// The clock's time, but never earlier than one seen before, and always as much later as time
+    /// has passed: a clock set back reopens nothing, and one that was once set far ahead does not
+    /// stop the time here.
+    fn now(&mut self) -> Timestamp {
+        let (seen, then) = self.seen;
+        let elapsed = self.clock.elapsed_ms();
+        let passed = seen.after_ms(elapsed.saturating_sub(then));
+        self.seen = (passed.max(self.clock.now()), elapsed);
+        self.seen.0
     }
 }
 

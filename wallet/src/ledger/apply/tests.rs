@@ -1,4 +1,9 @@
 //! A line per case: what was there, what was asked, what came of it.
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::too_many_lines,
+    reason = "small numbers, and tables that are one list"
+)]
 
 use tirami_manifest::mandate::Limits;
 use tirami_manifest::{AgentId, Amount, NodeId, Timestamp, TransferId};
@@ -208,256 +213,80 @@ fn old_spending(books: &mut MemoryTables) {
     books.set_mandate(&agent(&ALICE), &row).unwrap();
 }
 
+fn filled(books: &mut MemoryTables, transfer: &Transfer) {
+    assert_eq!(does(books, transfer, at(0)), Ok(Applied::Now));
+}
+
 #[test]
+#[rustfmt::skip]
 fn every_outcome_of_one_transfer() {
+    use Account::{Issuer, Position};
     use Applied::{Already, Now};
     use HoldEnd::{Expired, Posted, Voided};
-    let unknown = || Refusal::UnknownHold { hold: id("x") };
-    let more = |asked| Refusal::MoreThanHeld {
-        held: trm(40),
-        asked: trm(asked),
-    };
-    let taken = |name| Refusal::IdTaken { id: id(name) };
-    let hour_left_10 = || Refusal::OverBudget {
+    use Refusal::{MoreThanHeld, OverCap, SameAccount, UnknownHold, Zero};
+    let taken = |name| Err(Refusal::IdTaken { id: id(name) });
+    let is_over = |end| Err(ended("h", end));
+    let unknown = || Err(UnknownHold { hold: id("x") });
+    let stopped = || Err(Refusal::Frozen { reason: "stop".into() });
+    let nobody = || Err(Refusal::NoMandate { agent: agent(&BOB) });
+    let capped = || Err(OverCap { left: trm(500), asked: trm(501) });
+    let hour_left_10 = || Err(Refusal::OverBudget {
         limit: Limit::Hour,
         allowed: trm(100),
         left: trm(10),
         asked: trm(11),
         // The minute of the spending is out of the window 61 minutes after it began.
         frees_at: Some(Timestamp::from_ms(1_000 * HOUR + 61 * MINUTE)),
-    };
+    });
     run(vec![
         ("moves", nothing, single("t", ALICE, OUT, 50), Ok(Now)),
-        (
-            "moves again",
-            nothing,
-            single("a", Account::Position, ALICE, 1_000),
-            Ok(Already),
-        ),
-        (
-            "other amount",
-            nothing,
-            single("a", Account::Position, ALICE, 999),
-            Err(taken("a")),
-        ),
-        (
-            "other parties",
-            nothing,
-            single("a", Account::Position, BOB, 1_000),
-            Err(taken("a")),
-        ),
-        ("other kind", held, void("h", "h"), Err(taken("h"))),
-        (
-            "zero",
-            nothing,
-            single("t", ALICE, OUT, 0),
-            Err(Refusal::Zero),
-        ),
-        (
-            "zero held",
-            nothing,
-            hold("t", ALICE, OUT, 0),
-            Err(Refusal::Zero),
-        ),
-        ("zero posted", held, post("t", "h", 0), Err(Refusal::Zero)),
-        (
-            "to itself",
-            nothing,
-            single("t", ALICE, ALICE, 1),
-            Err(Refusal::SameAccount),
-        ),
-        (
-            "held to itself",
-            nothing,
-            hold("t", OUT, OUT, 1),
-            Err(Refusal::SameAccount),
-        ),
+        ("moves again", nothing, single("a", Position, ALICE, 1_000), Ok(Already)),
+        ("other amount", nothing, single("a", Position, ALICE, 999), taken("a")),
+        ("other parties", nothing, single("a", Position, BOB, 1_000), taken("a")),
+        ("other kind", held, void("h", "h"), taken("h")),
+        ("zero", nothing, single("t", ALICE, OUT, 0), Err(Zero)),
+        ("zero held", nothing, hold("t", ALICE, OUT, 0), Err(Zero)),
+        ("zero posted", held, post("t", "h", 0), Err(Zero)),
+        ("to itself", nothing, single("t", ALICE, ALICE, 1), Err(SameAccount)),
+        ("held to itself", nothing, hold("t", OUT, OUT, 1), Err(SameAccount)),
         ("holds", nothing, hold("t", ALICE, OUT, 50), Ok(Now)),
         ("holds again", held, hold("h", ALICE, OUT, 40), Ok(Already)),
-        (
-            "holds other",
-            held,
-            hold("h", ALICE, OUT, 41),
-            Err(taken("h")),
-        ),
+        ("holds other", held, hold("h", ALICE, OUT, 41), taken("h")),
         ("posts all", held, post("t", "h", 40), Ok(Now)),
         ("posts part", held, post("t", "h", 1), Ok(Now)),
-        ("posts more", held, post("t", "h", 41), Err(more(41))),
-        (
-            "posts nothing known",
-            nothing,
-            post("t", "x", 1),
-            Err(unknown()),
-        ),
-        (
-            "voids nothing known",
-            nothing,
-            void("t", "x"),
-            Err(unknown()),
-        ),
-        (
-            "expires nothing known",
-            nothing,
-            expire("t", "x"),
-            Err(unknown()),
-        ),
+        ("posts more", held, post("t", "h", 41), Err(MoreThanHeld { held: trm(40), asked: trm(41) })),
         ("voids", held, void("t", "h"), Ok(Now)),
-        (
-            "posts again",
-            |b| held_and(b, &post("p", "h", 7)),
-            post("p", "h", 7),
-            Ok(Already),
-        ),
-        (
-            "posts otherwise",
-            |b| held_and(b, &post("p", "h", 7)),
-            post("p", "h", 8),
-            Err(taken("p")),
-        ),
-        (
-            "twice posted",
-            |b| held_and(b, &post("p", "h", 7)),
-            post("t", "h", 7),
-            Err(ended("h", Posted)),
-        ),
-        (
-            "voids posted",
-            |b| held_and(b, &post("p", "h", 7)),
-            void("t", "h"),
-            Err(ended("h", Posted)),
-        ),
-        (
-            "posts voided",
-            |b| held_and(b, &void("v", "h")),
-            post("t", "h", 7),
-            Err(ended("h", Voided)),
-        ),
-        (
-            "expires voided",
-            |b| held_and(b, &void("v", "h")),
-            expire("t", "h"),
-            Err(ended("h", Voided)),
-        ),
-        (
-            "posts expired",
-            |b| held_and(b, &expire("e", "h")),
-            post("t", "h", 7),
-            Err(ended("h", Expired)),
-        ),
-        (
-            "frozen",
-            freeze,
-            single("t", ALICE, OUT, 1),
-            Err(Refusal::Frozen {
-                reason: "stop".into(),
-            }),
-        ),
-        (
-            "frozen hold",
-            freeze,
-            hold("t", ALICE, OUT, 1),
-            Err(Refusal::Frozen {
-                reason: "stop".into(),
-            }),
-        ),
-        (
-            "frozen, not an agent's",
-            freeze,
-            single("t", Account::Position, ALICE, 1),
-            Ok(Now),
-        ),
-        (
-            "no mandate",
-            nothing,
-            hold("t", BOB, OUT, 1),
-            Err(Refusal::NoMandate { agent: agent(&BOB) }),
-        ),
-        (
-            "per request",
-            nothing,
-            hold("t", ALICE, OUT, 51),
-            Err(over(Limit::PerRequest, 50, 50, 51)),
-        ),
-        (
-            "hour filled",
-            spent_hour,
-            hold("t", ALICE, OUT, 10),
-            Ok(Now),
-        ),
-        (
-            "hour",
-            spent_hour,
-            hold("t", ALICE, OUT, 11),
-            Err(hour_left_10()),
-        ),
-        (
-            "lifetime filled",
-            old_spending,
-            hold("t", ALICE, OUT, 10),
-            Ok(Now),
-        ),
-        (
-            "lifetime",
-            old_spending,
-            hold("t", ALICE, OUT, 11),
-            Err(over(Limit::Lifetime, 400, 10, 11)),
-        ),
-        (
-            "under the cap",
-            nothing,
-            single("t", Account::Issuer, PEER, 2_000),
-            Ok(Now),
-        ),
-        (
-            "over the cap",
-            |b| {
-                assert_eq!(
-                    does(b, &single("i", Account::Issuer, PEER, 1_500), at(0)),
-                    Ok(Now)
-                )
-            },
-            single("t", Account::Issuer, PEER, 501),
-            Err(Refusal::OverCap {
-                left: trm(500),
-                asked: trm(501),
-            }),
-        ),
-        (
-            "held issue counts against the cap",
-            |b| {
-                assert_eq!(
-                    does(b, &hold("i", Account::Issuer, PEER, 1_500), at(0)),
-                    Ok(Now)
-                )
-            },
-            single("t", Account::Issuer, PEER, 501),
-            Err(Refusal::OverCap {
-                left: trm(500),
-                asked: trm(501),
-            }),
-        ),
-        (
-            "no funds",
-            nothing,
-            single("t", OUT, PEER, 1),
-            Err(short(OUT, 0, 1)),
-        ),
-        (
-            "held funds are not free",
-            held,
-            single("t", OUT, PEER, 40),
-            Err(short(OUT, 0, 40)),
-        ),
+        ("posts what is unknown", nothing, post("t", "x", 1), unknown()),
+        ("voids what is unknown", nothing, void("t", "x"), unknown()),
+        ("expires what is unknown", nothing, expire("t", "x"), unknown()),
+        ("posts again", |b| held_and(b, &post("p", "h", 7)), post("p", "h", 7), Ok(Already)),
+        ("posts other", |b| held_and(b, &post("p", "h", 7)), post("p", "h", 8), taken("p")),
+        ("posts twice", |b| held_and(b, &post("p", "h", 7)), post("t", "h", 7), is_over(Posted)),
+        ("voids posted", |b| held_and(b, &post("p", "h", 7)), void("t", "h"), is_over(Posted)),
+        ("expires posted", |b| held_and(b, &post("p", "h", 7)), expire("t", "h"), is_over(Posted)),
+        ("posts voided", |b| held_and(b, &void("v", "h")), post("t", "h", 7), is_over(Voided)),
+        ("voids twice", |b| held_and(b, &void("v", "h")), void("t", "h"), is_over(Voided)),
+        ("expires voided", |b| held_and(b, &void("v", "h")), expire("t", "h"), is_over(Voided)),
+        ("posts expired", |b| held_and(b, &expire("e", "h")), post("t", "h", 7), is_over(Expired)),
+        ("frozen", freeze, single("t", ALICE, OUT, 1), stopped()),
+        ("frozen hold", freeze, hold("t", ALICE, OUT, 1), stopped()),
+        ("frozen, not an agent's", freeze, single("t", Position, ALICE, 1), Ok(Now)),
+        ("no mandate", nothing, hold("t", BOB, OUT, 1), nobody()),
+        ("request", nothing, hold("t", ALICE, OUT, 51), Err(over(Limit::PerRequest, 50, 50, 51))),
+        ("hour filled", spent_hour, hold("t", ALICE, OUT, 10), Ok(Now)),
+        ("hour", spent_hour, hold("t", ALICE, OUT, 11), hour_left_10()),
+        ("life filled", old_spending, hold("t", ALICE, OUT, 10), Ok(Now)),
+        ("life", old_spending, hold("t", ALICE, OUT, 11), Err(over(Limit::Lifetime, 400, 10, 11))),
+        ("cap filled", nothing, single("t", Issuer, PEER, 2_000), Ok(Now)),
+        ("cap", |b| filled(b, &single("i", Issuer, PEER, 1_500)), single("t", Issuer, PEER, 501), capped()),
+        ("cap, held", |b| filled(b, &hold("i", Issuer, PEER, 1_500)), single("t", Issuer, PEER, 501), capped()),
+        ("funds", nothing, single("t", OUT, PEER, 1), Err(short(OUT, 0, 1))),
+        ("funds, held", held, single("t", OUT, PEER, 40), Err(short(OUT, 0, 40))),
         (
             "position gives no more than came",
-            |b| {
-                assert_eq!(
-                    does(b, &single("i", Account::Issuer, PEER, 1_501), at(0)),
-                    Ok(Now)
-                )
-            },
-            single("t", PEER, Account::Position, 1_501),
-            Err(short(Account::Position, 1_500, 1_501)),
+            |b| filled(b, &single("i", Issuer, PEER, 1_501)),
+            single("t", PEER, Position, 1_501),
+            Err(short(Position, 1_500, 1_501)),
         ),
     ]);
 }

@@ -1,0 +1,117 @@
+#![expect(clippy::print_stdout, reason = "a program that talks to a person")]
+//! What a node costs: start-up, memory, size, and the work around one answer.
+//!
+//! `make bench` builds everything and starts this with the binary to measure; docs/bench.md says
+//! what each figure means. Nothing here judges by exit code: a target that is missed is printed as
+//! missed. The exit code says whether everything ran and every request was answered.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+#[path = "bench/bare.rs"]
+mod bare;
+#[path = "bench/chat.rs"]
+mod chat;
+#[path = "bench/http.rs"]
+mod http;
+#[path = "bench/machine.rs"]
+mod machine;
+#[path = "bench/memory.rs"]
+mod memory;
+#[path = "bench/process.rs"]
+mod process;
+#[path = "bench/report.rs"]
+mod report;
+#[path = "bench/size.rs"]
+mod size;
+#[path = "bench/start.rs"]
+mod start;
+
+use process::{Agent, Folder};
+use report::Report;
+
+/// Threads of a server that is measured, the bare one included: what `tirami-agent` runs with.
+const WORKERS: usize = 2;
+
+/// What the command line says.
+struct Args {
+    agent: PathBuf,
+    json: bool,
+    /// How often each kind of start is measured.
+    starts: u32,
+    /// How often everything else is measured.
+    rounds: u32,
+}
+
+impl Args {
+    fn read(mut words: impl Iterator<Item = String>) -> Result<Self> {
+        let mut args = Self {
+            agent: PathBuf::new(),
+            json: false,
+            starts: 15,
+            rounds: 7,
+        };
+        while let Some(word) = words.next() {
+            let mut value = || {
+                words
+                    .next()
+                    .with_context(|| format!("{word} needs a value"))
+            };
+            match word.as_str() {
+                "--json" => args.json = true,
+                "--agent" => args.agent = value()?.into(),
+                "--starts" => args.starts = value()?.parse().context("--starts")?,
+                "--rounds" => args.rounds = value()?.parse().context("--rounds")?,
+                _ => bail!("unknown: {word}; known are --agent FILE --json --starts N --rounds N"),
+            }
+        }
+        if args.agent.as_os_str().is_empty() || args.starts == 0 || args.rounds == 0 {
+            bail!("needed are --agent FILE, and at least one start and round");
+        }
+        Ok(args)
+    }
+}
+
+fn main() -> Result<ExitCode> {
+    let mut words = std::env::args().skip(1).peekable();
+    if words.next_if(|word| word == bare::COMMAND).is_some() {
+        let server = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(WORKERS)
+            .enable_all()
+            .build()?;
+        server.block_on(bare::serve(words.next()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let args = Args::read(words)?;
+    // One thread: the client shall not compete with what it measures more than it must.
+    let client = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let report = client.block_on(measure(&args))?;
+    if args.json {
+        println!("{:#}", report.json());
+    } else {
+        print!("{}", report.table());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn measure(args: &Args) -> Result<Report> {
+    let folder = Folder::new()?;
+    let agent = Agent::new(args.agent.clone(), &folder)?;
+    let mut report = Report::new(machine::facts());
+    let outcome = async {
+        start::measure(&agent, &folder, args.starts, &mut report).await?;
+        memory::measure(&agent, &folder, args.rounds, &mut report).await?;
+        size::measure(&args.agent, &folder, &mut report).await?;
+        chat::measure(&agent, &folder, args.rounds, &mut report).await?;
+        chat::measure_stream(&agent, &folder, args.rounds, &mut report).await
+    };
+    outcome
+        .await
+        .with_context(|| format!("the log of the agent: {}", agent.log()))?;
+    report.fact("load average at the end", machine::load());
+    Ok(report)
+}

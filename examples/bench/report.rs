@@ -1,0 +1,154 @@
+//! Figures, the targets beside them, and how they are shown.
+
+use serde_json::{Map, Value, json};
+
+/// One thing that was measured, more than once.
+#[derive(Debug)]
+struct Figure {
+    name: String,
+    unit: &'static str,
+    /// In order of size.
+    values: Vec<f64>,
+    /// The median shall be below.
+    target: Option<f64>,
+}
+
+impl Figure {
+    fn min(&self) -> f64 {
+        self.values.first().copied().unwrap_or(f64::NAN)
+    }
+
+    fn max(&self) -> f64 {
+        self.values.last().copied().unwrap_or(f64::NAN)
+    }
+
+    fn median(&self) -> f64 {
+        middle(&self.values)
+    }
+
+    fn verdict(&self) -> &'static str {
+        match self.target {
+            None => "",
+            Some(target) if self.median() < target => "met",
+            Some(_) => "MISSED",
+        }
+    }
+
+    fn line(&self) -> String {
+        let target = self
+            .target
+            .map_or(String::new(), |target| format!("< {target}"));
+        let line = format!(
+            "{:<44} {:>10} {:>10} {:>10} {:<6} {:>3}  {:<6} {}",
+            self.name,
+            short(self.min()),
+            short(self.median()),
+            short(self.max()),
+            self.unit,
+            self.values.len(),
+            target,
+            self.verdict(),
+        );
+        line.trim_end().to_owned() + "\n"
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "name": self.name, "unit": self.unit, "min": self.min(), "median": self.median(),
+            "max": self.max(), "values": self.values, "target_below": self.target,
+            "met": self.target.map(|target| self.median() < target),
+        })
+    }
+}
+
+/// The middle of values that are in order.
+fn middle(sorted: &[f64]) -> f64 {
+    let half = sorted.len() / 2;
+    let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
+    if sorted.len().is_multiple_of(2) {
+        f64::midpoint(at(half.wrapping_sub(1)), at(half))
+    } else {
+        at(half)
+    }
+}
+
+/// The median of values in any order.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    middle(&values)
+}
+
+/// Three digits or more.
+fn short(value: f64) -> String {
+    if value.abs() >= 100.0 {
+        format!("{value:.0}")
+    } else if value.abs() >= 10.0 {
+        format!("{value:.1}")
+    } else {
+        format!("{value:.2}")
+    }
+}
+
+/// All that was measured, and where.
+#[derive(Debug)]
+pub(crate) struct Report {
+    facts: Vec<(&'static str, String)>,
+    figures: Vec<Figure>,
+}
+
+impl Report {
+    pub(crate) fn new(facts: Vec<(&'static str, String)>) -> Self {
+        Self {
+            facts,
+            figures: Vec::new(),
+        }
+    }
+
+    pub(crate) fn fact(&mut self, name: &'static str, value: String) {
+        self.facts.push((name, value));
+    }
+
+    /// Adds a figure; the median of `values` shall be below `target`, if there is one.
+    pub(crate) fn add(
+        &mut self,
+        name: impl Into<String>,
+        unit: &'static str,
+        mut values: Vec<f64>,
+        target: Option<f64>,
+    ) {
+        values.sort_by(f64::total_cmp);
+        self.figures.push(Figure {
+            name: name.into(),
+            unit,
+            values,
+            target,
+        });
+    }
+
+    pub(crate) fn table(&self) -> String {
+        let facts = self.facts.iter();
+        let mut lines: Vec<String> = facts
+            .map(|(name, value)| format!("{name:<26} {value}\n"))
+            .collect();
+        lines.push(format!(
+            "\n{:<44} {:>10} {:>10} {:>10} {:<6} {:>3}  target\n",
+            "", "min", "median", "max", "unit", "n"
+        ));
+        lines.extend(self.figures.iter().map(Figure::line));
+        let with_target = self.figures.iter().filter(|f| f.target.is_some());
+        let missed = with_target.clone().filter(|f| f.verdict() == "MISSED");
+        let (missed, of) = (missed.count(), with_target.count());
+        lines.push(format!("\n{missed} of {of} targets are missed\n"));
+        lines.concat()
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        let facts: Map<String, Value> = self
+            .facts
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), json!(value)))
+            .collect();
+        let figures: Vec<Value> = self.figures.iter().map(Figure::json).collect();
+        json!({ "machine": facts, "figures": figures })
+    }
+}

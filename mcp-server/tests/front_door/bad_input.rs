@@ -1,0 +1,390 @@
+//! Input that is not what it should be: a clear error, an exit code of its own, and nothing changed.
+
+use std::net::{TcpListener, UdpSocket};
+
+use serde_json::{Value, json};
+
+use crate::cli::{EXE, Ended, Home, bare, contents, finish};
+use crate::mcp::Mcp;
+use crate::nodes::{Pair, Up, question, ticket};
+
+/// Amounts that are none, and what is said about them.
+const NO_AMOUNTS: [(&str, &str); 8] = [
+    ("-5", "negative"),
+    ("NaN", "not an amount"),
+    ("1e99", "not an amount"),
+    ("", "not an amount"),
+    ("0x10", "not an amount"),
+    ("1,5", "not an amount"),
+    ("0.0000001", "six decimals"),
+    ("99999999999999999999", "supply cap"),
+];
+
+/// A pair that has traded once, and the receipt.
+async fn traded() -> (Pair, String) {
+    let pair = Pair::start().await;
+    let mcp = Mcp::start(&pair.b).await;
+    let answer = mcp.ask("chat", question(3, "k")).await;
+    mcp.kill().await;
+    pair.agree().await;
+    (pair, answer["receipt"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn a_ticket_of_another_network_is_refused_by_a_node_that_traded_in_its_own() {
+    let (pair, _) = traded().await;
+    let stranger = Home::seller();
+    let _up = Up::start(&stranger).await;
+    let ticket = ticket(&stranger).await;
+    for home in [&pair.a, &pair.b] {
+        let before = home.books().await;
+        let refused = home.refused(&["join", &ticket]).await;
+        refused.is(6, "ticket", &["has traded there", "another --data-dir"]);
+        assert_eq!(home.books().await, before);
+    }
+    assert_eq!(
+        stranger.ask(&["balance"]).await["members"],
+        json!([]),
+        "nobody was let in"
+    );
+}
+
+#[tokio::test]
+async fn a_ticket_that_is_damaged_is_refused() {
+    let founder = Home::seller();
+    let _up = Up::start(&founder).await;
+    let whole = ticket(&founder).await;
+    let newcomer = Home::buyer();
+    newcomer.ask(&["status"]).await;
+    let before = newcomer.books().await;
+    let middle = whole.len() / 2;
+    let other = if &whole[middle..=middle] == "A" {
+        "B"
+    } else {
+        "A"
+    };
+    let altered = format!("{}{other}{}", &whole[..middle], &whole[middle + 1..]);
+    for (bad, says) in [
+        ("", "not a ticket"),
+        ("hello", "not a ticket"),
+        (&whole[..whole.len() - 1], "damaged"),
+        (&whole[..middle], "damaged"),
+        (&whole[..9], "damaged"),
+        (&altered, "damaged"),
+        (&format!("{whole}A"), "damaged"),
+    ] {
+        newcomer
+            .refused(&["join", bad])
+            .await
+            .is(6, "ticket", &[says]);
+    }
+    assert_eq!(newcomer.books().await, before);
+    newcomer.ask(&["join", &whole]).await;
+}
+
+/// Runs `verify` on a text; it needs no node, so there is none.
+async fn verify(dir: &Home, text: &str) -> Ended {
+    let file = dir.write("receipt.json", text);
+    let mut verify = bare(&[EXE]);
+    verify.env_clear().args(["--json", "verify", &file]);
+    finish(verify).await
+}
+
+#[tokio::test]
+async fn a_receipt_that_is_cut_off_does_not_verify() {
+    let (pair, id) = traded().await;
+    let text = pair.b.run(&["receipt", &id]).await.stdout;
+    assert_eq!(verify(&pair.b, &text).await.code, 0);
+    // Whatever is cut off but white space at the end.
+    let whole = text.trim_end().len();
+    for length in [
+        0,
+        1,
+        2,
+        50,
+        whole / 4,
+        whole / 2,
+        whole - 200,
+        whole - 2,
+        whole - 1,
+    ] {
+        let refused = verify(&pair.b, &text[..length]).await.refused();
+        refused.is(6, "invalid_input", &["does not hold", "cut off"]);
+    }
+    let mut file: Value = serde_json::from_str(&text).unwrap();
+    let signed = file["signed"].as_str().unwrap().to_owned();
+    for length in [
+        0,
+        1,
+        2,
+        signed.len() / 2,
+        signed.len() - 128,
+        signed.len() - 2,
+    ] {
+        file["signed"] = signed[..length].into();
+        let refused = verify(&pair.b, &file.to_string()).await.refused();
+        refused.is(6, "invalid_input", &["does not hold", "damaged"]);
+    }
+}
+
+#[tokio::test]
+async fn a_receipt_that_was_altered_does_not_verify() {
+    let (pair, id) = traded().await;
+    let text = pair.b.run(&["receipt", &id]).await.stdout;
+    let file: Value = serde_json::from_str(&text).unwrap();
+    // Every fact in words, and one that nobody signed.
+    for (field, value) in file.as_object().unwrap() {
+        let mut altered = file.clone();
+        altered[field] = match value {
+            Value::Number(number) => (number.as_u64().unwrap() + 1).into(),
+            Value::String(text) if field == "signed" => flipped(text, text.len() / 3).into(),
+            Value::String(_) if field == "finish" => "length".into(),
+            Value::String(_) if field == "ended_at" => "2020-01-01T00:00:00.000Z".into(),
+            Value::String(text) => flipped(text, text.len() - 1).into(),
+            other => panic!("{field} is {other}"),
+        };
+        let refused = verify(&pair.b, &altered.to_string()).await.refused();
+        refused.is(6, "invalid_input", &["does not hold"]);
+    }
+    let mut more = file.clone();
+    more["note"] = "paid in full".into();
+    verify(&pair.b, &more.to_string())
+        .await
+        .refused()
+        .is(6, "invalid_input", &["note"]);
+    // A digit anywhere in what was signed, or in the signatures.
+    let signed = file["signed"].as_str().unwrap();
+    for at in (0..signed.len()).step_by(signed.len() / 40) {
+        let mut altered = file.clone();
+        altered["signed"] = flipped(signed, at).into();
+        let refused = verify(&pair.b, &altered.to_string()).await.refused();
+        refused.is(6, "invalid_input", &["does not hold"]);
+    }
+}
+
+/// The text with one digit changed.
+fn flipped(text: &str, at: usize) -> String {
+    let other = if &text[at..=at] == "1" { "2" } else { "1" };
+    format!("{}{other}{}", &text[..at], &text[at + 1..])
+}
+
+#[cfg(feature = "llama")]
+#[tokio::test]
+async fn a_file_that_is_no_model_is_refused() {
+    let home = Home::buyer();
+    home.ask(&["status"]).await;
+    home.write("config.toml", "");
+    let before = contents(&home.data());
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap();
+    let sprout = std::fs::read(root.join("mesh/models/sprout/sprout.gguf")).unwrap();
+    for (name, bytes) in [
+        ("empty.gguf", &[][..]),
+        ("text.gguf", b"Once upon a time there was a file."),
+        ("magic.gguf", &sprout[..4]),
+        ("header.gguf", &sprout[..1_000]),
+        ("half.gguf", &sprout[..sprout.len() / 2]),
+        ("short.gguf", &sprout[..sprout.len() - 1]),
+    ] {
+        let model = home.write(name, bytes);
+        let words = ["up", "--listen", "127.0.0.1:0", "--model", &model];
+        home.refused(&words)
+            .await
+            .is(1, "model", &[name, "--model"]);
+    }
+    let words = [
+        "up",
+        "--listen",
+        "127.0.0.1:0",
+        "--model",
+        "/no/such/model.gguf",
+    ];
+    home.refused(&words)
+        .await
+        .is(1, "model", &["/no/such/model.gguf"]);
+    assert_eq!(contents(&home.data()), before);
+}
+
+#[tokio::test]
+async fn an_http_port_in_use_is_said_before_anything_is_touched() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let home = Home::seller();
+    let refused = home.refused(&["up", "--listen", &address]).await;
+    refused.is(1, "busy", &[&address, "in use", "--listen"]);
+    assert!(!home.data().exists());
+}
+
+#[tokio::test]
+async fn a_mesh_port_in_use_is_said() {
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let home = Home::seller();
+    home.ask(&["status"]).await;
+    let before = home.books().await;
+    let words = ["up", "--listen", "127.0.0.1:0", "--mesh-listen", &address];
+    home.refused(&words)
+        .await
+        .is(1, "busy", &[&address, "in use", "--mesh-listen"]);
+    assert_eq!(home.books().await, before);
+}
+
+#[tokio::test]
+async fn a_data_directory_of_another_user_is_refused() {
+    use std::os::unix::fs::MetadataExt;
+    let home = Home::seller();
+    std::fs::create_dir(home.data()).unwrap();
+    // Root can give a directory away; anybody else has root's at hand.
+    let given = std::os::unix::fs::chown(home.data(), Some(65_534), None).is_ok();
+    let dir = if given { home.data() } else { "/usr".into() };
+    let uid = std::fs::metadata(&dir).unwrap().uid();
+    let before = std::fs::read_dir(&dir).unwrap().count();
+    for words in [
+        &["status"][..],
+        &["up", "--listen", "127.0.0.1:0"],
+        &["chat", "hello"],
+    ] {
+        let mut command = bare(&[EXE]);
+        command
+            .arg("--data-dir")
+            .arg(&dir)
+            .arg("--json")
+            .args(words);
+        let refused = finish(command).await.refused();
+        refused.is(
+            8,
+            "store",
+            &[&format!("belongs to user {uid}"), "--data-dir"],
+        );
+    }
+    assert_eq!(std::fs::read_dir(&dir).unwrap().count(), before);
+}
+
+#[tokio::test]
+async fn a_budget_that_is_no_amount_is_refused() {
+    let home = Home::buyer();
+    home.init_owner().await;
+    let before = home.books().await;
+    let file = home.text("passphrase");
+    for (bad, says) in NO_AMOUNTS {
+        for flag in ["--per-request", "--hour", "--lifetime"] {
+            let words = ["budget", "set", flag, bad, "--passphrase-file", &file];
+            home.refused(&words)
+                .await
+                .is(2, "invalid_input", &[flag, says]);
+            let joined = format!("{flag}={bad}");
+            let words = ["budget", "set", &joined, "--passphrase-file", &file];
+            home.refused(&words)
+                .await
+                .is(2, "invalid_input", &[flag, says]);
+        }
+    }
+    assert_eq!(home.books().await, before);
+}
+
+#[tokio::test]
+async fn a_max_trm_that_is_no_amount_is_refused() {
+    let pair = Pair::start().await;
+    let mcp = Mcp::start(&pair.b).await;
+    let before = pair.b.books().await;
+    for (bad, says) in NO_AMOUNTS {
+        let words = ["chat", "hello", "--max-trm", bad];
+        pair.b
+            .refused(&words)
+            .await
+            .is(2, "invalid_input", &["--max-trm", says]);
+        let mut input = question(3, "k");
+        input["max_trm"] = bad.into();
+        mcp.refused("chat", input)
+            .await
+            .is("invalid_input", &["max_trm", says]);
+    }
+    for bad in [json!(-5), json!(1e99), json!(true), json!([]), json!({})] {
+        let mut input = question(3, "k");
+        input["max_trm"] = bad;
+        mcp.refused("chat", input)
+            .await
+            .is("invalid_input", &["max_trm"]);
+    }
+    let zero = ["chat", "hello", "--max-trm", "0"];
+    pair.b
+        .refused(&zero)
+        .await
+        .is(2, "invalid_input", &["max_trm is 0"]);
+    assert_eq!(pair.b.books().await, before);
+}
+
+#[tokio::test]
+async fn a_config_file_with_an_unknown_key_is_refused() {
+    let home = Home::seller();
+    home.ask(&["status"]).await;
+    let before = contents(&home.data());
+    for (config, says) in [
+        ("price_pmm = 5\n", "price_pmm"),
+        ("[limits]\nhour_trm = \"5\"\n", "limits"),
+        ("price_ppm = -1\n", "price_ppm"),
+        ("hold_timeout_seconds = 0\n", "hold_timeout_seconds"),
+        ("listen = \"nowhere\"\n", "listen"),
+        ("model = \"echo\n", "config.toml"),
+    ] {
+        let path = home.write("config.toml", config);
+        for words in [
+            &["up", "--listen", "127.0.0.1:0"][..],
+            &["status"],
+            &["mcp"],
+        ] {
+            let refused = home.run(words).await;
+            assert_eq!(refused.code, 2, "{words:?}: {refused:?}");
+            let said = refused.stdout + &refused.stderr;
+            assert!(
+                said.contains(says) && said.contains(&path),
+                "{config}: {said}"
+            );
+        }
+    }
+    assert_eq!(contents(&home.data()), before);
+    // The one in the data directory as well.
+    std::fs::write(home.data().join("config.toml"), "price_pmm = 5\n").unwrap();
+    let mut command = bare(&[EXE]);
+    command
+        .arg("--data-dir")
+        .arg(home.data())
+        .args(["--json", "status"]);
+    finish(command)
+        .await
+        .refused()
+        .is(2, "invalid_input", &["price_pmm"]);
+}
+
+#[tokio::test]
+async fn a_wallet_that_is_none_is_left_byte_for_byte() {
+    let (pair, _) = traded().await;
+    let real = std::fs::read(pair.b.data().join("wallet.redb")).unwrap();
+    let mut damaged = real.clone();
+    for byte in damaged.iter_mut().skip(real.len() / 2).step_by(97) {
+        *byte ^= 0x55;
+    }
+    let noise = vec![0xa7; real.len()];
+    let home = Home::buyer();
+    home.ask(&["status"]).await;
+    let wallet = home.data().join("wallet.redb");
+    for (what, bytes) in [
+        ("nothing", &[][..]),
+        ("text", b"My dear diary, today I spent 5 TRM."),
+        ("noise", &noise),
+        ("the beginning of one", &real[..real.len() / 3]),
+        ("a damaged one", &damaged),
+    ] {
+        std::fs::write(&wallet, bytes).unwrap();
+        let before = contents(&home.data());
+        for words in [
+            &["balance"][..],
+            &["up", "--listen", "127.0.0.1:0"],
+            &["freeze"],
+        ] {
+            home.refused(words).await.is(8, "store", &["wallet.redb"]);
+        }
+        assert!(contents(&home.data()) == before, "{what} was changed");
+    }
+}
