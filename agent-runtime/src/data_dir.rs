@@ -67,7 +67,6 @@ pub fn prepare(dir: &Path) -> Result<(), Failure> {
     if !metadata.is_dir() {
         return Err(failed("is not a directory"));
     }
-    refuse_foreign(dir)?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt;
@@ -83,7 +82,7 @@ pub fn prepare(dir: &Path) -> Result<(), Failure> {
                 .hint(format!("run: chmod 700 {}", dir.display())));
         }
     }
-    Ok(())
+    refuse_foreign(dir)
 }
 
 /// A directory that is full of something else is not made a node's by a slip of the keyboard.
@@ -95,7 +94,10 @@ fn refuse_foreign(dir: &Path) -> Result<(), Failure> {
         token(dir),
         dir.join("config.toml"),
     ];
-    let foreign = std::fs::read_dir(dir).is_ok_and(|mut files| files.next().is_some())
+    // A process that starts at the same moment may be writing the first of them under another name.
+    let draft = |path: &Path| path.extension().is_some_and(|end| end == "new");
+    let strange = |file: std::io::Result<std::fs::DirEntry>| !file.is_ok_and(|f| draft(&f.path()));
+    let foreign = std::fs::read_dir(dir).is_ok_and(|mut files| files.any(strange))
         && !ours.iter().any(|file| file.exists());
     if foreign {
         let text = format!(

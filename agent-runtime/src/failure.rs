@@ -131,6 +131,11 @@ impl From<WalletError> for Failure {
         let (code, hint, tool) = match &error {
             WalletError::Refused(refusal) => refused(refusal),
             WalletError::Store(StoreError::InUse) => (FailureCode::InUse, None, None),
+            WalletError::Store(StoreError::Io(_) | StoreError::Failed(_)) => (
+                FailureCode::Store,
+                Some("see whether the disk is full or failing, then restart the node".into()),
+                None,
+            ),
             WalletError::Store(_) => (FailureCode::Store, None, None),
             WalletError::Busy => (FailureCode::Busy, None, None),
             WalletError::KeyReused { .. } => (FailureCode::IdempotencyKeyReused, None, None),

@@ -58,7 +58,7 @@ pub(crate) struct Inner {
 }
 
 /// Jobs and other requests of peers served at once; beyond it they are told to come back.
-pub(crate) const SERVED_AT_ONCE: usize = 64;
+pub(crate) const SERVED_AT_ONCE: usize = 256;
 
 /// What a node is built from.
 #[derive(Debug)]

@@ -35,7 +35,7 @@ const START_WITHIN: Duration = Duration::from_secs(30);
 const COUNTERSIGN_WITHIN: Duration = Duration::from_secs(30);
 
 /// Requests of one peer served at once; chosen: one peer alone cannot keep out the others.
-const SERVED_PER_PEER: usize = 16;
+const SERVED_PER_PEER: usize = 64;
 
 /// Quotes on one stream; chosen: a consumer asks once, and once more when it knows the exact bound.
 const QUOTES_PER_STREAM: usize = 4;

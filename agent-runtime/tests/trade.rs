@@ -26,7 +26,7 @@ use tirami_manifest::{Amount, Multiplier, NodeId, Timestamp, trm};
 use tirami_mesh::engine::Engine;
 use tirami_mesh::engine::echo::Echo;
 use tirami_mesh::net::memory::{MemoryNetwork, MemoryTransport};
-use tirami_mesh::net::transport::{Incoming, PeerAddr, Transport};
+use tirami_mesh::net::transport::{Incoming, Link, PeerAddr, Transport};
 use tirami_mesh::proto::message::{Chunk, Frame, Offer, Offers, Quoted};
 use tirami_wallet::keystore::node_key;
 
@@ -362,7 +362,7 @@ async fn a_prompt_of_more_bytes_than_the_context_has_tokens_is_counted_not_guess
 }
 
 /// How a provider cheats.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cheat {
     /// Offers cheaply and quotes dearly.
     DearerThanOffered,
@@ -374,86 +374,108 @@ enum Cheat {
     EndlessText,
 }
 
-/// A provider that knows the protocol and does not keep to it. Serves until its wire closes.
-async fn cheat(
-    wire: Arc<MemoryTransport>,
+/// A provider that knows the protocol and does not keep to it.
+struct Cheater {
     key: SecretKey,
     member: NodeId,
     how: Cheat,
-    net: Genesis,
-) {
-    let card = ModelCard {
-        context: 4_096,
-        ..Echo.card()
-    };
-    let offered = Multiplier::from_ppm(if matches!(how, Cheat::ForNothing) {
-        0
-    } else {
-        1
-    });
-    while let Some(Incoming { mut link, .. }) = wire.accept().await {
-        while let Ok(Some(frame)) = link.receive().await {
-            let answer = match frame {
-                Frame::ListOffers => {
-                    let name = "bargain".to_owned();
-                    let offer = Offer {
-                        name,
-                        card,
-                        multiplier: offered,
-                        waiting: 0,
-                    };
-                    Frame::Offers(Offers {
-                        offers: vec![offer],
-                    })
-                }
-                Frame::AskQuote(ask) => {
-                    let dear = matches!(how, Cheat::DearerThanOffered);
-                    let multiplier = if dear { Multiplier::PAR } else { offered };
-                    let invented = matches!(how, Cheat::InventedPrompt);
-                    let max_in = if invented { 4_000 } else { 20 };
-                    let max_out = ask.max_out.min(90);
-                    let usage = Usage {
-                        tokens_in: max_in,
-                        tokens_cached: 0,
-                        tokens_out: max_out,
-                    };
-                    let quote = Quote {
-                        network: net.id(),
-                        provider: key.id(),
-                        consumer: member,
-                        card,
-                        multiplier,
-                        max_in,
-                        max_out,
-                        max_amount: card.price(usage, multiplier).unwrap(),
-                        chunk_tokens: 0,
-                        window: 0,
-                        issued: Timestamp::EPOCH,
-                        expires: Timestamp::from_ms(u64::MAX),
-                        nonce: [7; 16],
-                    };
-                    Frame::Quoted(Quoted {
-                        quote: Signed::new(quote, &key).to_bytes(),
-                    })
-                }
-                Frame::Start(_) => {
-                    for index in 0.. {
-                        let chunk = Chunk {
-                            index,
-                            tokens: vec![],
-                            text: "more ".into(),
-                        };
-                        if link.send(&Frame::Chunk(chunk)).await.is_err() {
-                            break;
-                        }
+    network: Genesis,
+}
+
+impl Cheater {
+    fn card() -> ModelCard {
+        ModelCard {
+            context: 4_096,
+            ..Echo.card()
+        }
+    }
+
+    fn offered(&self) -> Multiplier {
+        Multiplier::from_ppm(u32::from(self.how != Cheat::ForNothing))
+    }
+
+    fn offers(&self) -> Frame {
+        let (name, card) = ("bargain".to_owned(), Self::card());
+        let offer = Offer {
+            name,
+            card,
+            multiplier: self.offered(),
+            waiting: 0,
+        };
+        Frame::Offers(Offers {
+            offers: vec![offer],
+        })
+    }
+
+    fn quote(&self, max_out: u32) -> Frame {
+        let dear = self.how == Cheat::DearerThanOffered;
+        let multiplier = if dear {
+            Multiplier::PAR
+        } else {
+            self.offered()
+        };
+        let max_in = if self.how == Cheat::InventedPrompt {
+            4_000
+        } else {
+            20
+        };
+        let (card, max_out) = (Self::card(), max_out.min(90));
+        let usage = Usage {
+            tokens_in: max_in,
+            tokens_cached: 0,
+            tokens_out: max_out,
+        };
+        let quote = Quote {
+            network: self.network.id(),
+            provider: self.key.id(),
+            consumer: self.member,
+            card,
+            multiplier,
+            max_in,
+            max_out,
+            max_amount: card.price(usage, multiplier).unwrap(),
+            chunk_tokens: 0,
+            window: 0,
+            issued: Timestamp::EPOCH,
+            expires: Timestamp::from_ms(u64::MAX),
+            nonce: [7; 16],
+        };
+        Frame::Quoted(Quoted {
+            quote: Signed::new(quote, &self.key).to_bytes(),
+        })
+    }
+
+    /// Serves until its wire closes.
+    async fn serve(self, wire: Arc<MemoryTransport>) {
+        while let Some(Incoming { mut link, .. }) = wire.accept().await {
+            while let Ok(Some(frame)) = link.receive().await {
+                let answer = match frame {
+                    Frame::ListOffers => self.offers(),
+                    Frame::AskQuote(ask) => self.quote(ask.max_out),
+                    Frame::Start(_) => {
+                        pour(&mut link).await;
+                        break;
                     }
+                    _ => break,
+                };
+                if link.send(&answer).await.is_err() {
                     break;
                 }
-                _ => break,
-            };
-            if link.send(&answer).await.is_err() {
-                break;
             }
+        }
+    }
+}
+
+/// Text without tokens, for as long as somebody takes it.
+async fn pour(link: &mut Link) {
+    for index in 0.. {
+        let chunk = Chunk {
+            index,
+            tokens: vec![],
+            text: "more ".into(),
+        };
+        if link.send(&Frame::Chunk(chunk)).await.is_err() {
+            break;
         }
     }
 }
@@ -482,11 +504,17 @@ async fn a_provider_that_cheats_is_passed_over_and_not_paid() {
         };
         let hello = wire.open(&to).await.unwrap();
         let member = pair.member.node();
-        let cheating = tokio::spawn(cheat(wire, key.clone(), member, how, ticket.genesis));
+        let cheater = Cheater {
+            key,
+            member,
+            how,
+            network: ticket.genesis,
+        };
+        let cheating = tokio::spawn(cheater.serve(wire));
         let mut request = chat("who is honest");
         request.idempotency_key = Some("k".into());
         let outcome = run(&pair.member, request).await;
-        if matches!(how, Cheat::EndlessText) {
+        if how == Cheat::EndlessText {
             let refused = outcome.unwrap_err();
             assert_eq!(
                 refused.code,

@@ -65,11 +65,11 @@ async fn a_full_disk_under_the_buyer_loses_nothing_and_pays_nothing_twice() {
     pair.b
         .refused(&["chat", "hello"])
         .await
-        .is(8, "store", &["wallet"]);
+        .is(8, "store", &["wallet", "disk is full"]);
     pair.b
         .refused(&["freeze"])
         .await
-        .is(8, "store", &["wallet"]);
+        .is(8, "store", &["wallet", "disk is full"]);
     up.kill().await;
     // With room again, it stands where it stood, and the purchase that failed can be made.
     assert_eq!(
@@ -106,7 +106,9 @@ async fn a_full_disk_under_the_seller_loses_nothing_and_is_paid_in_the_end() {
         bought.len() < PURCHASES_MAX,
         "the wallet did not have to grow"
     );
-    a.refused(&["freeze"]).await.is(8, "store", &["wallet"]);
+    a.refused(&["freeze"])
+        .await
+        .is(8, "store", &["wallet", "disk is full"]);
     assert!(paid(&bought) < Amount::from_trm(LOAN));
     up_a.kill().await;
     a.audit().await;

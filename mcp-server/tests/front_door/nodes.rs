@@ -73,11 +73,16 @@ impl Up {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
-        let line = timeout(WITHIN, output.next_line())
-            .await
-            .expect("a node that gets ready");
-        let line = line.unwrap().expect("a node that says that it is ready");
-        let ready: Value = serde_json::from_str(&line).unwrap();
+        let mut said = String::new();
+        let ready: Value = loop {
+            let line = timeout(WITHIN, output.next_line()).await;
+            let line = line.expect("a node that gets ready").unwrap();
+            said += &line.unwrap_or_else(|| panic!("the node ended: {said}"));
+            // One line when all is well; an error has several.
+            if let Ok(ready) = serde_json::from_str(&said) {
+                break ready;
+            }
+        };
         assert_eq!(ready["event"], "ready", "{ready}");
         let input = child.stdin.take().unwrap();
         Self {

@@ -35,7 +35,7 @@ pub struct MandateRow {
     pub limits: Limits,
     /// Spent and set aside since the mandate began, µTRM.
     pub used: u128,
-    /// Spent and set aside per minute since 1970, oldest first, at most [`BUCKETS`] of them.
+    /// Spent and set aside per minute since 1970, oldest first, at most 61 of them.
     pub minutes: Vec<(u64, u64)>,
 }
 

@@ -88,7 +88,15 @@ async fn an_order_is_obeyed_when_it_is_the_owners_for_this_node_and_new() {
     assert_eq!(home.books().await, before, "still frozen");
     let order = sign(&home, unfreeze(node, 0));
     assert_eq!(obey(&home, &order).await.unwrap()["frozen"], json!(null));
+    // The same order again is answered, in case the answer was lost, and does nothing; once another
+    // came between, it is refused.
     home.ask(&["freeze"]).await;
+    let before = home.books().await;
+    obey(&home, &order).await.unwrap();
+    assert_eq!(home.books().await, before, "still frozen");
+    let file = home.text("passphrase");
+    home.ask(&["token", "create", "writer", "--passphrase-file", &file])
+        .await;
     refused(&obey(&home, &order).await, "obeyed before");
     assert!(home.ask(&["balance"]).await["frozen"].is_string());
 }
