@@ -170,14 +170,21 @@ impl Builder {
             hold_timeout_ms: config.hold_timeout_ms,
         })?;
         let token = data_dir::ensure_token(&config.data_dir)?;
-        wallet.ensure_main_agent(token_hash(&token)).await?;
         let founded = Genesis::private(&config.network_name, key.id(), clock.now(), random());
-        let genesis = wallet.found(founded).await?;
-        let transport = match transport {
-            Some(transport) => Some(transport),
-            None if books_only => None,
-            None => Some(listen(&config, &key).await?),
+        // One commit for both, and while the disk works the network gets ready.
+        let books = async {
+            let agent = wallet.ensure_main_agent(token_hash(&token));
+            let (genesis, ()) = tokio::try_join!(wallet.found(founded), agent)?;
+            Ok::<_, Failure>(genesis)
         };
+        let network = async {
+            Ok(match transport {
+                Some(transport) => Some(transport),
+                None if books_only => None,
+                None => Some(listen(&config, &key).await?),
+            })
+        };
+        let (genesis, transport) = tokio::try_join!(books, network)?;
         let frozen = watch::Sender::new(wallet.frozen()?.is_some());
         let inner = Inner {
             config,

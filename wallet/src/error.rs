@@ -68,7 +68,11 @@ pub enum WalletError {
         to: tirami_manifest::Amount,
     },
     /// A token nobody made, or one that was revoked.
-    #[error("the token is not known; 'tirami-agent token show' prints the present one")]
+    #[error(
+        "the token is not known to this node; 'tirami-agent token show' prints the one in its data \
+         directory, and when that is the unknown one, the owner makes another: 'tirami-agent token \
+         create main', to be put into agent.token"
+    )]
     UnknownToken,
     /// An agent nobody made.
     #[error("there is no agent named '{0}'")]

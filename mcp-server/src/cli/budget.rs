@@ -65,24 +65,17 @@ pub(super) async fn run(context: &Context, command: BudgetCommand) -> Result<Exi
 }
 
 async fn set(context: &Context, args: &SetArgs) -> Result<BudgetOutput, Problem> {
-    let session = context.open(Need::Books).await?;
-    let done = async {
-        let present = session.call(Budget {}).await?;
-        let limits = args.limits.over(&present.limits);
-        if limits.is_within(&present.limits) {
-            session.call(TightenBudget { limits }).await?;
-        } else {
-            let decision = Decision::SetLimits {
-                agent: present.agent_id,
-                limits,
-            };
-            decide(context, &session, &args.passphrase, decision).await?;
-        }
-        session.call(Budget {}).await
+    let present = context.ask(Need::Books, Budget {}).await?;
+    let limits = args.limits.over(&present.limits);
+    if limits.is_within(&present.limits) {
+        return context.ask(Need::Books, TightenBudget { limits }).await;
+    }
+    let decision = Decision::SetLimits {
+        agent: present.agent_id,
+        limits,
     };
-    let done = done.await;
-    session.close().await;
-    done
+    decide(context, &args.passphrase, decision).await?;
+    context.ask(Need::Books, Budget {}).await
 }
 
 fn show(out: &Output, budget: &BudgetOutput) {

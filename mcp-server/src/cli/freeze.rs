@@ -41,10 +41,7 @@ pub(super) async fn freeze(context: &Context, args: FreezeArgs) -> Result<Exit, 
 }
 
 pub(super) async fn unfreeze(context: &Context, args: PassphraseArgs) -> Result<Exit, Problem> {
-    let session = context.open(Need::Books).await?;
-    let done = decide(context, &session, &args, Decision::Unfreeze).await;
-    session.close().await;
-    done?;
+    decide(context, &args, Decision::Unfreeze).await?;
     if context.out.is_json() {
         context.out.json(&json!({ "frozen": false }));
     } else {

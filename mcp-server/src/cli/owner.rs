@@ -7,7 +7,7 @@ use tirami_agent_runtime::ops::{Obey, SetOwner, Status};
 use tirami_agent_runtime::{data_dir, owner};
 use tirami_manifest::owner::{Decision, OwnerOrder};
 
-use super::context::{Context, Session};
+use super::context::Context;
 use super::exit::{Exit, Problem};
 use super::passphrase::PassphraseArgs;
 use crate::access::Need;
@@ -21,22 +21,15 @@ pub(super) enum OwnerCommand {
 }
 
 pub(super) async fn run(context: &Context, command: OwnerCommand) -> Result<Exit, Problem> {
-    let session = context.open(Need::Books).await?;
-    let done = match command {
-        OwnerCommand::Init(args) => init(context, &session, &args).await,
-        OwnerCommand::Status => status(context, &session).await,
-    };
-    session.close().await;
-    done
+    match command {
+        OwnerCommand::Init(args) => init(context, &args).await,
+        OwnerCommand::Status => status(context).await,
+    }
 }
 
-async fn init(
-    context: &Context,
-    session: &Session,
-    args: &PassphraseArgs,
-) -> Result<Exit, Problem> {
-    let dir = session.data_dir();
-    if let Some(owner) = session.call(Status {}).await?.owner {
+async fn init(context: &Context, args: &PassphraseArgs) -> Result<Exit, Problem> {
+    let dir = &context.data_dir()?;
+    if let Some(owner) = context.ask(Need::Books, Status {}).await?.owner {
         return Err(
             Problem::owner(format!("this node has an owner already: {owner}"))
                 .hint("an owner is for good; nobody can take the place"),
@@ -48,7 +41,7 @@ async fn init(
     } else {
         owner::create(dir, &args.read_new(&context.out)?)?
     };
-    session.call(SetOwner { owner }).await?;
+    context.ask(Need::Books, SetOwner { owner }).await?;
     let key = data_dir::owner_key(dir).display().to_string();
     if context.out.is_json() {
         context
@@ -65,9 +58,9 @@ async fn init(
     Ok(Exit::Ok)
 }
 
-async fn status(context: &Context, session: &Session) -> Result<Exit, Problem> {
-    let status = session.call(Status {}).await?;
-    let path = data_dir::owner_key(session.data_dir());
+async fn status(context: &Context) -> Result<Exit, Problem> {
+    let status = context.ask(Need::Books, Status {}).await?;
+    let path = data_dir::owner_key(&context.data_dir()?);
     let (here, key) = (path.exists(), path.display().to_string());
     let meaning = match (status.owner.is_some(), here) {
         (true, true) => "limits are loosened and a freeze is lifted with the owner's passphrase",
@@ -108,13 +101,14 @@ async fn status(context: &Context, session: &Session) -> Result<Exit, Problem> {
 }
 
 /// Signs a decision with the owner's key and has the node obey it.
+///
+/// The node is let go while a person types: a freeze must not wait for a passphrase.
 pub(super) async fn decide(
     context: &Context,
-    session: &Session,
     args: &PassphraseArgs,
     decision: Decision,
 ) -> Result<(), Problem> {
-    let status = session.call(Status {}).await?;
+    let status = context.ask(Need::Books, Status {}).await?;
     if status.owner.is_none() {
         return Err(
             Problem::owner("only an owner can do this, and this node has none")
@@ -127,7 +121,7 @@ pub(super) async fn decide(
         decision,
     };
     let passphrase = args.read(&context.out)?;
-    let order = owner::sign(session.data_dir(), &passphrase, order)?;
-    session.call(Obey { order }).await?;
+    let order = owner::sign(&context.data_dir()?, &passphrase, order)?;
+    context.ask(Need::Books, Obey { order }).await?;
     Ok(())
 }

@@ -74,15 +74,12 @@ async fn create(
     agent: String,
     passphrase: &PassphraseArgs,
 ) -> Result<Exit, Problem> {
-    let session = context.open(Need::Books).await?;
     let token = data_dir::new_token();
     let decision = Decision::CreateToken {
         agent_name: agent.clone(),
         token_hash: owner::token_hash(&token),
     };
-    let done = decide(context, &session, passphrase, decision).await;
-    session.close().await;
-    done?;
+    decide(context, passphrase, decision).await?;
     if context.out.is_json() {
         context.out.json(&json!({ "agent": agent, "token": token }));
     } else {
@@ -108,13 +105,10 @@ async fn revoke(
     } else {
         revoked.trim()
     };
-    let session = context.open(Need::Books).await?;
     let decision = Decision::RevokeToken {
         token_hash: owner::token_hash(token),
     };
-    let done = decide(context, &session, passphrase, decision).await;
-    session.close().await;
-    done?;
+    decide(context, passphrase, decision).await?;
     if context.out.is_json() {
         context.out.json(&json!({ "revoked": true }));
     } else {
