@@ -47,7 +47,7 @@ bench: setup ## start-up, memory, size and overhead, measured here
 	.ci/bench
 
 nightly: setup ## the same tests, many more rounds
-	TIRAMI_KILL_ROUNDS=500 PROPTEST_CASES=100000 \
+	TIRAMI_KILL_ROUNDS=300 PROPTEST_CASES=20000 \
 	$(CARGO) $(TEST) --workspace $(if $(NEXTEST),--profile nightly)
 
 golden: setup ## write the golden files anew; review the diff
