@@ -591,7 +591,7 @@ fn what_fits(quote: &Quote, most: Amount) -> String {
         .card
         .affordable_out(quote.max_in, quote.multiplier, most)
     {
-        return format!("max_tokens {tokens} would fit");
+        return format!("max_tokens {tokens} would fit, under an idempotency_key of its own");
     }
     let least = Usage {
         tokens_in: quote.max_in,

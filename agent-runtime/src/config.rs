@@ -17,8 +17,8 @@ pub struct NodeConfig {
     pub mesh_listen: SocketAddr,
     /// The model it sells; none for a node that only buys.
     pub model: Option<ModelSource>,
-    /// What it asks relative to par.
-    pub multiplier: Multiplier,
+    /// What it asks relative to par; the network's base price when nothing is set.
+    pub multiplier: Option<Multiplier>,
     /// How long a hold lives after the last sign of life.
     pub hold_timeout_ms: u64,
     /// Name of the network it founds when it belongs to none.
@@ -28,13 +28,13 @@ pub struct NodeConfig {
 }
 
 impl NodeConfig {
-    /// Defaults: loopback, the embedded model at par, holds of 120 s.
+    /// Defaults: loopback, the embedded model at the network's base price, holds of 120 s.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {
             data_dir: data_dir.into(),
             mesh_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             model: Some(ModelSource::Sprout),
-            multiplier: Multiplier::PAR,
+            multiplier: None,
             hold_timeout_ms: tirami_wallet::HOLD_TIMEOUT_MS,
             network_name: "private".to_owned(),
             http: None,

@@ -32,7 +32,7 @@ pub(crate) fn own(runtime: &Runtime) -> Vec<Offer> {
         .map(|engine| Offer {
             name: engine.name().to_owned(),
             card: engine.card(),
-            multiplier: runtime.inner.config.multiplier,
+            multiplier: runtime.multiplier(),
             waiting: u32::try_from(waiting).unwrap_or(u32::MAX),
         })
         .collect()

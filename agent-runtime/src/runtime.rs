@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use tirami_manifest::genesis::Genesis;
 use tirami_manifest::key::SecretKey;
-use tirami_manifest::{Clock, NodeId, Timestamp};
+use tirami_manifest::{Clock, Multiplier, NodeId, Timestamp};
 use tirami_mesh::engine::Engine;
 use tirami_mesh::net::iroh::{IrohOptions, IrohTransport};
 use tirami_mesh::net::transport::{NetError, Transport};
@@ -292,6 +292,14 @@ impl Runtime {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .clone()
+    }
+
+    /// What this node asks relative to par.
+    pub(crate) fn multiplier(&self) -> Multiplier {
+        self.inner
+            .config
+            .multiplier
+            .unwrap_or_else(|| self.genesis().base_price)
     }
 
     pub(crate) fn set_genesis(&self, genesis: Genesis) {

@@ -210,7 +210,7 @@ async fn job(
 /// A signed price, for a consumer who can pay it.
 fn quote(runtime: &Runtime, consumer: NodeId, ask: &AskQuote) -> Result<Verified<Quote>, Refused> {
     let engine = engine(runtime, ask)?;
-    let (card, multiplier) = (engine.card(), runtime.inner.config.multiplier);
+    let (card, multiplier) = (engine.card(), runtime.multiplier());
     let bound = engine.max_in(&ask.shape).map_err(|e| engine_refused(&e))?;
     let (max_in, max_out) = divide_context(engine.context(), bound, ask.max_out);
     if max_out == 0 {

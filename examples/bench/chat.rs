@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::bare;
 use crate::http::{Connection, Response};
-use crate::process::{Agent, Folder, Running};
+use crate::process::{Agent, FLUSH, Folder, Running};
 use crate::report::{Report, median};
 use crate::start::up;
 
@@ -195,8 +195,9 @@ pub(crate) async fn measure(
             node.calibrate(connections).await?,
             bare.calibrate(connections).await?,
         );
-        let mut pairs = Vec::new();
+        let (mut pairs, mut flushes) = (Vec::new(), Vec::new());
         for round in 0..rounds {
+            flushes.push(folder.flush()?);
             let pair = if round.is_multiple_of(2) {
                 let ours = node.round(connections, counts.0).await?;
                 (ours, bare.round(connections, counts.1).await?)
@@ -206,6 +207,7 @@ pub(crate) async fn measure(
             };
             pairs.push(pair);
         }
+        report.add(FLUSH, "ms", flushes, None);
         tell(connections, &pairs, report);
     }
     node.process.stop().await?;

@@ -1,6 +1,7 @@
 //! Processes that are measured: started, looked at in /proc, and ended.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -12,6 +13,10 @@ use tokio::time::{Instant, timeout};
 
 /// Longest wait for anything; then something is broken.
 pub(crate) const WITHIN: Duration = Duration::from_secs(30);
+
+/// Name of what [`Folder::flush`] measures: starts and commits wait for it more than once, and other
+/// programs make it slow.
+pub(crate) const FLUSH: &str = "disk, 4 KiB written and flushed";
 
 /// Clock ticks in a second in /proc: 100 on Linux wherever Rust runs.
 const TICKS_PER_SECOND: u64 = 100;
@@ -29,6 +34,15 @@ impl Folder {
 
     pub(crate) fn join(&self, name: &str) -> PathBuf {
         self.0.join(name)
+    }
+
+    /// Milliseconds until a little is on the disk.
+    pub(crate) fn flush(&self) -> Result<f64> {
+        let start = Instant::now();
+        let mut file = fs::File::create(self.join("flush"))?;
+        file.write_all(&[1; 4_096])?;
+        file.sync_data()?;
+        Ok(start.elapsed().as_secs_f64() * 1e3)
     }
 }
 

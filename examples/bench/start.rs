@@ -1,17 +1,15 @@
 //! How long a start takes: from before the process is made until it is of use.
 
-use std::fs::File;
-use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use crate::http::Connection;
-use crate::process::{Agent, Folder, Running, WITHIN};
+use crate::process::{Agent, FLUSH, Folder, Running, WITHIN};
 use crate::report::Report;
 
 /// Longest start for an MCP client, and until HTTP says ready, in milliseconds.
@@ -32,7 +30,7 @@ pub(crate) async fn measure(
     let mut flushes = Vec::new();
     let [mut mcp_fresh, mut mcp_used, mut up_fresh, mut up_used] = <[Times; 4]>::default();
     for start in 0..starts {
-        flushes.push(flush(&folder.join("flush"))?.as_secs_f64() * 1e3);
+        flushes.push(folder.flush()?);
         let fresh = folder.join(&format!("mcp-{start}"));
         mcp_fresh.end(mcp(agent, &fresh).await?).await?;
         mcp_used.end(mcp(agent, &used).await?).await?;
@@ -40,21 +38,12 @@ pub(crate) async fn measure(
         up_fresh.end(until_ready(agent, &fresh).await?).await?;
         up_used.end(until_ready(agent, &used).await?).await?;
     }
-    report.add("disk, 4 KiB written and flushed", "ms", flushes, None);
+    report.add(FLUSH, "ms", flushes, None);
     mcp_fresh.report("mcp to tools/list, new data", Some(TARGETS.0), report);
     mcp_used.report("mcp to tools/list, existing data", Some(TARGETS.0), report);
     up_fresh.report("up to /readyz, new data", Some(TARGETS.1), report);
     up_used.report("up to /readyz, existing data", Some(TARGETS.1), report);
     Ok(())
-}
-
-/// What a start waits for most, a dozen times when its data is new.
-fn flush(path: &Path) -> Result<Duration> {
-    let start = Instant::now();
-    let mut file = File::create(path)?;
-    file.write_all(&[1; 4_096])?;
-    file.sync_data()?;
-    Ok(start.elapsed())
 }
 
 #[derive(Debug, Default)]

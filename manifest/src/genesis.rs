@@ -22,7 +22,7 @@ pub struct Genesis {
     pub issuers: Vec<(NodeId, Amount)>,
     /// Whose ledgers decide. One witness is allowed and means: its operator is trusted.
     pub witnesses: Vec<NodeId>,
-    /// Reference price; par unless the founder chose otherwise.
+    /// What a member asks that sets no price of its own; par in the networks this build founds.
     pub base_price: Multiplier,
     /// What a newcomer is lent.
     pub welcome_loan: Amount,

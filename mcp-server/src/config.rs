@@ -255,7 +255,7 @@ impl Settings {
             node.model = None;
         }
         if let Some(ppm) = overrides.price_ppm.or(file.price_ppm) {
-            node.multiplier = Multiplier::from_ppm(ppm);
+            node.multiplier = Some(Multiplier::from_ppm(ppm));
         }
         if let Some(seconds) = overrides.hold_timeout_seconds.or(file.hold_timeout_seconds) {
             node.hold_timeout_ms = seconds.saturating_mul(1_000);
@@ -346,8 +346,11 @@ mod tests {
             Some(ModelSource::File("/etc/tirami/m.gguf".into()))
         );
         assert_eq!(
-            (plain.node.multiplier.ppm(), plain.node.hold_timeout_ms),
-            (7, 3_000)
+            (
+                plain.node.multiplier.map(Multiplier::ppm),
+                plain.node.hold_timeout_ms,
+            ),
+            (Some(7), 3_000)
         );
         let flags = Overrides {
             listen: Some("127.0.0.1:1".parse().unwrap()),
@@ -358,8 +361,11 @@ mod tests {
         let flagged = Settings::merge("/d".into(), path, file, flags);
         assert_eq!(flagged.listen.to_string(), "127.0.0.1:1");
         assert_eq!(
-            (flagged.node.model, flagged.node.multiplier.ppm()),
-            (None, 9)
+            (
+                flagged.node.model,
+                flagged.node.multiplier.map(Multiplier::ppm),
+            ),
+            (None, Some(9))
         );
         let empty = Settings::merge(
             "/d".into(),

@@ -158,20 +158,6 @@ impl Wallet {
         Ok(self.view()?.row(Table::Receipts, id.as_bytes())?)
     }
 
-    /// Stored receipts, at most `limit`, in no particular order.
-    ///
-    /// # Errors
-    ///
-    /// A store failure.
-    pub fn receipts(&self, limit: usize) -> Result<Vec<ReceiptRow>, WalletError> {
-        use crate::ledger::tables::decode;
-        self.view()?
-            .scan(Table::Receipts, &[], None, Order::Ascending, limit)?
-            .iter()
-            .map(|(_, bytes)| Ok(decode(Table::Receipts, bytes)?))
-            .collect()
-    }
-
     /// Holds that are open now.
     ///
     /// # Errors
