@@ -126,6 +126,12 @@ struct Round {
 }
 
 impl Server {
+    /// How long an answer is.
+    async fn bytes(&self) -> Result<usize> {
+        let mut connection = Connection::open(self.address).await?;
+        Ok(answered(connection.ask(&self.request).await?)?.body.len())
+    }
+
     /// Sends so many requests over each of so many connections.
     async fn round(&self, connections: u32, each: u32) -> Result<Round> {
         let mut open = Vec::new();
@@ -181,15 +187,9 @@ pub(crate) async fn measure(
     report: &mut Report,
 ) -> Result<()> {
     let node = echo(agent, folder).await?;
-    let bytes = answered(
-        Connection::open(node.address)
-            .await?
-            .ask(&node.request)
-            .await?,
-    )?
-    .body
-    .len();
+    let bytes = node.bytes().await?;
     let bare = beside(bytes).await?;
+    ensure!(bare.bytes().await? == bytes, "the answers differ in size");
     for connections in CONNECTIONS {
         let counts = (
             node.calibrate(connections).await?,
