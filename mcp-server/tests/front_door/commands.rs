@@ -2,15 +2,17 @@
 
 use serde_json::{Value, json};
 
-use crate::cli::{EXE, Home, bare, finish};
+use crate::cli::{self, Home};
 use crate::mcp::Mcp;
 use crate::nodes::{Pair, Up, trm};
 
+// The demo sells sprout.
+#[cfg(feature = "llama")]
 #[tokio::test]
 async fn the_demo_keeps_every_promise() {
-    let mut command = bare(&[EXE]);
+    let mut command = cli::bare(&[cli::EXE]);
     command.args(["demo", "--json"]);
-    let ended = finish(command).await;
+    let ended = cli::finish(command).await;
     assert_eq!(ended.code, 0, "{} {}", ended.stdout, ended.stderr);
     let said: Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!(said["passed"], true, "{said:#}");
