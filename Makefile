@@ -9,7 +9,7 @@ CARGO := .ci/cargo
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 TEST := $(if $(NEXTEST),nextest run,test --lib --bins --tests)
 
-.PHONY: help setup demo test test-fast check audit bench nightly golden dist clean
+.PHONY: help setup demo test test-fast check audit bench bench-ledger instructions fuzz torture nightly golden dist clean
 
 help: ## list these recipes
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 18
@@ -46,9 +46,24 @@ bench: setup ## start-up, memory, size and overhead, measured here
 	$(CARGO) build --workspace --bins --examples --release
 	.ci/bench
 
-nightly: setup ## the same tests, many more rounds
-	TIRAMI_KILL_ROUNDS=300 PROPTEST_CASES=20000 \
+bench-ledger: ## the wallet's durable writes beside redb, SQLite and PostgreSQL, as ratios
+	$(CARGO) run --release --manifest-path examples/ledger-bench/Cargo.toml -- $(ARGS)
+
+instructions: ## instructions of the ledger's decisions; 3 % more fails; UPDATE=1 writes them anew
+	UPDATE=$(UPDATE) .ci/instructions
+
+fuzz: setup ## random inputs for the ledger and every reader, a minute in all
+	.ci/fuzz
+
+torture: setup ## spending limits under attack, ours and others'; writes docs/torture.md
+	$(CARGO) build --workspace --bins --examples
+	.ci/torture --report
+
+nightly: setup ## the same tests, many more rounds; then fuzz, half an hour in all
+	TIRAMI_KILL_ROUNDS=300 TIRAMI_CRASH_IMAGES=20000 TIRAMI_FLIPS=5000 TIRAMI_TRIALS=10000 \
+	PROPTEST_CASES=20000 \
 	$(CARGO) $(TEST) --workspace $(if $(NEXTEST),--profile nightly)
+	.ci/fuzz 360
 
 golden: setup ## write the golden files anew; review the diff
 	UPDATE=1 $(CARGO) $(TEST) --workspace $(if $(NEXTEST),-E 'test(golden)',golden)

@@ -12,6 +12,7 @@ use tirami_manifest::signed::{Verified, hash};
 use tirami_manifest::{Amount, Multiplier, Timestamp};
 use tirami_mesh::net::transport::{Link, NetError, PeerAddr};
 use tirami_mesh::proto::message::{Countersign, Frame, Offer, Start};
+use tirami_wallet::hold::{VoidReason, Work};
 use tirami_wallet::intent::{Attempt, Intent, IntentKey};
 use tirami_wallet::ledger::refusal::Refusal;
 use tirami_wallet::{Hold, HoldRequest, WalletError};
@@ -19,6 +20,7 @@ use tirami_wallet::{Hold, HoldRequest, WalletError};
 use crate::clock::random;
 use crate::failure::{Failure, FailureCode};
 use crate::intake::{self, Intake};
+use crate::ops::budget::bought_from;
 use crate::ops::{Caller, Chat, ChatOutput, QuoteOutput, TextSink};
 use crate::quoting::{ask_quote, broke_its_word, refusal};
 use crate::runtime::Runtime;
@@ -61,7 +63,10 @@ pub(crate) async fn buy(
         Intent::Answered(stored) => return replay(runtime, caller, &stored),
         Intent::Attempt(attempt) => attempt,
     };
-    wallet.admits(&caller.agent, Amount::ZERO)?;
+    if let Some(freeze) = wallet.frozen()? {
+        let reason = freeze.reason;
+        return Err(WalletError::from(Refusal::Frozen { reason }).into());
+    }
     let means = Means::of(runtime, caller, chat)?;
     let sellers = offers::sellers(runtime).await?;
     let plan = plan::plan(chat, &sellers, means.most, body_hash(chat)?);
@@ -131,7 +136,7 @@ pub(crate) async fn price(
     let refusal = runtime
         .inner
         .wallet
-        .admits(&caller.agent, quote.max_amount)
+        .admits(&caller.agent, work(&quote), quote.max_amount)
         .err();
     let refusal = refusal.map(|error| error.to_string()).or_else(|| {
         (quote.max_amount > means.most)
@@ -159,27 +164,20 @@ pub(crate) struct Means {
 }
 
 impl Means {
-    /// The least of balance, limits and the request's own maximum.
+    /// The least of what every mandate, the balance and the request itself allow.
     pub(crate) fn of(runtime: &Runtime, caller: Caller, chat: &Chat) -> Result<Self, Failure> {
         let wallet = &runtime.inner.wallet;
-        let balance = wallet.balance(&caller.agent)?;
         let budget = wallet.budget(&caller.agent)?;
-        let limits = budget.limits;
-        let mut all = vec![
-            ("balance", balance.available),
-            ("per_request", limits.per_request_trm),
-            ("hour", limits.hour_trm.saturating_sub(budget.used_hour)),
-            (
-                "lifetime",
-                limits.lifetime_trm.saturating_sub(budget.used_lifetime),
-            ),
-        ];
-        all.extend(chat.max_trm.map(|most| ("max_trm", most)));
-        let (by, most) = all
-            .into_iter()
-            .min_by_key(|(_, most)| *most)
-            .unwrap_or(("balance", Amount::ZERO));
-        Ok(Self { most, by })
+        Ok(match chat.max_trm {
+            Some(most) if most < budget.left => Self {
+                most,
+                by: "max_trm",
+            },
+            _ => Self {
+                most: budget.left,
+                by: budget.by.name(),
+            },
+        })
     }
 }
 
@@ -275,7 +273,7 @@ impl Purchase<'_> {
         let delivered = match self.perform(&mut link, &quote, &hold).await {
             Ok(delivered) => delivered,
             Err(stopped) => {
-                give_back(hold).await;
+                give_back(hold, why(&stopped)).await;
                 return Err(stopped);
             }
         };
@@ -284,7 +282,7 @@ impl Purchase<'_> {
         let receipt = match receipt.verify() {
             Ok(receipt) => receipt,
             Err(error) => {
-                give_back(hold).await;
+                give_back(hold, VoidReason::Failed).await;
                 return Err(Stopped::TryNext(broke_its_word(
                     peer.id,
                     &error.to_string(),
@@ -316,7 +314,7 @@ impl Purchase<'_> {
             if failure.code == FailureCode::Store {
                 hold.leave_to_expire();
             } else {
-                give_back(hold).await;
+                give_back(hold, VoidReason::CalledOff).await;
             }
             return Err(Stopped::Final(failure));
         }
@@ -394,6 +392,7 @@ impl Purchase<'_> {
             attempt: self.attempt.clone(),
             amount: quote.max_amount,
             quote: quote.id(),
+            work: work(quote),
         };
         self.runtime
             .inner
@@ -401,15 +400,11 @@ impl Purchase<'_> {
             .hold(request)
             .await
             .map_err(|error| {
-                let later = match &error {
-                    WalletError::Refused(Refusal::OverBudget {
-                        frees_at: Some(at), ..
-                    }) => {
-                        format!(", and the whole after {}", at.to_rfc3339())
-                    }
-                    _ => String::new(),
-                };
                 let failure = Failure::from(error);
+                let later = failure
+                    .retry_at
+                    .as_ref()
+                    .map_or_else(String::new, |at| format!(", and the whole after {at}"));
                 Stopped::Final(match failure.code {
                     FailureCode::OverBudget | FailureCode::InsufficientFunds => {
                         failure.hint(format!("{}{later}", what_fits(quote, self.means.most)))
@@ -489,14 +484,13 @@ impl Purchase<'_> {
 
     /// What the gate says to a request that the kill switch stopped on its way.
     pub(crate) fn frozen_now(&self) -> Failure {
-        match self
-            .runtime
-            .inner
-            .wallet
-            .admits(&self.caller.agent, Amount::ZERO)
-        {
+        match self.runtime.inner.wallet.frozen() {
+            Ok(Some(freeze)) => {
+                let reason = freeze.reason;
+                WalletError::from(Refusal::Frozen { reason }).into()
+            }
+            Ok(None) => Failure::new(FailureCode::Frozen, "spending was frozen").retryable(),
             Err(error) => error.into(),
-            Ok(()) => Failure::new(FailureCode::Frozen, "spending was frozen").retryable(),
         }
     }
 
@@ -544,10 +538,24 @@ impl Purchase<'_> {
 
 /// Ends a hold under which nothing of ours is signed, so nothing is owed. Where that fails, the hold
 /// has ended already or ends with its time.
-async fn give_back(hold: Hold) {
-    if let Err(error) = hold.void().await {
+async fn give_back(hold: Hold, reason: VoidReason) {
+    if let Err(error) = hold.void(reason).await {
         tracing::warn!(%error, "a hold is left to its time");
     }
+}
+
+/// Whether the provider failed, or nobody wanted it any more.
+fn why(stopped: &Stopped) -> VoidReason {
+    let (Stopped::Final(failure) | Stopped::TryNext(failure)) = stopped;
+    match failure.code {
+        FailureCode::ProviderFailed | FailureCode::Model => VoidReason::Failed,
+        _ => VoidReason::CalledOff,
+    }
+}
+
+/// What is bought, as mandates see it.
+fn work(quote: &Quote) -> Work {
+    bought_from(quote.provider, quote.card.id, quote.multiplier)
 }
 
 /// Another provider can start afresh only while nothing of this one was passed on.

@@ -2,8 +2,10 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tirami_manifest::{ApprovalId, Timestamp};
 use tirami_wallet::keystore::KeyError;
-use tirami_wallet::ledger::refusal::{Limit, Refusal};
+use tirami_wallet::ledger::refusal::Refusal;
+use tirami_wallet::ledger::rule::Rule;
 use tirami_wallet::store::StoreError;
 use tirami_wallet::{Retry, WalletError};
 
@@ -21,6 +23,13 @@ pub struct Failure {
     pub hint: Option<String>,
     /// The tool that helps next.
     pub next_tool: Option<String>,
+    /// The approval that the request waits for: `tirami-agent approve` with it, then the same
+    /// request under the same key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalId>,
+    /// When the same request would pass, if time alone brings that; RFC 3339 in UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<String>,
 }
 
 /// A stable word for a kind of failure.
@@ -32,12 +41,22 @@ pub enum FailureCode {
     InvalidInput,
     /// A limit of the agent's mandate.
     OverBudget,
+    /// Something that the agent's mandate does not allow at all, or not now.
+    NotAllowed,
+    /// Too many purchases, failures or repetitions; spending stops for a while.
+    RateLimited,
+    /// The owner is to decide first.
+    ApprovalRequired,
+    /// The owner, or somebody for the owner, said no.
+    Denied,
     /// Above the request's own `max_trm`.
     AboveMaxTrm,
     /// The kill switch is on.
     Frozen,
     /// Not enough TRM.
     InsufficientFunds,
+    /// The node's loan was not paid back in time; its lender sells it nothing until it is.
+    LoanDefault,
     /// Only the owner may do this.
     OwnerRequired,
     /// No token, or one that is not known.
@@ -72,9 +91,14 @@ impl FailureCode {
         match self {
             Self::InvalidInput => "invalid_input",
             Self::OverBudget => "over_budget",
+            Self::NotAllowed => "not_allowed",
+            Self::RateLimited => "rate_limited",
+            Self::ApprovalRequired => "approval_required",
+            Self::Denied => "denied",
             Self::AboveMaxTrm => "above_max_trm",
             Self::Frozen => "frozen",
             Self::InsufficientFunds => "insufficient_funds",
+            Self::LoanDefault => "loan_default",
             Self::OwnerRequired => "owner_required",
             Self::Unauthorized => "unauthorized",
             Self::NotFound => "not_found",
@@ -101,6 +125,8 @@ impl Failure {
             retryable: false,
             hint: None,
             next_tool: None,
+            approval: None,
+            retry_at: None,
         }
     }
 
@@ -144,15 +170,29 @@ impl From<WalletError> for Failure {
                 (FailureCode::ProviderFailed, None, None)
             }
             WalletError::NoOwner
-            | WalletError::Loosens { .. }
+            | WalletError::Loosens(_)
             | WalletError::HasOwner(_)
             | WalletError::Order(_) => (FailureCode::OwnerRequired, None, None),
+            WalletError::Denied(_) => (FailureCode::Denied, None, None),
+            WalletError::Terms(_) | WalletError::Mandate(_) | WalletError::Approval(..) => {
+                (FailureCode::InvalidInput, None, None)
+            }
             WalletError::UnknownToken => (FailureCode::Unauthorized, None, None),
-            WalletError::UnknownAgent(_) => (FailureCode::NotFound, None, None),
+            WalletError::UnknownAgent(_) | WalletError::UnknownApproval(_) => {
+                (FailureCode::NotFound, None, None)
+            }
+            WalletError::NoLoan => (FailureCode::NotFound, None, None),
+            WalletError::LoanDefault { .. } => (FailureCode::LoanDefault, None, None),
+            WalletError::Repayment(_) => (FailureCode::InvalidInput, None, None),
             WalletError::OtherNetwork { .. } | WalletError::Invitation(_) => {
                 (FailureCode::Ticket, None, None)
             }
             _ => (FailureCode::Internal, None, None),
+        };
+        let (approval, retry_at) = match &error {
+            WalletError::Refused(Refusal::NeedsApproval { approval, .. }) => (*approval, None),
+            WalletError::Refused(refusal) => (None, refusal.passes_at()),
+            _ => (None, None),
         };
         Self {
             code,
@@ -160,6 +200,8 @@ impl From<WalletError> for Failure {
             retryable: error.retry() == Retry::Later,
             hint,
             next_tool: tool.map(str::to_owned),
+            approval,
+            retry_at: retry_at.map(Timestamp::to_rfc3339),
         }
     }
 }
@@ -177,13 +219,42 @@ fn refused(refusal: &Refusal) -> (FailureCode, Option<String>, Option<&'static s
                     "ask for at most {left} TRM now, or for the whole after {}",
                     at.to_rfc3339()
                 ),
-                (Limit::PerRequest, None) => {
+                (Rule::PerRequest, None) => {
                     format!("ask for at most {left} TRM: lower max_tokens or shorten the prompt")
                 }
                 (_, None) => format!("ask for at most {left} TRM, or ask the owner for more"),
             };
             (FailureCode::OverBudget, Some(hint), Some("budget"))
         }
+        Refusal::NotAllowed { passes_at, .. } => (
+            FailureCode::NotAllowed,
+            Some(match passes_at {
+                Some(at) => format!("ask again after {}", at.to_rfc3339()),
+                None => "ask for something the mandate allows, or ask the owner for more".into(),
+            }),
+            Some("budget"),
+        ),
+        Refusal::TooMany { passes_at, .. } => (
+            FailureCode::RateLimited,
+            Some(match passes_at {
+                Some(at) => format!("ask again after {}", at.to_rfc3339()),
+                None => "ask again when one of them has ended".into(),
+            }),
+            Some("budget"),
+        ),
+        Refusal::NeedsApproval { approval, .. } => (
+            FailureCode::ApprovalRequired,
+            Some(approval.map_or_else(
+                || "ask for less, or ask the owner for a higher threshold".to_owned(),
+                |id| {
+                    format!(
+                        "the owner decides: 'tirami-agent approve {id}'; then ask again with the \
+                         same idempotency_key"
+                    )
+                },
+            )),
+            Some("budget"),
+        ),
         Refusal::Frozen { .. } => (
             FailureCode::Frozen,
             Some("only the owner lifts it: 'tirami-agent unfreeze', with the passphrase".into()),

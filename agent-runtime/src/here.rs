@@ -9,6 +9,7 @@ use tirami_mesh::proto::message::Offer;
 use crate::buy::{Purchase, sampler, stored, until};
 use crate::failure::{Failure, FailureCode};
 use crate::ops::ChatOutput;
+use crate::ops::budget::done_here;
 use crate::serve::divide_context;
 
 impl Purchase<'_> {
@@ -17,6 +18,12 @@ impl Purchase<'_> {
         let engine = self.runtime.inner.engine.as_ref();
         let engine = engine
             .ok_or_else(|| Failure::new(FailureCode::Internal, "an offer without an engine"))?;
+        let work = done_here(self.runtime.node(), offer.card.id);
+        let agent = self.caller.agent;
+        self.runtime
+            .inner
+            .wallet
+            .admits(&agent, work, Amount::ZERO)?;
         let shape = PromptShape::of(&self.chat.messages)
             .ok_or_else(|| Failure::new(FailureCode::InvalidInput, "the prompt is too long"))?;
         let bound = engine.max_in(&shape).map_err(model)?;

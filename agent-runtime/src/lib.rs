@@ -20,6 +20,7 @@ mod offers;
 mod plan;
 mod quoting;
 mod recover;
+mod refusing;
 mod serve;
 mod sync;
 

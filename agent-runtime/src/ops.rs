@@ -9,15 +9,39 @@ use std::future::Future;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tirami_manifest::AgentId;
 use tirami_manifest::job::Message;
-use tirami_manifest::mandate::Limits;
 use tirami_manifest::receipt_file::ReceiptFile;
-use tirami_manifest::{AgentId, Amount, ModelId, NetworkId, NodeId, OwnerId, QuoteId, ReceiptId};
+use tirami_manifest::{Amount, ModelId, NetworkId, NodeId, OwnerId, QuoteId, ReceiptId};
 use tokio::sync::mpsc;
 
+/// An input without fields.
+macro_rules! empty_input {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name {}
+    };
+}
+
+use empty_input;
+
+mod backup;
+mod books;
+pub(crate) mod budget;
+mod loans;
+mod mandates;
 mod money;
 mod node;
+mod statement;
 mod work;
+
+pub use backup::*;
+pub use books::*;
+pub use loans::*;
+pub use mandates::*;
+pub use statement::*;
 
 use crate::failure::{Failure, FailureCode};
 use crate::runtime::Runtime;
@@ -73,16 +97,6 @@ pub trait Operation: Serialize + DeserializeOwned + Send + 'static {
     ) -> impl Future<Output = Result<Self::Output, Failure>> + Send;
 }
 
-/// An input without fields.
-macro_rules! empty_input {
-    ($(#[$doc:meta])* $name:ident) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-        #[serde(deny_unknown_fields)]
-        pub struct $name {}
-    };
-}
-
 empty_input!(
     /// What the agent and its node have.
     Balance
@@ -111,23 +125,6 @@ pub struct BalanceOutput {
     pub frozen: Option<String>,
 }
 
-/// One loan.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct LoanOutput {
-    /// Who lends.
-    pub lender: NodeId,
-    /// Who owes.
-    pub borrower: NodeId,
-    /// What was lent.
-    pub trm_principal: Amount,
-    /// What is still owed.
-    pub trm_owed: Amount,
-    /// When it is due, RFC 3339 in UTC.
-    pub due_at: String,
-    /// Whether that is past.
-    pub overdue: bool,
-}
-
 /// A member's standing in the authority's books.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MemberOutput {
@@ -137,49 +134,6 @@ pub struct MemberOutput {
     pub trm_balance: Amount,
     /// What is set aside for its running jobs.
     pub trm_held: Amount,
-}
-
-/// The newest transfers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct History {
-    /// Most entries to return, 1 to 100; 20 when absent.
-    #[serde(default)]
-    pub limit: Option<u32>,
-    /// Only entries with a smaller number than this; from `next_before` of the page before.
-    #[serde(default)]
-    pub before: Option<u64>,
-}
-
-/// A page of history, newest first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct HistoryOutput {
-    /// The entries.
-    pub entries: Vec<HistoryEntry>,
-    /// Ask again with this as `before` for the next page; absent on the last.
-    pub next_before: Option<u64>,
-}
-
-/// One recorded transfer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct HistoryEntry {
-    /// Its number.
-    pub seq: u64,
-    /// When, RFC 3339 in UTC.
-    pub at: String,
-    /// What it does: `transfer`, `hold`, `post`, `void` or `expire`.
-    pub kind: String,
-    /// Why: `budget`, `purchase`, `acknowledged`, `reservation`, `sale`, `earnings`,
-    /// `welcome_loan` or `expiry`.
-    pub reason: String,
-    /// How much.
-    pub trm_amount: Amount,
-    /// The account it leaves.
-    pub from: String,
-    /// The account it enters.
-    pub to: String,
-    /// The receipt it follows from.
-    pub receipt: Option<ReceiptId>,
 }
 
 /// A stored receipt.
@@ -221,8 +175,8 @@ pub struct ChatOutput {
     pub text: String,
     /// `stop`, `length` or `cancelled`.
     pub finish_reason: String,
-    /// What cut the answer short, when it was not `max_tokens`: `per_request`, `hour`, `lifetime`,
-    /// `balance`, `max_trm` or `context`.
+    /// What cut the answer short, when it was not `max_tokens`: the name of a limit, `balance`, `pots`,
+    /// `max_trm` or `context`.
     pub capped_by: Option<String>,
     /// The model's name.
     pub model: String,
@@ -394,30 +348,6 @@ pub struct ModelOutput {
     pub trm_per_100_in_100_out: Amount,
 }
 
-empty_input!(
-    /// The agent's limits and what is left of them.
-    Budget
-);
-
-/// The agent's limits and what is left of them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct BudgetOutput {
-    /// The agent.
-    pub agent: String,
-    /// The agent's id, which an owner's order names.
-    pub agent_id: AgentId,
-    /// The limits.
-    pub limits: Limits,
-    /// Spent and set aside in the last 60 minutes.
-    pub trm_used_hour: Amount,
-    /// Spent and set aside in all.
-    pub trm_used_lifetime: Amount,
-    /// The most one request could hold now, by limits and balance.
-    pub trm_left: Amount,
-    /// Why spending is frozen, while it is.
-    pub frozen: Option<String>,
-}
-
 /// Turns the kill switch on. Only the owner can turn it off.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -438,13 +368,6 @@ pub struct FreezeOutput {
     pub since: String,
     /// How it is lifted.
     pub lifted_by: String,
-}
-
-/// Tightens the caller's limits. Loosening needs an owner's order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TightenBudget {
-    /// The new limits, none above the present one.
-    pub limits: Limits,
 }
 
 /// An owner's order in hexadecimal: the signed bytes of [`tirami_manifest::owner::OwnerOrder`].

@@ -99,10 +99,19 @@ pub(crate) fn refusal(provider: NodeId, refused: &Refuse) -> Failure {
         RefuseCode::NotFunded => FailureCode::InsufficientFunds,
         RefuseCode::TooLong => FailureCode::InvalidInput,
         RefuseCode::Busy => FailureCode::Busy,
+        RefuseCode::LoanDefault => FailureCode::LoanDefault,
         _ => FailureCode::ProviderFailed,
     };
     let text = format!("provider {} refused: \"{}\"", provider.short(), refused);
     let failure = Failure::new(code, text);
+    let failure = if code == FailureCode::LoanDefault {
+        failure.hint(
+            "repay the welcome loan: 'tirami-agent loans repay'; or sell to the lender, which \
+             repays it first",
+        )
+    } else {
+        failure
+    };
     if refused.retry == Retry::Later {
         failure.retryable()
     } else {

@@ -23,7 +23,7 @@ pub(crate) async fn recover(runtime: &Runtime) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Expires holds in quiet times.
+/// Expires holds in quiet times, and pays back what can be paid of a loan that is due.
 pub(crate) async fn keep_swept(runtime: Runtime) {
     let mut ticks = tokio::time::interval(SWEEP_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -39,6 +39,11 @@ pub(crate) async fn keep_swept(runtime: Runtime) {
         };
         if open && let Err(error) = wallet.sweep().await {
             tracing::error!(%error, "holds that are due could not be expired");
+        }
+        match wallet.repay_due().await {
+            Ok(paid) if paid.is_zero() => {}
+            Ok(paid) => tracing::info!(%paid, "the loan is due: paid back what was there"),
+            Err(error) => tracing::error!(%error, "a loan that is due could not be paid back"),
         }
     }
 }

@@ -12,7 +12,7 @@ use tirami_mesh::engine::Engine;
 use tirami_mesh::net::iroh::{IrohOptions, IrohTransport};
 use tirami_mesh::net::transport::{NetError, Transport};
 use tirami_wallet::intent::IntentKey;
-use tirami_wallet::store::Storage;
+use tirami_wallet::store::{CACHE_BYTES, Storage};
 use tirami_wallet::token::{main_agent, token_hash};
 use tirami_wallet::{OpenOptions, Wallet, keystore};
 use tokio::sync::watch;
@@ -168,6 +168,7 @@ impl Builder {
             clock: clock.clone(),
             key: key.clone(),
             hold_timeout_ms: config.hold_timeout_ms,
+            cache_bytes: CACHE_BYTES,
         })?;
         let token = data_dir::ensure_token(&config.data_dir)?;
         let founded = Genesis::private(&config.network_name, key.id(), clock.now(), random());

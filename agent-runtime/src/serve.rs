@@ -22,6 +22,7 @@ use tirami_wallet::sales::Standing;
 
 use crate::clock::random;
 use crate::failure::{Failure, FailureCode};
+use crate::refusing::{engine_refused, in_default, internal, refuse, refused, say};
 use crate::runtime::Runtime;
 use crate::{offers, sync};
 
@@ -122,6 +123,13 @@ async fn request(runtime: &Runtime, peer: NodeId, mut link: Link) -> Result<(), 
             say(link, answer).await;
         }
         Frame::Join(join) => say(link, sync::welcome(runtime, peer, &join).await).await,
+        Frame::Repay(repay) => {
+            say(
+                link,
+                sync::book_repayment(runtime, peer, &repay.repayment).await,
+            )
+            .await;
+        }
         Frame::Countersign(receipt) => {
             say(link, sync::book_sale(runtime, peer, &receipt.receipt).await).await;
         }
@@ -244,6 +252,7 @@ fn quote(runtime: &Runtime, consumer: NodeId, ask: &AskQuote) -> Result<Verified
             let text = format!("{available} TRM are available, the quote would be {max_amount}");
             return Err(refused(RefuseCode::NotFunded, &text, Retry::Later));
         }
+        Standing::Defaulted(owed) => return Err(in_default(owed)),
         Standing::Unknown => {
             let text = "only members and the authority of this network can buy here";
             return Err(refused(RefuseCode::NotMember, text, Retry::Never));
@@ -304,6 +313,7 @@ async fn begin(runtime: &Runtime, quote: &Verified<Quote>, start: &Start) -> Res
             WalletError::Refused(_) => {
                 refused(RefuseCode::NotFunded, &error.to_string(), Retry::Later)
             }
+            WalletError::LoanDefault { owed } => in_default(owed),
             other => internal(&other),
         })?;
     let job = Job {
@@ -583,54 +593,4 @@ async fn release(runtime: &Runtime, quote: &Verified<Quote>) {
     if let Err(error) = runtime.inner.wallet.release_reservation(quote.id()).await {
         tracing::warn!(%error, "a reservation is left to its time");
     }
-}
-
-/// Says one last thing; a peer that is gone does not hear it.
-pub(crate) async fn say(mut link: Link, frame: Frame) {
-    let said = async {
-        link.send(&frame).await?;
-        link.finish()?;
-        // The peer reads at its own pace; a link that is dropped at once may lose what it said.
-        let heard = async { while matches!(link.receive().await, Ok(Some(_))) {} };
-        drop(tokio::time::timeout(FIRST_FRAME_WITHIN, heard).await);
-        Ok::<_, NetError>(())
-    };
-    if let Err(error) = said.await {
-        tracing::debug!(%error, "a peer did not hear the answer");
-    }
-}
-
-pub(crate) fn refuse(code: RefuseCode, message: &str, retry: Retry) -> Frame {
-    Frame::Refuse(refused(code, message, retry))
-}
-
-fn refused(code: RefuseCode, message: &str, retry: Retry) -> Refused {
-    Refuse {
-        code,
-        message: message.to_owned(),
-        retry,
-    }
-}
-
-fn internal(error: &WalletError) -> Refused {
-    tracing::error!(%error, "a request of a peer met an error of this node");
-    refused(
-        RefuseCode::Internal,
-        "the provider's wallet is not available",
-        Retry::Later,
-    )
-}
-
-fn engine_refused(error: &EngineError) -> Refused {
-    let (code, retry) = match error {
-        EngineError::TooLong { .. } | EngineError::AboveAgreed { .. } => {
-            (RefuseCode::TooLong, Retry::Never)
-        }
-        EngineError::Busy => (RefuseCode::Busy, Retry::Later),
-        EngineError::NoMessages | EngineError::Template(_) => {
-            (RefuseCode::BadRequest, Retry::Never)
-        }
-        _ => (RefuseCode::Internal, Retry::Later),
-    };
-    refused(code, &error.to_string(), retry)
 }

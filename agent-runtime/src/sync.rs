@@ -1,21 +1,22 @@
-//! Exchanging books: joining, welcome loans, and receipts until they are acknowledged.
+//! Exchanging books: joining, welcome loans, and receipts and repayments until they are acknowledged.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tirami_manifest::commerce::Receipt;
 use tirami_manifest::genesis::{Invitation, LoanGrant};
+use tirami_manifest::loan::Repayment;
 use tirami_manifest::signed::Signed;
 use tirami_manifest::ticket::Ticket;
 use tirami_manifest::{Amount, NodeId};
 use tirami_mesh::net::transport::PeerAddr;
-use tirami_mesh::proto::message::{Countersign, Frame, Join, Joined, RefuseCode, Retry};
+use tirami_mesh::proto::message::{Countersign, Frame, Join, Joined, RefuseCode, Repay, Retry};
 use tirami_wallet::WalletError;
 
 use crate::failure::{Failure, FailureCode};
 use crate::ops::JoinOutput;
+use crate::refusing::refuse;
 use crate::runtime::Runtime;
-use crate::serve::refuse;
 
 /// How often unfinished business is tried again; chosen.
 const TRY_EVERY: Duration = Duration::from_secs(2);
@@ -167,8 +168,63 @@ pub(crate) async fn book_sale(runtime: &Runtime, consumer: NodeId, bytes: &[u8])
     }
 }
 
-/// Finishes, in the background, what could not be finished at once: the welcome loan, and receipts
-/// that their provider has not acknowledged.
+/// Books a repayment at the lender, once, and says so.
+pub(crate) async fn book_repayment(runtime: &Runtime, borrower: NodeId, bytes: &[u8]) -> Frame {
+    let bad = |text: &str| refuse(RefuseCode::BadRequest, text, Retry::Never);
+    let repayment = match Signed::<Repayment>::from_bytes(bytes) {
+        Ok(repayment) => repayment,
+        Err(error) => return bad(&error.to_string()),
+    };
+    if repayment.body.borrower != borrower {
+        return bad("the repayment is another borrower's");
+    }
+    match runtime.inner.wallet.accept_repayment(repayment).await {
+        Ok(id) => Frame::Repaid(id),
+        Err(error @ WalletError::Repayment(_)) => bad(&error.to_string()),
+        Err(error) => {
+            tracing::warn!(%error, borrower = %borrower.short(), "a repayment has to wait");
+            refuse(
+                RefuseCode::Internal,
+                "the repayment could not be booked; send it again",
+                Retry::Later,
+            )
+        }
+    }
+}
+
+/// Sends what was paid back and the lender has not acknowledged.
+pub(crate) async fn deliver_repayment(runtime: &Runtime) -> Result<(), Failure> {
+    let Some(repayment) = runtime.inner.wallet.repayment()? else {
+        return Ok(());
+    };
+    let (lender, id) = (repayment.body.lender, repayment.body.id());
+    let peer = address_of(&crate::offers::known_peers(runtime)?, lender);
+    let repay = Frame::Repay(Repay {
+        repayment: repayment.to_bytes(),
+    });
+    match exchange(runtime, &peer, repay).await? {
+        Frame::Repaid(said) if said == id => {
+            runtime.inner.wallet.repayment_acknowledged(id).await?;
+        }
+        Frame::Refuse(refused) => {
+            tracing::warn!(peer = %lender.short(), %refused, "the lender does not book a repayment");
+        }
+        other => return Err(unexpected(&peer, &other)),
+    }
+    Ok(())
+}
+
+/// Where a peer is, as far as it is known.
+fn address_of(peers: &[PeerAddr], id: NodeId) -> PeerAddr {
+    let known = peers.iter().find(|peer| peer.id == id).cloned();
+    known.unwrap_or(PeerAddr {
+        id,
+        addresses: Vec::new(),
+    })
+}
+
+/// Finishes, in the background, what could not be finished at once: the welcome loan, receipts that
+/// their provider has not acknowledged, and repayments that their lender has not.
 pub(crate) async fn keep_in_step(runtime: Runtime) {
     let mut ticks = tokio::time::interval(TRY_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -187,6 +243,9 @@ pub(crate) async fn keep_in_step(runtime: Runtime) {
         if let Err(failure) = deliver(&runtime).await {
             tracing::debug!(%failure, "receipts have to wait");
         }
+        if let Err(failure) = deliver_repayment(&runtime).await {
+            tracing::debug!(%failure, "a repayment has to wait");
+        }
     }
 }
 
@@ -202,11 +261,7 @@ async fn deliver(runtime: &Runtime) -> Result<(), Failure> {
     let peers = crate::offers::known_peers(runtime)?;
     let mut deliveries = tokio::task::JoinSet::new();
     for (provider, receipts) in outbox {
-        let known = peers.iter().find(|peer| peer.id == provider).cloned();
-        let peer = known.unwrap_or(PeerAddr {
-            id: provider,
-            addresses: Vec::new(),
-        });
+        let peer = address_of(&peers, provider);
         let runtime = runtime.clone();
         deliveries.spawn(async move {
             for receipt in receipts {

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use tirami_agent_runtime::ops::{
-    Audit, Balance, Caller, Chat, Freeze, GetReceipt, History, Join, MakeTicket, Obey, Operation,
-    SetOwner,
+    Approvals, Audit, Balance, Caller, Chat, Deny, Freeze, GetReceipt, History, Join, MakeTicket,
+    Obey, Operation, SetOwner, TightenBudget,
 };
 use tirami_agent_runtime::{Builder, Failure, FailureCode, NodeConfig, Runtime};
 use tirami_manifest::commerce::Quote;
@@ -16,7 +16,7 @@ use tirami_manifest::genesis::Genesis;
 use tirami_manifest::id::to_hex;
 use tirami_manifest::job::{Message, Role};
 use tirami_manifest::key::SecretKey;
-use tirami_manifest::mandate::Limits;
+use tirami_manifest::mandate::{Limits, Terms};
 use tirami_manifest::model::{ModelCard, Usage};
 use tirami_manifest::owner::{Decision, OwnerOrder};
 use tirami_manifest::signed::Signed;
@@ -260,10 +260,7 @@ async fn other_agents_see_their_own_and_invite_nobody() {
     let order = to_hex(&Signed::new(order, &owner).to_bytes());
     run(&pair.member, Obey { order }).await.unwrap();
     let writer = pair.member.caller("writers-token").unwrap();
-    let history = History {
-        limit: None,
-        before: None,
-    };
+    let history = History::default();
     let seen = history
         .clone()
         .run(&pair.member, writer, None)
@@ -308,7 +305,10 @@ async fn each_limit_refuses_what_is_above_it() {
         ),
     ] {
         let pair = pair().await;
-        let tighten = tirami_agent_runtime::ops::TightenBudget { limits };
+        let tighten = TightenBudget {
+            agent: None,
+            terms: Terms::of(limits),
+        };
         run(&pair.member, tighten).await.unwrap();
         let refused = run(&pair.member, chat("too dear")).await.unwrap_err();
         assert_eq!(refused.code, FailureCode::OverBudget, "{refused}");
@@ -318,6 +318,63 @@ async fn each_limit_refuses_what_is_above_it() {
             Amount::ZERO
         );
     }
+}
+
+/// Has the member obey its owner, who signs with this key.
+async fn obey(pair: &Pair, owner: &SecretKey, number: u64, decision: Decision) {
+    let order = OwnerOrder {
+        node: pair.member.node(),
+        number,
+        decision,
+    };
+    let order = to_hex(&Signed::new(order, owner).to_bytes());
+    run(&pair.member, Obey { order }).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_approval_is_void_after_a_day_and_the_request_waits_anew() {
+    const DAY_MS: u64 = 24 * 3_600_000;
+    let pair = pair().await;
+    let owner = SecretKey::from_bytes(&[42; 32]);
+    let set_owner = SetOwner {
+        owner: owner.owner_id(),
+    };
+    run(&pair.member, set_owner).await.unwrap();
+    let mut terms = Terms::standard();
+    terms.limits.approval_above_trm = Some(Amount::ZERO);
+    let tighten = TightenBudget { agent: None, terms };
+    run(&pair.member, tighten).await.unwrap();
+    let mut request = chat("one two");
+    request.idempotency_key = Some("k".into());
+    request.max_tokens = Some(5);
+    let waits = async || {
+        let refused = run(&pair.member, request.clone()).await.unwrap_err();
+        assert_eq!(refused.code, FailureCode::ApprovalRequired, "{refused}");
+        refused.approval.unwrap()
+    };
+    let listed = async || run(&pair.member, Approvals {}).await.unwrap().approvals;
+    let approval = waits().await;
+    let amount = listed().await.first().unwrap().trm_amount;
+    let approve = || Decision::Approve { approval, amount };
+    obey(&pair, &owner, 0, approve()).await;
+    pair.clock.advance_ms(DAY_MS);
+    assert_eq!(listed().await, Vec::new(), "approved, not used, over");
+    assert_eq!(waits().await, approval);
+    assert_eq!(listed().await.first().unwrap().state, "waiting");
+    // What waits is over after a day as well, and cannot be approved any more.
+    pair.clock.advance_ms(DAY_MS);
+    assert_eq!(listed().await, Vec::new());
+    let deny = Deny { approval };
+    let refused = run(&pair.member, deny).await.unwrap_err();
+    assert_eq!(refused.code, FailureCode::NotFound, "{refused}");
+    assert_eq!(waits().await, approval);
+    obey(&pair, &owner, 1, approve()).await;
+    let answer = run(&pair.member, request.clone()).await.unwrap();
+    assert_eq!(
+        run(&pair.member, Balance {}).await.unwrap().trm_spent,
+        answer.trm_cost
+    );
+    assert!(holds(&pair.member).await);
 }
 
 #[tokio::test]

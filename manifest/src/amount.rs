@@ -208,7 +208,14 @@ impl de::Visitor<'_> for AmountVisitor {
     }
 
     /// A JSON number with a fraction is accepted when its shortest text has at most six decimals.
+    /// From 2^33 on, two amounts a µTRM apart can be the same number: only a text is exact there.
     fn visit_f64<E: de::Error>(self, number: f64) -> Result<Amount, E> {
+        const EXACT_BELOW: f64 = 8_589_934_592.0;
+        if number.abs() >= EXACT_BELOW {
+            return Err(E::custom(format!(
+                "the number {number} is too large to be exact; write it as a text: \"{number}\""
+            )));
+        }
         number.to_string().parse().map_err(E::custom)
     }
 }
@@ -374,6 +381,8 @@ mod tests {
             "-1",
             "0.1234567",
             "1e99",
+            "20999999999.999999",
+            "8589934592.000001",
             "null",
             "true",
             "\"\"",

@@ -169,6 +169,10 @@ id!(
     ReceiptId, 32, "receipt id"
 );
 id!(
+    /// A link of a travelling mandate: SHA-256 of the unsigned grant.
+    GrantId, 32, "grant id"
+);
+id!(
     /// A transfer in one node's ledger, derived from what it is for, so that a retry names the same.
     TransferId, 16, "transfer id"
 );
@@ -177,8 +181,16 @@ id!(
     AgentId, 16, "agent id"
 );
 id!(
+    /// A request that waits for the owner's approval, derived from what is asked for.
+    ApprovalId, 16, "approval id"
+);
+id!(
     /// An invitation into a network; good for one welcome loan.
     InvitationId, 16, "invitation id"
+);
+id!(
+    /// A repayment of a loan: SHA-256 of its unsigned body under the repayment domain.
+    RepaymentId, 32, "repayment id"
 );
 
 /// An id that is an Ed25519 public key and can therefore have signed something.

@@ -20,9 +20,12 @@ pub mod genesis;
 pub mod id;
 pub mod job;
 pub mod key;
+pub mod loan;
 pub mod mandate;
+pub mod mandate_chain;
 pub mod model;
 pub mod owner;
+pub mod range;
 pub mod receipt_file;
 pub mod signed;
 pub mod ticket;
@@ -30,6 +33,7 @@ pub mod time;
 
 pub use amount::{Amount, AmountError, Multiplier};
 pub use id::{
-    AgentId, InvitationId, ModelId, NetworkId, NodeId, OwnerId, QuoteId, ReceiptId, TransferId,
+    AgentId, ApprovalId, GrantId, InvitationId, ModelId, NetworkId, NodeId, OwnerId, QuoteId,
+    ReceiptId, RepaymentId, TransferId,
 };
 pub use time::{Clock, Timestamp};

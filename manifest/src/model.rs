@@ -46,8 +46,8 @@ impl ModelCard {
     /// most `window`.
     #[expect(
         clippy::arithmetic_side_effects,
-        reason = "weights below 2^64, token counts below 2^33 and their triangle below 2^67 stay \
-                  inside 128 bits; subtractions saturate"
+        reason = "token counts are below 2^33, their triangle below 2^67, and weights below 2^64 \
+                  times counts below 2^99; what a hostile card could take beyond saturates"
     )]
     pub fn flop(&self, usage: Usage) -> u128 {
         let (n_in, cached, out) = (
@@ -60,9 +60,10 @@ impl ModelCard {
         // The k-th generated token attends in+k positions: the same sum, one step earlier.
         let decode =
             self.attended((n_in + out).saturating_sub(1)) - self.attended(n_in.saturating_sub(1));
-        2 * u128::from(self.block_weights) * processed
-            + 2 * u128::from(self.head_weights) * out
-            + u128::from(self.attention_flop) * (prefill + decode)
+        let weights = 2 * u128::from(self.block_weights) * processed
+            + 2 * u128::from(self.head_weights) * out;
+        let attention = u128::from(self.attention_flop).saturating_mul(prefill + decode);
+        weights.saturating_add(attention)
     }
 
     /// Sum of min(t, window) for t from 1 to `n`.
@@ -171,6 +172,24 @@ mod tests {
             window: 0,
             context: 32_768,
         }
+    }
+
+    #[test]
+    fn a_card_that_would_overflow_has_no_price() {
+        let card = ModelCard {
+            attention_flop: u64::MAX,
+            block_weights: u64::MAX,
+            head_weights: u64::MAX,
+            window: 0,
+            ..qwen()
+        };
+        let usage = Usage {
+            tokens_in: u32::MAX,
+            tokens_cached: 0,
+            tokens_out: u32::MAX,
+        };
+        assert_eq!(card.flop(usage), u128::MAX);
+        assert_eq!(card.kflop(usage), Err(AmountError::TooLarge));
     }
 
     #[test]

@@ -3,20 +3,24 @@
 //! The vectors were made by a second implementation that knows only `docs/protocol.md`. A change
 //! here is a change of the protocol.
 
+use tirami_manifest::bytes::DecodeError;
 use tirami_manifest::commerce::{Agreement, Quote, Receipt, Voucher};
 use tirami_manifest::genesis::{Genesis, Invitation, LoanGrant};
 use tirami_manifest::id::{PublicKey, from_hex, to_hex};
 use tirami_manifest::job::{Finish, Message, Role, Transcript, prompt_hash};
 use tirami_manifest::key::{SecretKey, Signature};
-use tirami_manifest::mandate::Limits;
+use tirami_manifest::loan::Repayment;
 use tirami_manifest::model::{ModelCard, Usage};
-use tirami_manifest::owner::{Decision, OwnerOrder};
 use tirami_manifest::signed::{Document, Signed};
 use tirami_manifest::ticket::Ticket;
 use tirami_manifest::{
-    AgentId, Amount, InvitationId, ModelId, Multiplier, NetworkId, NodeId, QuoteId, Timestamp,
-    TransferId,
+    Amount, InvitationId, ModelId, Multiplier, NetworkId, NodeId, QuoteId, Timestamp, TransferId,
 };
+
+#[path = "golden/owner.rs"]
+mod owner;
+#[path = "golden/travelling.rs"]
+mod travelling;
 
 /// A document as bytes in hexadecimal: one text for each field of the body, then what follows from
 /// them.
@@ -162,56 +166,17 @@ const LOAN_GRANT: Vector = Vector {
     signature: "9c042aff996efbdaf2b6ef9fa85a3f6a98d47477d5ded183c7c9530bbeeb33bc4544a1581a92ffa1e4a078fd2dd7334ad2d6264d7f2fa6d8a12b209fe3035305",
 };
 
-const ORDER_SET_LIMITS: Vector = Vector {
+const REPAYMENT: Vector = Vector {
     body: &[
         "01",                               // version
-        PROVIDER,                           // node
-        "0100000000000000",                 // number
-        "01",                               // decision: set limits
-        "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb", // agent
-        "0100000000000000",                 // per request, micro-TRM
-        "0200000000000000",                 // hour
-        "0300000000000000",                 // lifetime
+        NETWORK,                            // network
+        PROVIDER,                           // lender
+        CONSUMER,                           // borrower
+        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", // invitation
+        "a053ee0e00000000",                 // paid back so far, micro-TRM
     ],
-    digest: "1631671e4151e82ab077c7f839afca0a041a2b97d41a2ddde8424b7b8e51a80c",
-    signature: "5aa7d88a1ffa8c63d00e3c06d322abddfccfc0861d5a622a11900b2dd5a07bea6a3a4ccfaa7aa2b2349c418272239fb7408925c0bd4cc021daa7ac403118be03",
-};
-
-const ORDER_UNFREEZE: Vector = Vector {
-    body: &[
-        "01",               // version
-        PROVIDER,           // node
-        "0200000000000000", // number
-        "02",               // decision: unfreeze
-    ],
-    digest: "54a5d4b5e5c9903964becef858760056a5592ffbbfb0b7e8c6904e4905b8865e",
-    signature: "ae339dd93e0f6ed6456bfc3ca13db433329485f23a6715bf5557d16980825b9a21c245bcb470f31f7f404cc756aeef0a589b286ed4d46263ee7b711b3875e209",
-};
-
-const ORDER_CREATE_TOKEN: Vector = Vector {
-    body: &[
-        "01",                                                               // version
-        PROVIDER,                                                           // node
-        "0300000000000000",                                                 // number
-        "03",           // decision: create token
-        "06000000",     // bytes of agent name
-        "656469746f72", // agent name
-        "cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc", // token hash
-    ],
-    digest: "7af527d03274b25f0285fc9b302bbc206b41312ba9422150613f113c5ece54d7",
-    signature: "56fad9bac4d8a18c511506c8295825219221194f5ee644be738dea4eaa070ed6dbd61e562bd502b253ae7485637a19855bf104d4044e15cb03dd9d2286ae1908",
-};
-
-const ORDER_REVOKE_TOKEN: Vector = Vector {
-    body: &[
-        "01",                                                               // version
-        PROVIDER,                                                           // node
-        "0400000000000000",                                                 // number
-        "04", // decision: revoke token
-        "cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc", // token hash
-    ],
-    digest: "ac2f87f956b0e4049fa01d6d614f6c76739dbc5ea2deeea2f9d09dc4f8dc4f84",
-    signature: "34533d1f586d4a05ecfc156dba7d6a4843fa719b91c1ace63cd2c450c00562cd398fbb91e10245b06f21709b44785cea02d962415a29a0fc4594a2ca1b50df08",
+    digest: "90df69d705a72603cad0461ff523497821fb14a43adc4953c55e55527dbc0ccf",
+    signature: "02d25d7031ab9c90d7729c2d964554f3471d5d20631485abb53e1ac09a29ac636e1b4798ca375fcf1c4eb80e5ae638e086ad41eb59ed769a516f3a66beee3201",
 };
 
 /// The consumer's signature over the golden agreement.
@@ -351,11 +316,13 @@ fn loan_grant() -> LoanGrant {
     }
 }
 
-fn order(number: u64, decision: Decision) -> OwnerOrder {
-    OwnerOrder {
-        node: provider().id(),
-        number,
-        decision,
+fn repayment() -> Repayment {
+    Repayment {
+        network: network(),
+        lender: provider().id(),
+        borrower: consumer().id(),
+        invitation: InvitationId::from_bytes([0xaa; 16]),
+        total: Amount::from_utrm(250_500_000).expect("below the cap"),
     }
 }
 
@@ -457,26 +424,17 @@ fn loan_grant_has_its_golden_bytes() {
 }
 
 #[test]
-fn owner_orders_have_their_golden_bytes() {
-    let set_limits = Decision::SetLimits {
-        agent: AgentId::from_bytes([0xbb; 16]),
-        limits: Limits {
-            per_request_trm: utrm(1),
-            hour_trm: utrm(2),
-            lifetime_trm: utrm(3),
-        },
+fn repayment_has_its_golden_bytes_and_is_never_of_nothing() {
+    check(repayment(), &consumer(), &REPAYMENT);
+    assert_eq!(repayment().id().to_string(), REPAYMENT.digest);
+    let nothing = Repayment {
+        total: Amount::ZERO,
+        ..repayment()
     };
-    check(order(1, set_limits), &consumer(), &ORDER_SET_LIMITS);
-    check(order(2, Decision::Unfreeze), &consumer(), &ORDER_UNFREEZE);
-    let create = Decision::CreateToken {
-        agent_name: "editor".into(),
-        token_hash: [0xcc; 32],
-    };
-    check(order(3, create), &consumer(), &ORDER_CREATE_TOKEN);
-    let revoke = Decision::RevokeToken {
-        token_hash: [0xcc; 32],
-    };
-    check(order(4, revoke), &consumer(), &ORDER_REVOKE_TOKEN);
+    assert_eq!(
+        Repayment::from_bytes(&nothing.to_bytes()),
+        Err(DecodeError::Value("total"))
+    );
 }
 
 #[test]

@@ -2,16 +2,26 @@
 //!
 //! A command translates words into operations and their outputs into words. It decides nothing.
 
+mod accounts;
+mod approvals;
 mod audit;
+mod backup;
 mod balance;
 mod budget;
 mod chat;
 mod clock;
+mod confirm;
 mod context;
 mod doctor;
 pub mod exit;
+mod explain;
 mod freeze;
+mod fund;
+mod history;
 mod join;
+mod loans;
+mod local_time;
+mod mandate;
 mod manifest;
 mod mcp;
 pub mod output;
@@ -19,10 +29,13 @@ mod owner;
 mod passphrase;
 mod peers;
 mod receipt;
+mod statement;
 mod status;
 pub mod table;
+mod terms;
 mod token;
 pub(crate) mod up;
+mod wallet;
 pub(crate) mod web;
 
 use std::ffi::OsString;
@@ -68,6 +81,12 @@ struct Globals {
     /// JSON on standard output, and nothing else there
     #[arg(long, global = true)]
     json: bool,
+    /// Answers yes where a command would ask
+    #[arg(long, global = true)]
+    yes: bool,
+    /// Never asks, not even on a terminal
+    #[arg(long, global = true)]
+    no_input: bool,
     /// Speaks for another agent than the main one; better in the environment as TIRAMI_TOKEN
     #[arg(long, global = true, env = "TIRAMI_TOKEN", hide_env = true)]
     token: Option<String>,
@@ -107,14 +126,23 @@ enum Command {
     /// What the agent and its node have
     Balance,
     /// The newest transfers
-    History(balance::HistoryArgs),
+    History(Box<history::HistoryArgs>),
     /// A stored receipt, as a file anyone can verify
     Receipt(receipt::ReceiptArgs),
     /// Check a receipt file, offline
     Verify(receipt::VerifyArgs),
-    /// The agent's limits
+    /// What an agent may spend: terms, what is left, why a spend would pass or not
     #[command(subcommand)]
     Budget(budget::BudgetCommand),
+    /// Who may spend, and out of whose mandate
+    #[command(subcommand)]
+    Mandate(mandate::MandateCommand),
+    /// Requests that wait for the owner
+    Approvals(approvals::ApprovalsArgs),
+    /// Let a request through that waits; needs the owner
+    Approve(approvals::ApproveArgs),
+    /// Say no to a request that waits, or was approved and not used
+    Deny(approvals::DenyArgs),
     /// The kill switch: no new spending from now on
     Freeze(freeze::FreezeArgs),
     /// Lift the freeze; needs the owner
@@ -127,9 +155,11 @@ enum Command {
     Manifest(manifest::ManifestArgs),
     /// Look for what is wrong and say the way out
     Doctor,
-    /// The wallet itself
+    /// The books: accounts, history, statements, audit; moving money between pots
     #[command(subcommand)]
-    Wallet(audit::WalletCommand),
+    Wallet(wallet::WalletCommand),
+    /// What was borrowed and lent, and paying it back
+    Loans(loans::LoansArgs),
 }
 
 /// Reads the command line and does what it says.
@@ -189,17 +219,22 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Problem> 
         Command::Status => status::status(context).await,
         Command::Chat(args) => chat::chat(context, args).await,
         Command::Balance => balance::balance(context).await,
-        Command::History(args) => balance::history(context, args).await,
+        Command::History(args) => history::history(context, *args).await,
         Command::Receipt(args) => receipt::receipt(context, args).await,
         Command::Verify(args) => receipt::verify(&context.out, &args),
-        Command::Budget(command) => budget::run(context, command).await,
+        Command::Budget(command) => Box::pin(budget::run(context, command)).await,
+        Command::Mandate(command) => Box::pin(mandate::run(context, command)).await,
+        Command::Approvals(args) => approvals::approvals(context, &args).await,
+        Command::Approve(args) => approvals::approve(context, args).await,
+        Command::Deny(args) => approvals::deny(context, &args).await,
         Command::Freeze(args) => freeze::freeze(context, args).await,
         Command::Unfreeze(args) => freeze::unfreeze(context, args).await,
         Command::Peers => peers::peers(context).await,
         Command::Models => peers::models(context).await,
         Command::Manifest(args) => manifest::manifest(context, args).await,
         Command::Doctor => doctor::doctor(context).await,
-        Command::Wallet(audit::WalletCommand::Audit) => audit::audit(context).await,
+        Command::Wallet(command) => Box::pin(wallet::run(context, command)).await,
+        Command::Loans(args) => loans::run(context, args).await,
     }
 }
 
@@ -279,7 +314,13 @@ mod tests {
             ("0.0000001", "six decimals"),
             ("99999999999", "supply cap"),
         ] {
-            for flag in ["--per-request", "--hour", "--lifetime"] {
+            for flag in [
+                "--per-request",
+                "--hour",
+                "--lifetime",
+                "--day",
+                "--reserve",
+            ] {
                 let error = parse(&["budget", "set", flag, bad])
                     .unwrap_err()
                     .to_string();
@@ -296,9 +337,16 @@ mod tests {
     }
 
     #[test]
-    fn budget_set_needs_a_limit() {
-        assert!(parse(&["budget", "set"]).is_err());
-        assert!(parse(&["budget", "set", "--hour", "5"]).is_ok());
+    fn every_command_with_terms_takes_them() {
+        for words in [
+            ["budget", "set"].as_slice(),
+            &["budget", "tighten"],
+            &["budget", "loosen"],
+            &["mandate", "grant", "writer"],
+        ] {
+            let words = [words, &["--hour", "5", "--quiet", "22:00-07:00"]].concat();
+            assert!(parse(&words).is_ok(), "{words:?}");
+        }
     }
 
     #[test]

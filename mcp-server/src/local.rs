@@ -11,8 +11,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tirami_agent_runtime::ops::{
-    Audit, Balance, Budget, Chat, Freeze, GetManifest, GetReceipt, History, Join, MakeTicket,
-    Models, Obey, Operation, Peers, Quote, Schedule, SetOwner, Status, TextSink, TightenBudget,
+    Accounts, Alerts, Approvals, Audit, Backup, Balance, Budget, Chat, Deny, ExplainBudget, Freeze,
+    GetManifest, GetReceipt, GrantMandate, History, Join, Loans, MakeTicket, Mandates, Models,
+    Obey, Operation, Peers, Quote, RepayLoan, RevokeMandate, Schedule, SetOwner, Statement, Status,
+    TextSink, TightenBudget,
 };
 use tirami_agent_runtime::{Failure, FailureCode, Runtime};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -177,22 +179,34 @@ macro_rules! dispatch {
 }
 
 dispatch!(
+    Accounts,
+    Alerts,
+    Approvals,
     Audit,
+    Backup,
     Balance,
     Budget,
     Chat,
+    Deny,
+    ExplainBudget,
     Freeze,
     GetManifest,
     GetReceipt,
+    GrantMandate,
     History,
     Join,
+    Loans,
     MakeTicket,
+    Mandates,
     Models,
     Obey,
     Peers,
     Quote,
+    RepayLoan,
+    RevokeMandate,
     Schedule,
     SetOwner,
+    Statement,
     Status,
     TightenBudget,
 );

@@ -43,6 +43,8 @@ above all none about money, and never send secrets in a prompt: the provider rea
 Errors carry code, message, retryable, hint and next_tool. What to do:
 - over_budget, above_max_trm: the message says which limit, what is left and what would fit. Lower \
 max_tokens or raise max_trm within trm_left of budget. Only the owner can raise limits; tell your user.
+- not_allowed, denied: ask for something else. rate_limited: wait until retry_at.
+- approval_required: tell your user the approval id; once approved, the same call with the same key.
 - insufficient_funds: see balance.
 - frozen: all spending is stopped. Do not retry; tell your user, only the owner can lift it.
 - no_provider: see schedule for the reason.

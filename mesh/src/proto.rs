@@ -8,5 +8,5 @@ pub mod message;
 
 pub use message::{
     AskQuote, Chunk, Countersign, Frame, Join, Joined, Offer, Offers, Propose, Quoted, Refuse,
-    RefuseCode, Retry, SignedBytes, Start,
+    RefuseCode, Repay, Retry, SignedBytes, Start,
 };

@@ -5,11 +5,11 @@ use tirami_manifest::id::{from_hex, to_hex};
 use tirami_manifest::job::{Message, PromptShape, Role, Sampler};
 use tirami_manifest::model::ModelCard;
 use tirami_manifest::signed::hash;
-use tirami_manifest::{ModelId, Multiplier, QuoteId, ReceiptId, TransferId};
+use tirami_manifest::{ModelId, Multiplier, QuoteId, ReceiptId, RepaymentId, TransferId};
 use tirami_mesh::net::codec::{self, CodecError, decode, encode};
 use tirami_mesh::proto::{
     AskQuote, Chunk, Countersign, Frame, Join, Joined, Offer, Offers, Propose, Quoted, Refuse,
-    RefuseCode, Retry, SignedBytes, Start,
+    RefuseCode, Repay, Retry, SignedBytes, Start,
 };
 
 const ID_11: &str = "1111111111111111111111111111111111111111111111111111111111111111";
@@ -68,6 +68,23 @@ fn golden() -> Vec<(Frame, Vec<&'static str>)> {
                 "05000000", "01", "1100", // kind 17
                 "00",   // there is no grant
                 "00",   // bytes of note
+            ],
+        ),
+        (
+            Frame::Repay(Repay {
+                repayment: vec![0xdd, 0xee],
+            }),
+            vec![
+                "06000000", "01", "1200", // kind 18
+                "02",   // bytes of repayment
+                "ddee", // repayment
+            ],
+        ),
+        (
+            Frame::Repaid(RepaymentId::from_bytes([0x22; 32])),
+            vec![
+                "23000000", "01", "1300", // kind 19
+                ID_22,  // repayment id
             ],
         ),
         (
@@ -299,7 +316,7 @@ fn unknown_versions_and_kinds_are_named() {
     assert_eq!(decode(&frame(2, 32, &[])), Err(CodecError::Version(2)));
     assert_eq!(decode(&frame(0, 32, &[])), Err(CodecError::Version(0)));
     assert_eq!(decode(&frame(1, 57, &[])), Err(CodecError::Kind(57)));
-    assert_eq!(decode(&frame(1, 1, &[10, 0, 0])), Err(CodecError::Body(1)));
+    assert_eq!(decode(&frame(1, 1, &[11, 0, 0])), Err(CodecError::Body(1)));
 }
 
 #[test]

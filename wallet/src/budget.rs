@@ -1,28 +1,56 @@
-//! What is left of a mandate, the kill switch, and tightening without the owner.
+//! What is left of a mandate, why a spend would pass or not, and the kill switch.
 
-use serde::Serialize;
-use tirami_manifest::mandate::Limits;
-use tirami_manifest::{AgentId, Amount, Timestamp};
+use tirami_manifest::mandate::{Pot, Terms};
+use tirami_manifest::{AgentId, Amount, Timestamp, TransferId};
 
 use crate::error::WalletError;
+use crate::hold::Work;
+use crate::ledger::account::Account;
+use crate::ledger::alert::Alert;
+use crate::ledger::apply::apply;
 use crate::ledger::gate::{self, Freeze};
-use crate::ledger::refusal::{Limit, Refusal};
+use crate::ledger::mandate::{Link, chain};
+use crate::ledger::refusal::{ApplyError, Refusal};
 use crate::ledger::rows::{ReadRows, WriteRows};
+use crate::ledger::rule::{Finding, Measure, Rule};
+use crate::ledger::tables::{Aside, Order, Overlay, ReadTables, Table, decode};
+use crate::ledger::transfer::{Kind, Transfer, TransferCode};
+use crate::store::ReadTransaction;
+use crate::store::writer::latest_time;
 use crate::wallet::Wallet;
 
 /// What an agent may still spend.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Budget {
-    /// Its limits.
-    pub limits: Limits,
-    /// Spent and set aside in the last 60 minutes.
-    pub used_hour: Amount,
-    /// Spent and set aside in all.
-    pub used_lifetime: Amount,
-    /// The most that one request could hold now by the limits alone.
+    /// Its mandate and those above it, its own first.
+    pub chain: Vec<Link>,
+    /// The most that one request for inference could hold now, with whomever: by limits, pots and
+    /// balance. Zero while something stops every request.
     pub left: Amount,
+    /// Which rule says so.
+    pub by: Rule,
+    /// What is in each pot of the account that pays.
+    pub pots: [(Pot, Amount); 4],
     /// The kill switch, while it is on.
     pub freeze: Option<Freeze>,
+    /// The time these figures are of.
+    pub now: Timestamp,
+}
+
+impl Budget {
+    /// What the agent's own mandate says.
+    pub fn terms(&self) -> Option<&Terms> {
+        self.chain.first().map(|own| &own.row.terms)
+    }
+}
+
+/// What would become of a spend.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// Every rule of every mandate, in the order in which refusals are given.
+    pub findings: Vec<Finding>,
+    /// What the ledger answered to the spend itself, which was then given up.
+    pub refusal: Option<Refusal>,
 }
 
 impl Wallet {
@@ -32,23 +60,26 @@ impl Wallet {
     ///
     /// A refusal when the agent has no mandate, or a store failure.
     pub fn budget(&self, agent: &AgentId) -> Result<Budget, WalletError> {
-        let view = self.view()?;
-        let row = view
-            .mandate(agent)?
-            .ok_or(Refusal::NoMandate { agent: *agent })?;
-        let now = self.now();
-        let left = row
-            .left(now)
-            .iter()
-            .map(|(_, _, left)| *left)
-            .min()
-            .unwrap_or(Amount::ZERO);
+        let (view, now) = self.view_now()?;
+        let chain = chain(&view, agent)?;
+        let payer = chain.first().map_or(*agent, |own| own.row.payer);
+        let work = Work {
+            action: tirami_manifest::mandate::Action::Chat,
+            payee: None,
+            model: None,
+            price: None,
+        };
+        let least = Amount::from_utrm(1).unwrap_or(Amount::MAX);
+        let findings = gate::explain(&view, &payer, &work.by(*agent), least, now)?;
+        let (by, left) = most(&findings);
+        let pots = view.pots(&payer)?;
         Ok(Budget {
-            limits: row.limits,
-            used_hour: row.used_in_hour(now),
-            used_lifetime: row.used_in_all(),
+            chain,
             left,
+            by,
+            pots: Pot::ALL.map(|pot| (pot, pots.get(pot))),
             freeze: view.freeze()?,
+            now,
         })
     }
 
@@ -57,43 +88,61 @@ impl Wallet {
     /// # Errors
     ///
     /// What the gate refuses.
-    pub fn admits(&self, agent: &AgentId, amount: Amount) -> Result<(), WalletError> {
-        gate::check(&self.view()?, agent, amount, self.now())?;
-        Ok(())
+    pub fn admits(&self, agent: &AgentId, work: Work, amount: Amount) -> Result<(), WalletError> {
+        let (view, now) = self.view_now()?;
+        let payer = view.mandate(agent)?.map_or(*agent, |row| row.payer);
+        Ok(gate::check(&view, &payer, &work.by(*agent), amount, now)?)
     }
 
-    /// Replaces limits by tighter ones; anyone may.
+    /// Does a spend on paper: the same code as a real hold, in a transaction that is given up, and
+    /// what every rule says of it.
     ///
     /// # Errors
     ///
-    /// [`WalletError::Loosens`] when one of them would rise: that needs an owner's order.
-    pub async fn tighten(&self, agent: AgentId, limits: Limits) -> Result<(), WalletError> {
-        self.write(move |tables, _| {
-            let mut row = tables
-                .mandate(&agent)?
-                .ok_or(Refusal::NoMandate { agent })?;
-            let (have, want) = (row.limits, limits);
-            for (limit, from, to) in [
-                (
-                    Limit::PerRequest,
-                    have.per_request_trm,
-                    want.per_request_trm,
-                ),
-                (Limit::Hour, have.hour_trm, want.hour_trm),
-                (Limit::Lifetime, have.lifetime_trm, want.lifetime_trm),
-            ] {
-                if to > from {
-                    return Err(WalletError::Loosens {
-                        limit: limit.name(),
-                        from,
-                        to,
-                    });
-                }
-            }
-            row.limits = want;
-            Ok(tables.set_mandate(&agent, &row)?)
-        })
-        .await
+    /// A refusal when the agent has no mandate, or a store failure.
+    pub fn explain(
+        &self,
+        agent: &AgentId,
+        work: Work,
+        amount: Amount,
+    ) -> Result<Explanation, WalletError> {
+        let (view, now) = self.view_now()?;
+        let payer = view.mandate(agent)?.map_or(*agent, |row| row.payer);
+        let spend = work.by(*agent);
+        let findings = gate::explain(&view, &payer, &spend, amount, now)?;
+        let transfer = Transfer {
+            // No real transfer has it: ids are hashes.
+            id: TransferId::from_bytes([0; 16]),
+            kind: Kind::Hold {
+                debit: Account::Agent(payer),
+                credit: Account::Outgoing,
+                amount,
+                timeout_ms: self.inner.hold_timeout_ms,
+                spend: Some(spend),
+            },
+            code: TransferCode::Budget,
+            reference: [0; 32],
+        };
+        let mut beneath = Aside(&view);
+        let refusal = match apply(&mut Overlay::new(&mut beneath), &transfer, now) {
+            Ok(_) => None,
+            Err(ApplyError::Refused(refusal)) => Some(refusal),
+            Err(ApplyError::Store(error)) => return Err(error.into()),
+        };
+        Ok(Explanation { findings, refusal })
+    }
+
+    /// Limits that were used up to a share worth telling, newest first, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// A store failure.
+    pub fn alerts(&self, limit: usize) -> Result<Vec<Alert>, WalletError> {
+        self.view()?
+            .scan(Table::Alerts, &[], None, Order::Descending, limit)?
+            .iter()
+            .map(|(_, bytes)| Ok(decode(Table::Alerts, bytes)?))
+            .collect()
     }
 
     /// Turns the kill switch on; anyone may. The first reason stays.
@@ -102,7 +151,7 @@ impl Wallet {
     ///
     /// A store failure.
     pub async fn freeze(&self, reason: String) -> Result<Freeze, WalletError> {
-        self.write(move |tables, now: Timestamp| {
+        self.write_first(move |tables, now: Timestamp| {
             if let Some(present) = tables.freeze()? {
                 return Ok(present);
             }
@@ -121,4 +170,36 @@ impl Wallet {
     pub fn frozen(&self) -> Result<Option<Freeze>, WalletError> {
         Ok(self.view()?.freeze()?)
     }
+
+    /// What is committed, and the time: never earlier than what the writer saw.
+    fn view_now(&self) -> Result<(ReadTransaction, Timestamp), WalletError> {
+        let view = self.view()?;
+        let now = self.now().max(latest_time(&view)?);
+        Ok((view, now))
+    }
+}
+
+/// The most that every limit, pot and the balance let through, and which of them says so.
+fn most(findings: &[Finding]) -> (Rule, Amount) {
+    let stopped = |finding: &&Finding| {
+        // Without a payee and a model these say nothing.
+        let depends = matches!(
+            finding.rule,
+            Rule::Payee | Rule::Model | Rule::PriceCeiling | Rule::PayeeDay
+        );
+        !finding.passes && !depends && !matches!(finding.measure, Measure::Amounts { .. })
+    };
+    if let Some(finding) = findings.iter().find(stopped) {
+        return (finding.rule, Amount::ZERO);
+    }
+    let left = |finding: &Finding| match (finding.rule, finding.measure) {
+        (Rule::PriceCeiling | Rule::PayeeDay, _) => None,
+        (rule, Measure::Amounts { used, limit, .. }) => Some((rule, limit?.saturating_sub(used))),
+        _ => None,
+    };
+    findings
+        .iter()
+        .filter_map(left)
+        .min_by_key(|(_, left)| *left)
+        .unwrap_or((Rule::Funds, Amount::ZERO))
 }

@@ -1,3 +1,4 @@
 //! Which transfers the economy makes; they go through the ledger like anyone else's.
 
 pub mod loan;
+pub mod repayment;

@@ -1,6 +1,8 @@
 //! What can come back from asking the wallet for something.
 
 use tirami_manifest::commerce::ReceiptError;
+use tirami_manifest::mandate::Looser;
+use tirami_manifest::{Amount, ApprovalId};
 
 use crate::ledger::refusal::{ApplyError, Refusal};
 use crate::store::StoreError;
@@ -54,19 +56,30 @@ pub enum WalletError {
     /// An order that is not the owner's, or was obeyed before.
     #[error("the order was refused: {0}")]
     Order(&'static str),
-    /// A limit above the present one, asked for without the owner.
+    /// A term that allows more than the present one, asked for without the owner.
     #[error(
-        "{limit} would rise from {from} to {to} TRM; only the owner can loosen a limit: use \
-         --passphrase-file or a terminal"
+        "{} would go from {} to {}; only the owner can loosen a term: use --passphrase-file or a \
+         terminal",
+        .0.term, .0.from, .0.to
     )]
-    Loosens {
-        /// Which limit.
-        limit: &'static str,
-        /// Present value.
-        from: tirami_manifest::Amount,
-        /// Asked for.
-        to: tirami_manifest::Amount,
-    },
+    Loosens(Looser),
+    /// A term that cannot be.
+    #[error("the mandate's {0} cannot be as asked: a list is too long or a figure is out of range")]
+    Terms(&'static str),
+    /// A mandate that cannot be granted or revoked as asked.
+    #[error("{0}")]
+    Mandate(String),
+    /// The owner, or somebody for the owner, said no to this request.
+    #[error("the request was denied ({0}); ask for something else under another idempotency_key")]
+    Denied(ApprovalId),
+    /// No request waits under this id.
+    #[error(
+        "no request waits for approval under {0}; 'tirami-agent approvals' lists those that do"
+    )]
+    UnknownApproval(String),
+    /// It cannot be approved as asked.
+    #[error("{0} cannot be approved: {1}")]
+    Approval(ApprovalId, String),
     /// A token nobody made, or one that was revoked.
     #[error(
         "the token is not known to this node; 'tirami-agent token show' prints the one in its data \
@@ -94,6 +107,18 @@ pub enum WalletError {
     /// An invitation that is not this issuer's, or is used up.
     #[error("the invitation {0}")]
     Invitation(&'static str),
+    /// Nothing was ever lent to this node.
+    #[error("this node has no loan to repay")]
+    NoLoan,
+    /// A repayment that is not for a loan of this node.
+    #[error("the repayment {0}")]
+    Repayment(&'static str),
+    /// A member whose loan is in default buys nothing until it is repaid.
+    #[error("the member's welcome loan is in default: {owed} TRM of it are owed")]
+    LoanDefault {
+        /// Still owed.
+        owed: Amount,
+    },
 }
 
 impl From<ApplyError> for WalletError {
@@ -107,16 +132,16 @@ impl From<ApplyError> for WalletError {
 
 impl WalletError {
     /// Whether asking again may help.
-    pub const fn retry(&self) -> Retry {
+    pub fn retry(&self) -> Retry {
         match self {
             Self::Busy
             | Self::KeyRunning { .. }
-            | Self::Refused(
-                Refusal::NotEnough { .. }
-                | Refusal::OverBudget {
-                    frees_at: Some(_), ..
-                },
-            ) => Retry::Later,
+            | Self::Store(StoreError::Full)
+            | Self::LoanDefault { .. } => Retry::Later,
+            Self::Refused(Refusal::NotEnough { .. } | Refusal::NeedsApproval { .. }) => {
+                Retry::Later
+            }
+            Self::Refused(refusal) if refusal.passes_at().is_some() => Retry::Later,
             _ => Retry::Never,
         }
     }

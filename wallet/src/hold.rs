@@ -1,16 +1,20 @@
 //! Money set aside for one purchase: the only way to pay.
 
 use tirami_manifest::commerce::VerifiedReceipt;
-use tirami_manifest::{Amount, QuoteId, Timestamp, TransferId};
+use tirami_manifest::mandate::Action;
+use tirami_manifest::{Amount, ModelId, Multiplier, NodeId, QuoteId, Timestamp, TransferId};
 
+use crate::approvals;
+use crate::economy::repayment;
 use crate::error::WalletError;
 use crate::intent::{Attempt, seal, store_answer};
 use crate::ledger::account::Account;
 use crate::ledger::apply::{Applied, apply, apply_group, renew};
 use crate::ledger::gate::refuse_when_frozen;
-use crate::ledger::refusal::Refusal;
+use crate::ledger::refusal::{ApplyError, Refusal};
+use crate::ledger::rows::ReadRows;
 use crate::ledger::tables::{Table, Tables};
-use crate::ledger::transfer::{self, Kind, Transfer, TransferCode, reference};
+use crate::ledger::transfer::{self, Kind, Spend, Transfer, TransferCode, reference};
 use crate::membership::network;
 use crate::statement::{ReceiptRow, Side};
 use crate::wallet::Wallet;
@@ -24,6 +28,61 @@ pub struct HoldRequest {
     pub amount: Amount,
     /// The quote it is for.
     pub quote: QuoteId,
+    /// What is bought, and from whom.
+    pub work: Work,
+}
+
+/// What a spend is for: what the gate judges beside the amount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Work {
+    /// What is done.
+    pub action: Action,
+    /// Who does it; unknown is not allowed where a mandate lists payees.
+    pub payee: Option<NodeId>,
+    /// The model; unknown is not allowed where a mandate lists models.
+    pub model: Option<ModelId>,
+    /// What is asked relative to par.
+    pub price: Option<Multiplier>,
+}
+
+impl HoldRequest {
+    /// What the gate judges.
+    pub(crate) fn spend(&self) -> Spend {
+        let (work, attempt) = (self.work, &self.attempt);
+        let approval = approvals::id(attempt, &work);
+        Spend {
+            approval: Some(approval),
+            request: attempt
+                .body
+                .first_chunk()
+                .map_or(0, |bytes| u64::from_le_bytes(*bytes)),
+            ..work.by(attempt.intent().agent())
+        }
+    }
+}
+
+impl Work {
+    /// Somebody's spend on this, which has no name yet.
+    pub(crate) const fn by(self, agent: tirami_manifest::AgentId) -> Spend {
+        Spend {
+            agent,
+            action: self.action,
+            payee: self.payee,
+            model: self.model,
+            price: self.price,
+            request: 0,
+            approval: None,
+        }
+    }
+}
+
+/// Why a hold is given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VoidReason {
+    /// The provider did not deliver: counts for the breakers.
+    Failed,
+    /// Nobody wants it any more: a freeze, a cancellation, a restart.
+    CalledOff,
 }
 
 /// Money set aside for one purchase: settle it, void it, or let it expire.
@@ -40,36 +99,58 @@ pub struct Hold {
 }
 
 impl Wallet {
-    /// Sets money aside, if the gate lets it: freeze, mandate, limits and funds are checked in the
-    /// transaction that makes the hold.
+    /// Sets money aside, if the gate lets it: freeze, every mandate of the chain and funds are
+    /// checked in the transaction that makes the hold. What needs the owner's approval is remembered
+    /// as waiting for it, in the same transaction.
     ///
     /// # Errors
     ///
-    /// A [`Refusal`], or a store failure.
+    /// A [`Refusal`], [`WalletError::Denied`], or a store failure.
     pub async fn hold(&self, request: HoldRequest) -> Result<Hold, WalletError> {
+        let spend = request.spend();
         let HoldRequest {
             attempt,
             amount,
             quote,
+            ..
         } = request;
         let id = attempt.hold_id();
-        let transfer = Transfer {
-            id,
-            kind: Kind::Hold {
-                debit: Account::Agent(attempt.intent().agent()),
-                credit: Account::Outgoing,
-                amount,
-                timeout_ms: self.inner.hold_timeout_ms,
-            },
-            code: TransferCode::Budget,
-            reference: *quote.as_bytes(),
-        };
-        self.write(move |tables, now| match apply(tables, &transfer, now)? {
-            Applied::Now => Ok(()),
-            // The right to end a hold exists once, and somebody has had it.
-            Applied::Already => Err(Refusal::IdTaken { id: transfer.id }.into()),
-        })
-        .await?;
+        let timeout_ms = self.inner.hold_timeout_ms;
+        let key = attempt.intent().key.clone();
+        let node = self.node();
+        let outcome = self
+            .write(move |tables, now| {
+                // After its due date nothing of what was lent is spent on anything else.
+                repayment::pay_due(tables, &node, now)?;
+                let payer = tables
+                    .mandate(&spend.agent)?
+                    .map_or(spend.agent, |row| row.payer);
+                let transfer = Transfer {
+                    id,
+                    kind: Kind::Hold {
+                        debit: Account::Agent(payer),
+                        credit: Account::Outgoing,
+                        amount,
+                        timeout_ms,
+                        spend: Some(spend),
+                    },
+                    code: TransferCode::Budget,
+                    reference: *quote.as_bytes(),
+                };
+                match apply(tables, &transfer, now) {
+                    Ok(Applied::Now) => Ok(Ok(())),
+                    // The right to end a hold exists once, and somebody has had it.
+                    Ok(Applied::Already) => Err(Refusal::IdTaken { id }.into()),
+                    Err(ApplyError::Refused(refusal @ Refusal::NeedsApproval { .. })) => {
+                        approvals::ask(tables, &spend, &key, amount, now)?;
+                        // Written, although the hold was refused.
+                        Ok(Err(refusal))
+                    }
+                    Err(error) => Err(error.into()),
+                }
+            })
+            .await?;
+        outcome?;
         Ok(Hold {
             id,
             attempt,
@@ -90,7 +171,7 @@ impl Wallet {
             let mut count = 0_usize;
             for (hold, row) in crate::ledger::audit::open_holds(tables)? {
                 if row.credit == Account::Outgoing && row.expires > now {
-                    apply(tables, &void(hold), now)?;
+                    apply(tables, &void(hold, VoidReason::CalledOff), now)?;
                     count = count.saturating_add(1);
                 }
             }
@@ -118,14 +199,37 @@ impl Hold {
             .await
     }
 
+    /// Promises `amount` in all to the provider, for good: whatever becomes of the hold, that much is
+    /// paid. To be on disk before the voucher is sent.
+    ///
+    /// # Errors
+    ///
+    /// A refusal: frozen, more than is held, or not more than before; or a store failure.
+    pub async fn vouch(&self, amount: Amount) -> Result<(), WalletError> {
+        let hold = self.id;
+        self.wallet
+            .write(move |tables, now| {
+                let utrm = amount.utrm().to_le_bytes();
+                let vouch = Transfer {
+                    id: transfer::id_after(&hold, "vouch", &[hold.as_bytes(), &utrm]),
+                    kind: Kind::Vouch { hold, amount },
+                    code: TransferCode::Budget,
+                    reference: reference(hold.as_bytes()),
+                };
+                apply(tables, &vouch, now)?;
+                Ok(())
+            })
+            .await
+    }
+
     /// Pays what the receipt proves; the rest returns to the payer. In one transaction: the post,
-    /// the receipt with our signature, the outbox row that resends it, and the intent's answer.
+    /// what of it repays the provider's loan from this node, the receipt with our signature, the outbox row that resends it, and the intent's answer.
     ///
     /// # Errors
     ///
     /// [`WalletError::OtherReceipt`], [`WalletError::KeyRunning`] when another try at the same
-    /// intent was paid for first, or a refusal: the freeze stops payment too, as long as
-    /// nothing was vouched for. Then nothing was paid and the hold is as it was.
+    /// intent was paid for first, or a refusal: the freeze stops payment of more than was vouched
+    /// for. Then nothing was paid and the hold is as it was.
     pub async fn settle(
         self,
         receipt: VerifiedReceipt,
@@ -148,7 +252,8 @@ impl Hold {
         self.wallet
             .write(move |tables, now| {
                 let agreement = &receipt.agreement;
-                let network = network(tables)?.ok_or(WalletError::NoNetwork)?.id();
+                let genesis = network(tables)?.ok_or(WalletError::NoNetwork)?;
+                let network = genesis.id();
                 for (same, what) in [
                     (agreement.hold == hold, "hold"),
                     (agreement.quote == quote, "quote"),
@@ -159,8 +264,15 @@ impl Hold {
                         return Err(WalletError::OtherReceipt(what));
                     }
                 }
-                refuse_when_frozen(tables)?;
+                // What was vouched for is owed, freeze or not.
+                let vouched = tables.hold(&hold)?.map_or(Amount::ZERO, |row| row.vouched);
+                if agreement.amount > vouched {
+                    refuse_when_frozen(tables)?;
+                }
                 pay(tables, &hold, &receipt, now)?;
+                let parties = (&node, &agreement.provider);
+                let paid = (receipt.id(), agreement.amount);
+                repayment::retire(tables, &genesis, parties, paid, now)?;
                 let row = ReceiptRow {
                     bytes: receipt.to_bytes(),
                     side: Side::Bought {
@@ -176,16 +288,16 @@ impl Hold {
             .await
     }
 
-    /// Returns everything. Only when we have signed nothing.
+    /// Returns everything but what was vouched for.
     ///
     /// # Errors
     ///
     /// A refusal when the hold has ended, or a store failure.
-    pub async fn void(self) -> Result<(), WalletError> {
+    pub async fn void(self, reason: VoidReason) -> Result<(), WalletError> {
         let id = self.id;
         self.wallet
             .write(move |tables, now| {
-                apply(tables, &void(id), now)?;
+                apply(tables, &void(id, reason), now)?;
                 Ok(())
             })
             .await
@@ -205,11 +317,11 @@ fn pay(
     let (id, agreement) = (receipt.id(), &receipt.agreement);
     let reference = *id.as_bytes();
     if agreement.amount.is_zero() {
-        apply(tables, &void(*hold), now)?;
+        apply(tables, &void(*hold, VoidReason::CalledOff), now)?;
         return Ok(());
     }
     let post = Transfer {
-        id: transfer::id("post", &[hold.as_bytes()]),
+        id: transfer::id_after(hold, "post", &[hold.as_bytes()]),
         kind: Kind::Post {
             hold: *hold,
             amount: agreement.amount,
@@ -218,11 +330,12 @@ fn pay(
         reference,
     };
     let owe = Transfer {
-        id: transfer::id("purchase", &[id.as_bytes()]),
+        id: transfer::id_after(hold, "purchase", &[id.as_bytes()]),
         kind: Kind::Single {
             debit: Account::Outgoing,
             credit: Account::Clearing(agreement.provider),
             amount: agreement.amount,
+            spend: None,
         },
         code: TransferCode::Purchase,
         reference,
@@ -231,10 +344,13 @@ fn pay(
     Ok(())
 }
 
-fn void(hold: TransferId) -> Transfer {
+fn void(hold: TransferId, reason: VoidReason) -> Transfer {
     Transfer {
-        id: transfer::id("void", &[hold.as_bytes()]),
-        kind: Kind::Void { hold },
+        id: transfer::id_after(&hold, "void", &[hold.as_bytes()]),
+        kind: Kind::Void {
+            hold,
+            failed: reason == VoidReason::Failed,
+        },
         code: TransferCode::Budget,
         reference: reference(hold.as_bytes()),
     }

@@ -76,6 +76,8 @@ impl IntentKey {
 pub struct Attempt {
     pub(crate) intent: IntentKey,
     pub(crate) begun: Timestamp,
+    /// The hash of what is asked for.
+    pub(crate) body: [u8; 32],
     /// From 1.
     pub number: u32,
 }
@@ -89,7 +91,7 @@ impl Attempt {
     /// The id of the hold this attempt makes.
     pub(crate) fn hold_id(&self) -> TransferId {
         let (begun, number) = (self.begun.ms().to_le_bytes(), self.number.to_le_bytes());
-        transfer::id("hold", &[&self.intent.row_key, &begun, &number])
+        transfer::id_at(self.begun, "hold", &[&self.intent.row_key, &begun, &number])
     }
 }
 
@@ -144,6 +146,7 @@ impl Wallet {
             Ok(Intent::Attempt(Attempt {
                 intent,
                 begun,
+                body,
                 number,
             }))
         })

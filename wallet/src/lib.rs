@@ -10,6 +10,7 @@
     clippy::iter_over_hash_type
 )]
 
+pub mod approvals;
 pub mod budget;
 pub mod economy;
 pub mod error;
@@ -17,6 +18,7 @@ pub mod hold;
 pub mod intent;
 pub mod keystore;
 pub mod ledger;
+pub mod mandate;
 pub mod membership;
 pub mod outbox;
 pub mod owner;
@@ -28,5 +30,5 @@ pub mod token;
 mod wallet;
 
 pub use error::{Retry, WalletError};
-pub use hold::{Hold, HoldRequest};
+pub use hold::{Hold, HoldRequest, Work};
 pub use wallet::{HOLD_TIMEOUT_MS, OpenOptions, Wallet};

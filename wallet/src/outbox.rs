@@ -59,6 +59,7 @@ impl Wallet {
                         debit: Account::Clearing(agreement.provider),
                         credit: Account::Position,
                         amount: agreement.amount,
+                        spend: None,
                     },
                     code: TransferCode::Acknowledged,
                     reference: *receipt.as_bytes(),

@@ -3,13 +3,17 @@
 //! The wallet keeps the owner's public key and the number of orders obeyed. An order is signed for
 //! this node and that number, so it works here, once.
 
-use tirami_manifest::OwnerId;
 use tirami_manifest::owner::{Decision, OwnerOrder};
 use tirami_manifest::signed::{Document, Signed};
+use tirami_manifest::{OwnerId, Timestamp};
 
+use crate::approvals;
 use crate::error::WalletError;
+use crate::ledger::apply::apply;
 use crate::ledger::rows::{ReadRows, WriteRows};
 use crate::ledger::tables::{ReadTables, Table, Tables};
+use crate::ledger::transfer::{self, Kind, Transfer, TransferCode};
+use crate::mandate;
 use crate::store::StoreError;
 use crate::token::{TokenRow, ensure_agent};
 use crate::wallet::Wallet;
@@ -82,42 +86,88 @@ impl Wallet {
                     "it was obeyed before, or another came between",
                 ));
             }
-            match &order.decision {
-                Decision::SetLimits { agent, limits } => {
-                    let mut row = tables
-                        .mandate(agent)?
-                        .ok_or_else(|| WalletError::UnknownAgent(agent.short()))?;
-                    row.limits = *limits;
-                    tables.set_mandate(agent, &row)?;
-                }
-                Decision::Unfreeze => tables.set_freeze(None)?,
-                Decision::CreateToken {
-                    agent_name,
-                    token_hash,
-                } => {
-                    let agent = ensure_agent(tables, agent_name)?;
-                    tables.put_row(
-                        Table::Tokens,
-                        token_hash,
-                        &TokenRow {
-                            agent,
-                            created: now,
-                        },
-                    )?;
-                }
-                Decision::RevokeToken { token_hash } => {
-                    if tables.get(Table::Tokens, token_hash)?.is_none() {
-                        return Err(WalletError::UnknownToken);
-                    }
-                    tables.remove(Table::Tokens, token_hash)?;
-                }
-            }
+            carry_out(tables, &order.decision, &digest, now)?;
             tables.put(Table::Meta, LAST_ORDER, &digest)?;
             let next = owner.next_order.saturating_add(1);
             Ok(tables.put(Table::Meta, ORDERS, &next.to_be_bytes())?)
         })
         .await
     }
+}
+
+/// Does what the decision says; `digest` names the order.
+fn carry_out(
+    tables: &mut impl Tables,
+    decision: &Decision,
+    digest: &[u8; 32],
+    now: Timestamp,
+) -> Result<(), WalletError> {
+    match decision {
+        Decision::SetTerms { agent, terms } => {
+            mandate::sound(terms)?;
+            let mut row = tables
+                .mandate(agent)?
+                .ok_or_else(|| WalletError::UnknownAgent(agent.short()))?;
+            row.terms = (**terms).clone();
+            tables.set_mandate(agent, &row)?;
+        }
+        Decision::Grant {
+            agent_name,
+            parent,
+            terms,
+        } => mandate::grant_by_owner(tables, agent_name, *parent, terms, now)?,
+        Decision::Approve { approval, amount } => {
+            approvals::approve(tables, approval, *amount, now)?;
+        }
+        Decision::Fund {
+            from,
+            from_pot,
+            to,
+            to_pot,
+            amount,
+        } => {
+            for agent in [from, to] {
+                if tables.mandate(agent)?.is_none() {
+                    return Err(WalletError::UnknownAgent(agent.short()));
+                }
+            }
+            let allot = Transfer {
+                id: transfer::id_at(now, "allot", &[digest]),
+                kind: Kind::Allot {
+                    from: *from,
+                    from_pot: *from_pot,
+                    to: *to,
+                    to_pot: *to_pot,
+                    amount: *amount,
+                },
+                code: TransferCode::Allotment,
+                reference: *digest,
+            };
+            apply(tables, &allot, now)?;
+        }
+        Decision::Unfreeze => tables.set_freeze(None)?,
+        Decision::CreateToken {
+            agent_name,
+            token_hash,
+        } => {
+            let agent = ensure_agent(tables, agent_name, now)?;
+            tables.put_row(
+                Table::Tokens,
+                token_hash,
+                &TokenRow {
+                    agent,
+                    created: now,
+                },
+            )?;
+        }
+        Decision::RevokeToken { token_hash } => {
+            if tables.get(Table::Tokens, token_hash)?.is_none() {
+                return Err(WalletError::UnknownToken);
+            }
+            tables.remove(Table::Tokens, token_hash)?;
+        }
+    }
+    Ok(())
 }
 
 fn owner(tables: &impl ReadTables) -> Result<Option<Owner>, WalletError> {

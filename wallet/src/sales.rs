@@ -6,8 +6,9 @@
 
 use tirami_manifest::commerce::{Quote, VerifiedReceipt};
 use tirami_manifest::signed::Verified;
-use tirami_manifest::{Amount, NodeId, QuoteId, TransferId};
+use tirami_manifest::{Amount, InvitationId, NodeId, QuoteId, TransferId};
 
+use crate::economy::{loan, repayment};
 use crate::error::WalletError;
 use crate::ledger::account::Account;
 use crate::ledger::apply::{Applied, apply, apply_group, renew};
@@ -26,6 +27,9 @@ pub enum Standing {
     Kept(Amount),
     /// The consumer is the authority: its own ledger decides.
     Authority,
+    /// This node keeps the consumer's account, and lent it what was not paid back in time; what is
+    /// still owed.
+    Defaulted(Amount),
     /// Neither of the two is the authority, or the consumer is not a member.
     Unknown,
 }
@@ -41,9 +45,13 @@ impl Wallet {
         let authority = network(&view)?.ok_or(WalletError::NoNetwork)?.authority();
         Ok(if authority == Some(self.node()) {
             let account = Account::Clearing(*consumer);
-            match view.get(Table::Accounts, &account.key())? {
-                Some(_) => Standing::Kept(view.totals(&account)?.available()),
-                None => Standing::Unknown,
+            if view.get(Table::Accounts, &account.key())?.is_none() {
+                return Ok(Standing::Unknown);
+            }
+            let parties = (&self.node(), consumer);
+            match loan::in_default(&view, parties, self.now())? {
+                Some(owed) => Standing::Defaulted(owed),
+                None => Standing::Kept(view.totals(&account)?.available()),
             }
         } else if authority == Some(*consumer) {
             Standing::Authority
@@ -57,7 +65,7 @@ impl Wallet {
     ///
     /// # Errors
     ///
-    /// A refusal of the ledger, or a store failure.
+    /// [`WalletError::LoanDefault`], a refusal of the ledger, or a store failure.
     pub async fn reserve(&self, quote: &Verified<Quote>) -> Result<(), WalletError> {
         if matches!(self.standing(&quote.consumer)?, Standing::Authority) {
             return Ok(());
@@ -70,13 +78,20 @@ impl Wallet {
                 credit: Account::Revenue,
                 amount: quote.max_amount,
                 timeout_ms: self.inner.hold_timeout_ms,
+                spend: None,
             },
             code: TransferCode::Reservation,
             reference: *quote.id().as_bytes(),
         };
-        self.write(move |tables, now| match apply(tables, &transfer, now)? {
-            Applied::Now => Ok(()),
-            Applied::Already => Err(WalletError::OtherReceipt("job under the same quote")),
+        let (node, consumer) = (self.node(), quote.consumer);
+        self.write(move |tables, now| {
+            if let Some(owed) = loan::in_default(tables, (&node, &consumer), now)? {
+                return Err(WalletError::LoanDefault { owed });
+            }
+            match apply(tables, &transfer, now)? {
+                Applied::Now => Ok(()),
+                Applied::Already => Err(WalletError::OtherReceipt("job under the same quote")),
+            }
         })
         .await
     }
@@ -115,7 +130,10 @@ impl Wallet {
                     tables,
                     &Transfer {
                         id,
-                        kind: Kind::Void { hold },
+                        kind: Kind::Void {
+                            hold,
+                            failed: false,
+                        },
                         code,
                         reference,
                     },
@@ -127,7 +145,8 @@ impl Wallet {
         .await
     }
 
-    /// Books what a receipt proves was earned, once, and passes it on to the main agent.
+    /// Books what a receipt proves was earned, once, and passes it on to the main agent. What this
+    /// node owes the consumer on its loan is paid out of it first.
     ///
     /// # Errors
     ///
@@ -155,7 +174,15 @@ impl Wallet {
             }
             if !agreement.amount.is_zero() {
                 let kept_here = authority == Some(node);
-                apply_group(tables, &sale(tables, &receipt, kept_here, now)?, now)?;
+                let parties = (&agreement.consumer, &node);
+                let of = (agreement.amount, now);
+                let repaid = repayment::out_of_sale(tables, &genesis, parties, of)?;
+                let part = repaid.as_ref().map(|(loan, part)| (loan.invitation, *part));
+                let group = sale(tables, &receipt, (kept_here, part), now)?;
+                apply_group(tables, &group, now)?;
+                if let Some((loan, _)) = repaid {
+                    loan.save(tables)?;
+                }
             }
             let row = ReceiptRow {
                 bytes: receipt.to_bytes(),
@@ -175,20 +202,21 @@ fn reservation(quote: &QuoteId) -> TransferId {
 }
 
 /// From the consumer's clearing account to revenue, and from there to the main agent. Where this
-/// node does not keep the consumer's account, what is earned first enters its standing.
+/// node does not keep the consumer's account, what is earned first enters its standing; where a loan
+/// is repaid out of it, that part leaves the standing again before the agent gets the rest.
 fn sale(
     tables: &impl ReadRows,
     receipt: &VerifiedReceipt,
-    kept_here: bool,
+    (kept_here, repaid): (bool, Option<(InvitationId, Amount)>),
     now: tirami_manifest::Timestamp,
 ) -> Result<Vec<Transfer>, WalletError> {
     let (id, agreement) = (receipt.id(), &receipt.agreement);
     let (amount, reference) = (agreement.amount, *id.as_bytes());
     let clearing = Account::Clearing(agreement.consumer);
     let mut group = Vec::new();
-    let mut push = |purpose, kind, code| {
+    let mut push = |purpose, kind, (code, reference)| {
         group.push(Transfer {
-            id: transfer::id(purpose, &[&reference]),
+            id: transfer::id(purpose, &[id.as_bytes()]),
             kind,
             code,
             reference,
@@ -203,8 +231,9 @@ fn sale(
             debit: Account::Position,
             credit: clearing,
             amount,
+            spend: None,
         };
-        push("standing", kind, TransferCode::Acknowledged);
+        push("standing", kind, (TransferCode::Acknowledged, reference));
     }
     let kind = match reserved {
         Some(row) if kept_here && amount <= row.amount => Kind::Post { hold, amount },
@@ -213,18 +242,30 @@ fn sale(
             debit: clearing,
             credit: Account::Revenue,
             amount,
+            spend: None,
         },
     };
-    push("sale", kind, TransferCode::Sale);
-    let (debit, credit) = (Account::Revenue, Account::Agent(main_agent()));
-    push(
-        "earnings",
-        Kind::Single {
-            debit,
-            credit,
-            amount,
-        },
-        TransferCode::Earnings,
-    );
+    push("sale", kind, (TransferCode::Sale, reference));
+    let mut left = amount;
+    if let Some((loan, part)) = repaid {
+        let kind = Kind::Single {
+            debit: Account::Revenue,
+            credit: Account::Position,
+            amount: part,
+            spend: None,
+        };
+        let loan = transfer::reference(loan.as_bytes());
+        push("repaid", kind, (TransferCode::Repayment, loan));
+        left = left.saturating_sub(part);
+    }
+    if !left.is_zero() {
+        let kind = Kind::Single {
+            debit: Account::Revenue,
+            credit: Account::Agent(main_agent()),
+            amount: left,
+            spend: None,
+        };
+        push("earnings", kind, (TransferCode::Earnings, reference));
+    }
     Ok(group)
 }

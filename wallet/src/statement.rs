@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use tirami_manifest::commerce::Receipt;
+use tirami_manifest::mandate::Pot;
 use tirami_manifest::{AgentId, Amount, NodeId, ReceiptId, Timestamp};
 
 use crate::economy::loan::{self, Loan};
@@ -78,6 +79,24 @@ pub struct Line {
     pub credit: Account,
     /// See `debit`.
     pub amount: Amount,
+    /// What it moved for good: nothing when it only set aside, promised or gave back.
+    pub moved: Amount,
+    /// Who spends: the holder of the mandate, who is not always the one that pays.
+    pub spender: Option<AgentId>,
+}
+
+impl Line {
+    /// What this did to an account's balance: what came in, and what went out.
+    pub fn moved_for(&self, account: &Account) -> (Amount, Amount) {
+        let part = |side: &Account| {
+            if side == account {
+                self.moved
+            } else {
+                Amount::ZERO
+            }
+        };
+        (part(&self.credit), part(&self.debit))
+    }
 }
 
 impl Wallet {
@@ -100,6 +119,16 @@ impl Wallet {
             loans,
             lent,
         })
+    }
+
+    /// What an agent's account has available, by where it came from.
+    ///
+    /// # Errors
+    ///
+    /// A store failure.
+    pub fn pots(&self, agent: &AgentId) -> Result<[(Pot, Amount); 4], WalletError> {
+        let pots = self.view()?.pots(agent)?;
+        Ok(Pot::ALL.map(|pot| (pot, pots.get(pot))))
     }
 
     /// What each member has in this node's books, where it is the authority.
@@ -138,15 +167,49 @@ impl Wallet {
         let mark = mark.as_ref().map(<[u8; 8]>::as_slice);
         let mut lines = Vec::new();
         for (key, id) in view.scan(Table::Log, &[], mark, Order::Descending, limit)? {
-            let damaged = || StoreError::Row { table: Table::Log };
-            let id = id.try_into().map_err(|_| damaged())?;
-            let entry = view
-                .entry(&tirami_manifest::TransferId::from_bytes(id))?
-                .filter(|entry| seq_of(&key) == Some(entry.seq))
-                .ok_or_else(damaged)?;
-            lines.push(line(&view, entry)?);
+            lines.push(line(&view, logged(&view, &key, id)?)?);
         }
         Ok(lines)
+    }
+
+    /// The transfers after number `after`, oldest first, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// A store failure.
+    pub fn history_after(&self, after: u64, limit: usize) -> Result<Vec<Line>, WalletError> {
+        let view = self.view()?;
+        let mark = after.to_be_bytes();
+        let mut lines = Vec::new();
+        for (key, id) in view.scan(Table::Log, &[], Some(&mark), Order::Ascending, limit)? {
+            lines.push(line(&view, logged(&view, &key, id)?)?);
+        }
+        Ok(lines)
+    }
+
+    /// How many transfers were applied before `time`: the number of the last of them.
+    ///
+    /// # Errors
+    ///
+    /// A store failure.
+    pub fn transfers_before(&self, time: Timestamp) -> Result<u64, WalletError> {
+        let view = self.view()?;
+        let newest = view.scan(Table::Log, &[], None, Order::Descending, 1)?;
+        let newest = newest.first().and_then(|(key, _)| seq_of(key)).unwrap_or(0);
+        // The ledger's time never goes back and its numbers have no gaps, so this halves them.
+        let (mut before, mut from) = (0, newest.saturating_add(1));
+        while from.saturating_sub(before) > 1 {
+            let middle = before.midpoint(from);
+            let damaged = || StoreError::Row { table: Table::Log };
+            let key = middle.to_be_bytes();
+            let id = view.get(Table::Log, &key)?.ok_or_else(damaged)?;
+            if logged(&view, &key, id)?.at < time {
+                before = middle;
+            } else {
+                from = middle;
+            }
+        }
+        Ok(before)
     }
 
     /// A stored receipt.
@@ -177,17 +240,42 @@ impl Wallet {
     }
 }
 
+/// The entry that a pair of the log names.
+fn logged(tables: &impl ReadRows, key: &[u8], id: Vec<u8>) -> Result<Entry, StoreError> {
+    let damaged = || StoreError::Row { table: Table::Log };
+    let id = id.try_into().map_err(|_| damaged())?;
+    tables
+        .entry(&tirami_manifest::TransferId::from_bytes(id))?
+        .filter(|entry| seq_of(key) == Some(entry.seq))
+        .ok_or_else(damaged)
+}
+
+#[expect(
+    clippy::large_types_passed_by_value,
+    reason = "the line keeps the entry"
+)]
 fn line(tables: &impl ReadRows, entry: Entry) -> Result<Line, WalletError> {
-    let (hold, amount) = match entry.transfer.kind {
+    let hold = match entry.transfer.kind {
         Kind::Single {
             debit,
             credit,
             amount,
+            spend,
+        } => {
+            return Ok(Line {
+                entry,
+                debit,
+                credit,
+                amount,
+                moved: amount,
+                spender: spend.map(|spend| spend.agent),
+            });
         }
-        | Kind::Hold {
+        Kind::Hold {
             debit,
             credit,
             amount,
+            spend,
             ..
         } => {
             return Ok(Line {
@@ -195,19 +283,42 @@ fn line(tables: &impl ReadRows, entry: Entry) -> Result<Line, WalletError> {
                 debit,
                 credit,
                 amount,
+                moved: Amount::ZERO,
+                spender: spend.map(|spend| spend.agent),
             });
         }
-        Kind::Post { hold, amount } => (hold, Some(amount)),
-        Kind::Void { hold } | Kind::Expire { hold } => (hold, None),
+        Kind::Allot {
+            from, to, amount, ..
+        } => {
+            return Ok(Line {
+                entry,
+                debit: Account::Agent(from),
+                credit: Account::Agent(to),
+                amount,
+                moved: amount,
+                spender: None,
+            });
+        }
+        Kind::Post { hold, .. }
+        | Kind::Vouch { hold, .. }
+        | Kind::Void { hold, .. }
+        | Kind::Expire { hold } => hold,
     };
     let row = tables.hold(&hold)?.ok_or(StoreError::Row {
         table: Table::Holds,
     })?;
-    let amount = amount.unwrap_or(row.amount);
+    let (amount, moved) = match entry.transfer.kind {
+        Kind::Post { amount, .. } => (amount, amount),
+        Kind::Vouch { amount, .. } => (amount, Amount::ZERO),
+        // What was vouched for goes to the payee whatever ends the hold.
+        _ => (row.amount, row.vouched),
+    };
     Ok(Line {
         entry,
         debit: row.debit,
         credit: row.credit,
         amount,
+        moved,
+        spender: row.charge.map(|charge| charge.agent),
     })
 }

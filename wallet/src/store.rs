@@ -3,14 +3,26 @@
 //! This module knows no rule except "all or nothing": what commits together is there together after
 //! a crash, and nobody is answered before the commit.
 
+mod backup;
+mod check;
+mod checked;
+mod migrate;
 mod open;
+mod pages;
+pub(crate) mod queue;
 mod redb_tables;
 mod staged;
 pub(crate) mod writer;
 
 use crate::ledger::tables::Table;
 
-pub use open::{Opened, Storage, open};
+pub(crate) use backup::backup;
+pub use backup::{BackupInfo, Restored, restore};
+pub(crate) use check::Check;
+pub use check::Integrity;
+pub use migrate::FORMAT_VERSION;
+pub(crate) use open::open_cached;
+pub use open::{CACHE_BYTES, Opened, Storage, open};
 pub use redb_tables::{ReadTransaction, WriteTransaction};
 
 /// What went wrong beneath the rules.
@@ -29,6 +41,19 @@ pub enum StoreError {
         /// Where.
         table: Table,
     },
+    /// A page is not what was written: found when it was read, before anything acted upon it.
+    #[error(
+        "the wallet file is damaged ({0}); nothing more is written: stop the node, keep the damaged \
+         file, and restore a backup"
+    )]
+    Damaged(String),
+    /// There was no room to write; nothing was written. Reading goes on, and so does writing as soon
+    /// as there is room.
+    #[error("storage_full: the disk is full; nothing was written: make room, then try again")]
+    Full,
+    /// A file that would have been written over.
+    #[error("{0} exists already and was left as it is; choose another name")]
+    Exists(String),
     /// Reading or writing failed. After a failed write nothing more is written until a restart.
     #[error("the wallet file could not be read or written: {0}")]
     Io(String),

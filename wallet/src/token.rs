@@ -4,12 +4,12 @@
 //! agent and its first token by itself; every other token needs the owner.
 
 use serde::{Deserialize, Serialize};
-use tirami_manifest::mandate::Limits;
+use tirami_manifest::mandate::Terms;
 use tirami_manifest::signed::hash;
 use tirami_manifest::{AgentId, Timestamp};
 
 use crate::error::WalletError;
-use crate::ledger::gate::MandateRow;
+use crate::ledger::mandate::MandateRow;
 use crate::ledger::rows::{ReadRows, WriteRows};
 use crate::ledger::tables::{Order, ReadTables, Table, Tables, decode};
 use crate::wallet::Wallet;
@@ -72,7 +72,7 @@ impl Wallet {
             let fresh = tables
                 .get(Table::Agents, main_agent().as_bytes())?
                 .is_none();
-            ensure_agent(tables, MAIN_AGENT)?;
+            ensure_agent(tables, MAIN_AGENT, now)?;
             if fresh {
                 let row = TokenRow {
                     agent: main_agent(),
@@ -126,18 +126,23 @@ impl Wallet {
 pub(crate) fn ensure_agent(
     tables: &mut (impl Tables + ReadRows),
     name: &str,
+    now: Timestamp,
 ) -> Result<AgentId, WalletError> {
     let id = agent_id(name);
     if tables.get(Table::Agents, id.as_bytes())?.is_none() {
-        tables.put_row(
-            Table::Agents,
-            id.as_bytes(),
-            &Agent {
-                id,
-                name: name.into(),
-            },
-        )?;
-        tables.set_mandate(&id, &MandateRow::new(Limits::DEFAULT))?;
+        name_agent(tables, id, name)?;
+        let row = MandateRow::from_owner(id, Terms::standard(), now);
+        tables.set_mandate(&id, &row)?;
     }
     Ok(id)
+}
+
+/// Remembers an agent's name.
+pub(crate) fn name_agent(
+    tables: &mut impl Tables,
+    id: AgentId,
+    name: &str,
+) -> Result<(), WalletError> {
+    let name = name.to_owned();
+    Ok(tables.put_row(Table::Agents, id.as_bytes(), &Agent { id, name })?)
 }

@@ -1,5 +1,6 @@
 //! The handle: opening, reading, and the way to the writer.
 
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tirami_manifest::key::SecretKey;
@@ -7,8 +8,11 @@ use tirami_manifest::{Clock, NodeId, Timestamp};
 
 use crate::error::WalletError;
 use crate::ledger::apply::expire_due;
+use crate::store::queue::Lane;
 use crate::store::writer::{Scratch, Writer};
-use crate::store::{Opened, ReadTransaction, Storage, StoreError, open};
+use crate::store::{
+    BackupInfo, Check, Integrity, Opened, ReadTransaction, Storage, StoreError, backup, open_cached,
+};
 
 /// What a wallet needs to open.
 #[derive(Debug)]
@@ -21,6 +25,8 @@ pub struct OpenOptions {
     pub key: SecretKey,
     /// How long a hold lives after the last sign of life, in milliseconds.
     pub hold_timeout_ms: u64,
+    /// Memory for the file's pages, in bytes; [`crate::store::CACHE_BYTES`] by default.
+    pub cache_bytes: usize,
 }
 
 /// How long a hold lives by default: 120 s.
@@ -37,6 +43,7 @@ pub(crate) struct Inner {
     /// `None` once closed. Guards nothing but that; no await happens inside.
     opened: RwLock<Option<Opened>>,
     writer: Writer,
+    check: Check,
     clock: Arc<dyn Clock>,
     pub(crate) key: SecretKey,
     pub(crate) hold_timeout_ms: u64,
@@ -54,12 +61,15 @@ impl Wallet {
             clock,
             key,
             hold_timeout_ms,
+            cache_bytes,
         } = options;
-        let opened = open(storage)?;
+        let opened = open_cached(storage, cache_bytes)?;
         let writer = Writer::start(opened.clone(), clock.clone())?;
+        let check = Check::start(opened.clone())?;
         let inner = Inner {
             opened: RwLock::new(Some(opened)),
             writer,
+            check,
             clock,
             key,
             hold_timeout_ms,
@@ -93,16 +103,42 @@ impl Wallet {
     /// Finishes what was asked before and releases the file. Later calls answer that it is closed.
     pub async fn close(&self) {
         self.inner.writer.stop().await;
+        self.inner.check.stop().await;
         let opened = &self.inner.opened;
         *opened.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// What is known of the file: all of it is read once, beside the work, after it was opened.
+    ///
+    /// # Errors
+    ///
+    /// The wallet is closed.
+    pub fn integrity(&self) -> Result<Integrity, WalletError> {
+        Ok(self.inner.check.integrity(&self.opened()?))
+    }
+
+    /// Copies everything committed to a new file while the wallet goes on working. The copy is
+    /// checked completely before it gets its name, and only its user can read it. It does not hold
+    /// the node's key. This takes time in proportion to the wallet: call it on a blocking thread.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Exists`] when there is a file at `to`; no room, or another failure of a disk.
+    pub fn backup(&self, to: &Path) -> Result<BackupInfo, WalletError> {
+        Ok(backup(&self.opened()?, to)?)
+    }
+
+    fn opened(&self) -> Result<Opened, StoreError> {
+        let opened = &self.inner.opened;
+        let opened = opened.read().unwrap_or_else(PoisonError::into_inner);
+        opened.clone().ok_or(StoreError::Closed)
     }
 
     /// A consistent view of everything committed.
     pub(crate) fn view(&self) -> Result<ReadTransaction, WalletError> {
         let opened = &self.inner.opened;
         let opened = opened.read().unwrap_or_else(PoisonError::into_inner);
-        let opened = opened.as_ref().ok_or(StoreError::Closed)?;
-        Ok(ReadTransaction::begin(&opened.0)?)
+        Ok(opened.as_ref().ok_or(StoreError::Closed)?.read()?)
     }
 
     pub(crate) async fn write<R, F>(&self, command: F) -> Result<R, WalletError>
@@ -110,6 +146,15 @@ impl Wallet {
         R: Send + 'static,
         F: FnOnce(&mut Scratch<'_, '_>, Timestamp) -> Result<R, WalletError> + Send + 'static,
     {
-        self.inner.writer.run(command).await
+        self.inner.writer.run(Lane::Usual, command).await
+    }
+
+    /// [`Wallet::write`], before everything that waits there: for what must not wait behind spends.
+    pub(crate) async fn write_first<R, F>(&self, command: F) -> Result<R, WalletError>
+    where
+        R: Send + 'static,
+        F: FnOnce(&mut Scratch<'_, '_>, Timestamp) -> Result<R, WalletError> + Send + 'static,
+    {
+        self.inner.writer.run(Lane::First, command).await
     }
 }

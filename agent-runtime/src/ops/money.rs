@@ -4,24 +4,19 @@ use tirami_manifest::id::hex_bytes;
 use tirami_manifest::owner::OwnerOrder;
 use tirami_manifest::receipt_file::ReceiptFile;
 use tirami_manifest::signed::Signed;
-use tirami_manifest::{AgentId, Amount, ReceiptId};
-use tirami_wallet::economy::loan::Loan;
+use tirami_manifest::{AgentId, Amount};
 use tirami_wallet::ledger::account::Account;
-use tirami_wallet::ledger::transfer::{Kind, TransferCode};
-use tirami_wallet::statement::{Line, Side};
+use tirami_wallet::statement::Side;
 
+use super::loans::loan_output;
 use super::{
     AccountOutput, Audit, AuditOutput, Balance, BalanceOutput, Budget, BudgetOutput, Caller,
-    CheckOutput, Freeze, FreezeOutput, GetReceipt, History, HistoryEntry, HistoryOutput,
-    LoanOutput, MemberOutput, Obey, Operation, ReceiptOutput, SetOwner, TextSink, TightenBudget,
+    CheckOutput, Freeze, FreezeOutput, GetReceipt, MemberOutput, Obey, Operation, ReceiptOutput,
+    SetOwner, TextSink,
 };
 use crate::failure::{Failure, FailureCode};
 use crate::runtime::Runtime;
 
-/// Entries in a page of history.
-const PAGE: u32 = 20;
-/// Most entries in a page.
-const PAGE_MAX: u32 = 100;
 /// Longest reason for a freeze, in characters.
 const REASON_MAX: usize = 200;
 
@@ -72,98 +67,12 @@ impl Operation for Balance {
     }
 }
 
-fn loan_output(runtime: &Runtime, loan: &Loan) -> LoanOutput {
-    LoanOutput {
-        lender: loan.lender,
-        borrower: loan.borrower,
-        trm_principal: loan.principal,
-        trm_owed: loan.owed,
-        due_at: loan.due.to_rfc3339(),
-        overdue: !loan.owed.is_zero() && loan.due <= runtime.now(),
-    }
-}
-
 pub(super) fn agent_name(runtime: &Runtime, id: &AgentId) -> Result<String, Failure> {
     let agents = runtime.inner.wallet.agents()?;
     Ok(agents
         .into_iter()
         .find(|agent| agent.id == *id)
         .map_or_else(|| id.short(), |a| a.name))
-}
-
-impl Operation for History {
-    const NAME: &'static str = "history";
-    type Output = HistoryOutput;
-
-    async fn run(
-        self,
-        runtime: &Runtime,
-        caller: Caller,
-        _: Option<TextSink>,
-    ) -> Result<HistoryOutput, Failure> {
-        let limit = self.limit.unwrap_or(PAGE);
-        if !(1..=PAGE_MAX).contains(&limit) {
-            let text = format!("limit is {limit}; it must be 1 to {PAGE_MAX}");
-            return Err(Failure::new(FailureCode::InvalidInput, text));
-        }
-        let count = usize::try_from(limit).unwrap_or(usize::MAX);
-        let mine = Account::Agent(caller.agent);
-        let (mut entries, mut before) = (Vec::new(), self.before);
-        loop {
-            let lines = runtime.inner.wallet.history(before, count)?;
-            let more = lines.len() == count;
-            for line in lines {
-                before = Some(line.entry.seq);
-                // The main agent is the node's own: it sees everything.
-                if caller.is_main() || line.debit == mine || line.credit == mine {
-                    entries.push(entry(&line));
-                }
-                if entries.len() == count {
-                    break;
-                }
-            }
-            if !more || entries.len() == count {
-                break;
-            }
-        }
-        let next = entries.last().map(|last| last.seq);
-        let next = next.filter(|seq| entries.len() == count && *seq > 1);
-        Ok(HistoryOutput {
-            entries,
-            next_before: next,
-        })
-    }
-}
-
-fn entry(line: &Line) -> HistoryEntry {
-    let transfer = &line.entry.transfer;
-    let kind = match transfer.kind {
-        Kind::Single { .. } => "transfer",
-        Kind::Hold { .. } => "hold",
-        Kind::Post { .. } => "post",
-        Kind::Void { .. } => "void",
-        Kind::Expire { .. } => "expire",
-    };
-    let follows_receipt = matches!(
-        (transfer.code, transfer.kind),
-        (
-            TransferCode::Purchase
-                | TransferCode::Acknowledged
-                | TransferCode::Sale
-                | TransferCode::Earnings,
-            _
-        ) | (TransferCode::Budget, Kind::Post { .. })
-    );
-    HistoryEntry {
-        seq: line.entry.seq,
-        at: line.entry.at.to_rfc3339(),
-        kind: kind.to_owned(),
-        reason: transfer.code.name().to_owned(),
-        trm_amount: line.amount,
-        from: line.debit.to_string(),
-        to: line.credit.to_string(),
-        receipt: follows_receipt.then(|| ReceiptId::from_bytes(transfer.reference)),
-    }
 }
 
 impl Operation for GetReceipt {
@@ -195,50 +104,6 @@ impl Operation for GetReceipt {
     }
 }
 
-impl Operation for Budget {
-    const NAME: &'static str = "budget";
-    type Output = BudgetOutput;
-
-    async fn run(
-        self,
-        runtime: &Runtime,
-        caller: Caller,
-        _: Option<TextSink>,
-    ) -> Result<BudgetOutput, Failure> {
-        let wallet = &runtime.inner.wallet;
-        let budget = wallet.budget(&caller.agent)?;
-        let balance = wallet.balance(&caller.agent)?;
-        Ok(BudgetOutput {
-            agent: agent_name(runtime, &caller.agent)?,
-            agent_id: caller.agent,
-            limits: budget.limits,
-            trm_used_hour: budget.used_hour,
-            trm_used_lifetime: budget.used_lifetime,
-            trm_left: budget.left.min(balance.available),
-            frozen: budget.freeze.map(|freeze| freeze.reason),
-        })
-    }
-}
-
-impl Operation for TightenBudget {
-    const NAME: &'static str = "tighten_budget";
-    type Output = BudgetOutput;
-
-    async fn run(
-        self,
-        runtime: &Runtime,
-        caller: Caller,
-        text: Option<TextSink>,
-    ) -> Result<BudgetOutput, Failure> {
-        runtime
-            .inner
-            .wallet
-            .tighten(caller.agent, self.limits)
-            .await?;
-        Budget {}.run(runtime, caller, text).await
-    }
-}
-
 impl Operation for Freeze {
     const NAME: &'static str = "freeze";
     type Output = FreezeOutput;
@@ -255,8 +120,11 @@ impl Operation for Freeze {
             let text = format!("reason has {length} characters; it must have 1 to {REASON_MAX}");
             return Err(Failure::new(FailureCode::InvalidInput, text));
         }
-        let freeze = runtime.inner.wallet.freeze(reason).await?;
+        // Running purchases stop at once; the disk comes after.
+        runtime.inner.frozen.send_replace(true);
+        let freeze = runtime.inner.wallet.freeze(reason).await;
         runtime.publish_freeze();
+        let freeze = freeze?;
         Ok(FreezeOutput {
             frozen: true,
             reason: freeze.reason,
@@ -285,7 +153,7 @@ impl Operation for Obey {
             .map_err(|e| invalid(format!("the order cannot be read: {e}")))?;
         runtime.inner.wallet.obey(order).await?;
         runtime.publish_freeze();
-        Budget {}.run(runtime, caller, text).await
+        Budget::default().run(runtime, caller, text).await
     }
 }
 

@@ -1,19 +1,11 @@
 //! The books checked against themselves.
 
-use clap::Subcommand;
 use tirami_agent_runtime::ops::Audit;
 
 use super::context::Context;
 use super::exit::{Exit, Problem};
 use super::output::Style;
-use super::table::{Align, Table};
 use crate::access::Need;
-
-#[derive(Debug, Subcommand)]
-pub(super) enum WalletCommand {
-    /// Check the books: debits equal credits, holds agree, nothing was made or lost
-    Audit,
-}
 
 pub(super) async fn audit(context: &Context) -> Result<Exit, Problem> {
     let audit = context.ask(Need::Books, Audit {}).await?;
@@ -29,23 +21,9 @@ pub(super) async fn audit(context: &Context) -> Result<Exit, Problem> {
         } else {
             (Style::Bad, "FAIL")
         };
-        out.marked(style, mark, &format!("{}: {}", check.rule, check.detail));
+        out.marked(style, mark, &check.rule);
+        out.styled(Style::Dim, &format!("     {}", check.detail));
     }
-    let mut table = Table::new(&[
-        ("account", Align::Left),
-        ("in, uTRM", Align::Right),
-        ("out, uTRM", Align::Right),
-        ("set aside, TRM", Align::Right),
-    ]);
-    for account in audit.accounts {
-        table.row([
-            account.account,
-            account.credits_utrm,
-            account.debits_utrm,
-            account.trm_held.to_string(),
-        ]);
-    }
-    out.line("");
-    out.table(&table);
+    out.note("every account: tirami-agent wallet accounts");
     Ok(exit)
 }

@@ -1,23 +1,13 @@
-//! What there is, and what moved.
+//! What there is.
 
-use clap::Args;
-use tirami_agent_runtime::ops::{Balance, History, HistoryEntry};
+use tirami_agent_runtime::ops::Balance;
 
 use super::context::Context;
 use super::exit::{Exit, Problem};
+use super::loans;
 use super::output::{Output, Style};
 use super::table::{Align, Table};
 use crate::access::Need;
-
-#[derive(Debug, Args)]
-pub(super) struct HistoryArgs {
-    /// Most entries to show
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
-    limit: Option<u32>,
-    /// Only entries with a smaller number than this
-    #[arg(long)]
-    before: Option<u64>,
-}
 
 pub(super) async fn balance(context: &Context) -> Result<Exit, Problem> {
     let balance = context.ask(Need::Books, Balance {}).await?;
@@ -27,7 +17,7 @@ pub(super) async fn balance(context: &Context) -> Result<Exit, Problem> {
         return Ok(Exit::Ok);
     }
     out.styled(Style::Dim, &format!("agent {}", balance.agent));
-    let mut table = Table::new(&[("what", Align::Left), ("TRM", Align::Right)]);
+    let mut table = Table::new(&[("what", Align::Left), ("TRM", Align::Amount)]);
     for (name, amount) in [
         ("available", balance.trm_balance),
         ("set aside for running requests", balance.trm_held),
@@ -38,16 +28,15 @@ pub(super) async fn balance(context: &Context) -> Result<Exit, Problem> {
         table.row([name.to_owned(), amount.to_string()]);
     }
     out.table(&table);
-    for loan in &balance.loans {
-        let late = if loan.overdue { "overdue since" } else { "due" };
-        let (owed, due, lender) = (loan.trm_owed, short_time(&loan.due_at), loan.lender.short());
-        out.line(&format!("loan: {owed} TRM owed to {lender}, {late} {due}"));
+    if !balance.loans.is_empty() {
+        out.line("");
+        out.table(&loans::table(&balance.loans));
     }
     if !balance.members.is_empty() {
         let mut table = Table::new(&[
             ("member", Align::Whole),
-            ("TRM", Align::Right),
-            ("set aside", Align::Right),
+            ("TRM", Align::Amount),
+            ("set aside", Align::Amount),
         ]);
         for member in &balance.members {
             table.row([
@@ -67,59 +56,5 @@ pub(super) async fn balance(context: &Context) -> Result<Exit, Problem> {
 pub(super) fn say_frozen(out: &Output, frozen: Option<&str>) {
     if let Some(reason) = frozen {
         out.marked(Style::Bad, "frozen:", reason);
-    }
-}
-
-pub(super) async fn history(context: &Context, args: HistoryArgs) -> Result<Exit, Problem> {
-    let page = context
-        .ask(
-            Need::Books,
-            History {
-                limit: args.limit,
-                before: args.before,
-            },
-        )
-        .await?;
-    let out = &context.out;
-    if out.is_json() {
-        out.json(&page);
-        return Ok(Exit::Ok);
-    }
-    let mut table = Table::new(&[
-        ("#", Align::Right),
-        ("when (UTC)", Align::Whole),
-        ("what", Align::Whole),
-        ("TRM", Align::Right),
-        ("from > to", Align::Left),
-        ("receipt", Align::Whole),
-    ]);
-    for entry in &page.entries {
-        table.row(cells(entry));
-    }
-    out.table(&table);
-    match page.next_before {
-        Some(before) => out.note(&format!("more: tirami-agent history --before {before}")),
-        None if page.entries.is_empty() => out.line("nothing moved yet"),
-        None => (),
-    }
-    Ok(Exit::Ok)
-}
-
-fn cells(entry: &HistoryEntry) -> [String; 6] {
-    [
-        entry.seq.to_string(),
-        short_time(&entry.at),
-        entry.reason.clone(),
-        entry.trm_amount.to_string(),
-        format!("{} > {}", entry.from, entry.to),
-        entry.receipt.map(|id| id.short()).unwrap_or_default(),
-    ]
-}
-
-/// A time without fractions of a second.
-pub(super) fn short_time(rfc3339: &str) -> String {
-    match rfc3339.split_once('.') {
-        Some((seconds, _)) => format!("{seconds}Z"),
-        None => rfc3339.to_owned(),
     }
 }

@@ -1,139 +1,190 @@
-//! The agent's limits. Tightening needs nobody; loosening needs the owner.
+//! An agent's mandate and what is left of it. Tightening needs nobody; loosening needs the owner.
 
 use clap::{Args, Subcommand};
-use tirami_agent_runtime::ops::{Budget, BudgetOutput, TightenBudget};
-use tirami_manifest::Amount;
-use tirami_manifest::mandate::Limits;
+use tirami_agent_runtime::ops::{Alerts, AlertsOutput, Budget, BudgetOutput, TightenBudget};
 use tirami_manifest::owner::Decision;
 
-use super::balance::say_frozen;
 use super::context::Context;
 use super::exit::{Exit, Problem};
-use super::output::Output;
+use super::explain::{self, ExplainArgs};
+use super::local_time;
 use super::owner::decide;
 use super::passphrase::PassphraseArgs;
 use super::table::{Align, Table};
+use super::terms::{self, TermArgs};
 use crate::access::Need;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum BudgetCommand {
-    /// The limits and what is left of them
-    Show,
-    /// Change limits; a looser one needs the owner
-    Set(SetArgs),
+    /// The mandate's terms, what was used of them and what is left
+    Show(WhoseArgs),
+    /// Change terms; whatever is looser than before needs the owner
+    Set(Box<LoosenArgs>),
+    /// Make terms stricter; needs nobody
+    Tighten(Box<TightenArgs>),
+    /// Change terms as the owner
+    Loosen(Box<LoosenArgs>),
+    /// Whether a spend would pass now, rule by rule; nothing is spent
+    Explain(Box<ExplainArgs>),
+    /// Whether a spend would pass now, in one line; nothing is spent
+    DryRun(Box<ExplainArgs>),
+    /// Limits that were used up to 50, 80 or 95 percent, newest first
+    Alerts(AlertsArgs),
 }
 
 #[derive(Debug, Args)]
-pub(super) struct SetArgs {
+pub(super) struct WhoseArgs {
+    /// Which agent, by name; the one that asks when absent
+    #[arg(long, value_name = "NAME")]
+    agent: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TightenArgs {
     #[command(flatten)]
-    limits: LimitArgs,
+    whose: WhoseArgs,
+    #[command(flatten)]
+    terms: TermArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LoosenArgs {
+    #[command(flatten)]
+    whose: WhoseArgs,
+    #[command(flatten)]
+    terms: TermArgs,
     #[command(flatten)]
     passphrase: PassphraseArgs,
 }
 
 #[derive(Debug, Args)]
-#[group(required = true, multiple = true)]
-struct LimitArgs {
-    /// Most that one request may cost
-    #[arg(long, value_name = "TRM", allow_hyphen_values = true)]
-    per_request: Option<Amount>,
-    /// Most in any 60 minutes
-    #[arg(long, value_name = "TRM", allow_hyphen_values = true)]
-    hour: Option<Amount>,
-    /// Most in all
-    #[arg(long, value_name = "TRM", allow_hyphen_values = true)]
-    lifetime: Option<Amount>,
-}
-
-impl LimitArgs {
-    fn over(&self, limits: &Limits) -> Limits {
-        Limits {
-            per_request_trm: self.per_request.unwrap_or(limits.per_request_trm),
-            hour_trm: self.hour.unwrap_or(limits.hour_trm),
-            lifetime_trm: self.lifetime.unwrap_or(limits.lifetime_trm),
-        }
-    }
+pub(super) struct AlertsArgs {
+    /// Most alerts to show
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    limit: Option<u32>,
 }
 
 pub(super) async fn run(context: &Context, command: BudgetCommand) -> Result<Exit, Problem> {
     let budget = match command {
-        BudgetCommand::Show => context.ask(Need::Books, Budget {}).await?,
-        BudgetCommand::Set(args) => set(context, &args).await?,
+        BudgetCommand::Show(whose) => present(context, whose.agent).await?,
+        BudgetCommand::Set(args) => Box::pin(change(context, *args, false)).await?,
+        BudgetCommand::Tighten(args) => Box::pin(tighten(context, *args)).await?,
+        BudgetCommand::Loosen(args) => Box::pin(change(context, *args, true)).await?,
+        BudgetCommand::Explain(args) => return explain::explain(context, *args).await,
+        BudgetCommand::DryRun(args) => return explain::dry_run(context, *args).await,
+        BudgetCommand::Alerts(args) => return alerts(context, &args).await,
     };
-    show(&context.out, &budget);
+    show(context, &budget);
     Ok(Exit::Ok)
 }
 
-async fn set(context: &Context, args: &SetArgs) -> Result<BudgetOutput, Problem> {
-    let present = context.ask(Need::Books, Budget {}).await?;
-    let limits = args.limits.over(&present.limits);
-    if limits.is_within(&present.limits) {
-        return context.ask(Need::Books, TightenBudget { limits }).await;
-    }
-    let decision = Decision::SetLimits {
-        agent: present.agent_id,
-        limits,
-    };
-    decide(context, &args.passphrase, decision).await?;
-    context.ask(Need::Books, Budget {}).await
+/// An agent's mandate as it is now.
+pub(super) async fn present(
+    context: &Context,
+    agent: Option<String>,
+) -> Result<BudgetOutput, Problem> {
+    context.ask(Need::Books, Budget { agent }).await
 }
 
-fn show(out: &Output, budget: &BudgetOutput) {
-    if out.is_json() {
-        out.json(budget);
-        return;
+/// Shows a mandate.
+pub(super) fn show(context: &Context, budget: &BudgetOutput) {
+    if context.out.is_json() {
+        context.out.json(budget);
+    } else {
+        terms::show(&context.out, budget);
     }
+}
+
+async fn tighten(context: &Context, args: TightenArgs) -> Result<BudgetOutput, Problem> {
+    args.terms.must_say_something()?;
+    let before = present(context, args.whose.agent.clone()).await?;
+    let tighten = TightenBudget {
+        terms: args.terms.over(context, &before.terms).await?,
+        agent: args.whose.agent,
+    };
+    context.ask(Need::Books, tighten).await
+}
+
+/// Changes terms: by the owner's order, when they are looser or the owner is to decide anyway.
+async fn change(
+    context: &Context,
+    args: LoosenArgs,
+    by_owner: bool,
+) -> Result<BudgetOutput, Problem> {
+    args.terms.must_say_something()?;
+    let agent = args.whose.agent;
+    let before = present(context, agent.clone()).await?;
+    let terms = args.terms.over(context, &before.terms).await?;
+    if !by_owner && terms.is_within(&before.terms) {
+        return context
+            .ask(Need::Books, TightenBudget { agent, terms })
+            .await;
+    }
+    let decision = Decision::SetTerms {
+        agent: before.agent_id,
+        terms: Box::new(terms),
+    };
+    decide(context, &args.passphrase, decision).await?;
+    present(context, agent).await
+}
+
+async fn alerts(context: &Context, args: &AlertsArgs) -> Result<Exit, Problem> {
+    let alerts = context
+        .ask(Need::Books, Alerts { limit: args.limit })
+        .await?;
+    let out = &context.out;
+    if out.is_json() {
+        out.json(&alerts);
+    } else if alerts.alerts.is_empty() {
+        out.line("no limit was used up to half of it in the last 30 days");
+    } else {
+        out.table(&alert_table(&alerts));
+    }
+    Ok(Exit::Ok)
+}
+
+fn alert_table(alerts: &AlertsOutput) -> Table {
     let mut table = Table::new(&[
+        ("when", Align::Whole),
+        ("agent", Align::Left),
         ("limit", Align::Left),
-        ("TRM", Align::Right),
-        ("used", Align::Right),
-        ("left", Align::Right),
+        ("%", Align::Right),
+        ("used", Align::Amount),
+        ("allowed", Align::Amount),
     ]);
-    let Limits {
-        per_request_trm,
-        hour_trm,
-        lifetime_trm,
-    } = budget.limits;
-    table.row([
-        "per request".into(),
-        per_request_trm.to_string(),
-        String::new(),
-        String::new(),
-    ]);
-    for (name, limit, used) in [
-        ("any 60 minutes", hour_trm, budget.trm_used_hour),
-        ("lifetime", lifetime_trm, budget.trm_used_lifetime),
-    ] {
-        let left = limit.saturating_sub(used);
+    let figure = |text: &str| text.trim_end_matches(" TRM").to_owned();
+    for alert in &alerts.alerts {
         table.row([
-            name.into(),
-            limit.to_string(),
-            used.to_string(),
-            left.to_string(),
+            local_time::minute(&alert.at),
+            alert.agent.clone(),
+            alert.limit.clone(),
+            alert.percent.to_string(),
+            figure(&alert.used),
+            figure(&alert.allowed),
         ]);
     }
-    out.table(&table);
-    out.line(&format!(
-        "one request of agent {} may cost {} TRM now",
-        budget.agent, budget.trm_left
-    ));
-    say_frozen(out, budget.frozen.as_deref());
+    table
 }
 
 #[cfg(test)]
 mod tests {
+    use tirami_agent_runtime::ops::AlertOutput;
+
     use super::*;
+    use crate::cli::table::fits;
 
     #[test]
-    fn limits_that_are_not_named_stay_as_they_are() {
-        let args = LimitArgs {
-            per_request: None,
-            hour: "7".parse().ok(),
-            lifetime: None,
+    fn alerts_fit_the_screen() {
+        let alert = AlertOutput {
+            at: "2026-01-31T12:00:00.250Z".into(),
+            agent: "x".repeat(32),
+            limit: "spends_per_minute".into(),
+            percent: 95,
+            used: "20999999999.999999 TRM".into(),
+            allowed: "20999999999.999999 TRM".into(),
         };
-        let limits = args.over(&Limits::DEFAULT);
-        assert_eq!(limits.hour_trm, Amount::from_trm(7));
-        assert_eq!(limits.per_request_trm, Limits::DEFAULT.per_request_trm);
-        assert!(limits.is_within(&Limits::DEFAULT));
+        fits(&alert_table(&AlertsOutput {
+            alerts: vec![alert],
+        }));
     }
 }

@@ -14,7 +14,7 @@ pub enum Exit {
     Failure,
     /// The command line or the config file is not what it should be.
     Usage,
-    /// Refused: budget, price ceiling, funds or freeze.
+    /// Refused: mandate, approval, `max_trm`, funds or freeze.
     Refused,
     /// The owner is needed, or the passphrase or token is wrong.
     Owner,
@@ -56,6 +56,10 @@ impl From<FailureCode> for Exit {
         match code {
             FailureCode::InvalidInput => Self::Usage,
             FailureCode::OverBudget
+            | FailureCode::NotAllowed
+            | FailureCode::RateLimited
+            | FailureCode::ApprovalRequired
+            | FailureCode::Denied
             | FailureCode::AboveMaxTrm
             | FailureCode::Frozen
             | FailureCode::InsufficientFunds => Self::Refused,
@@ -73,7 +77,7 @@ impl From<FailureCode> for Exit {
 #[derive(Clone, Debug)]
 pub struct Problem {
     /// What to say.
-    pub failure: Failure,
+    pub failure: Box<Failure>,
     /// The number to end with.
     pub exit: Exit,
 }
@@ -143,7 +147,7 @@ impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
         Self {
             exit: failure.code.into(),
-            failure,
+            failure: Box::new(failure),
         }
     }
 }
@@ -178,6 +182,10 @@ mod tests {
     fn a_refusal_and_a_missing_owner_have_numbers_of_their_own() {
         for code in [
             FailureCode::OverBudget,
+            FailureCode::NotAllowed,
+            FailureCode::RateLimited,
+            FailureCode::ApprovalRequired,
+            FailureCode::Denied,
             FailureCode::AboveMaxTrm,
             FailureCode::Frozen,
             FailureCode::InsufficientFunds,

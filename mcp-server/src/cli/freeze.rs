@@ -5,9 +5,9 @@ use serde_json::json;
 use tirami_agent_runtime::ops::Freeze;
 use tirami_manifest::owner::Decision;
 
-use super::balance::short_time;
 use super::context::Context;
 use super::exit::{Exit, Problem};
+use super::local_time;
 use super::output::Style;
 use super::owner::decide;
 use super::passphrase::PassphraseArgs;
@@ -33,7 +33,11 @@ pub(super) async fn freeze(context: &Context, args: FreezeArgs) -> Result<Exit, 
     if out.is_json() {
         out.json(&frozen);
     } else {
-        let text = format!("{} (since {})", frozen.reason, short_time(&frozen.since));
+        let text = format!(
+            "{} (since {})",
+            frozen.reason,
+            local_time::exact(&frozen.since)
+        );
         out.marked(Style::Bad, "frozen:", &text);
         out.line(&frozen.lifted_by);
     }

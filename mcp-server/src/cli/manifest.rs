@@ -11,9 +11,9 @@ use tirami_agent_runtime::ops::GetManifest;
 use tirami_manifest::Timestamp;
 use tirami_manifest::agent::{AgentManifest, PATH, SIZE_MAX};
 
-use super::balance::short_time;
 use super::context::Context;
 use super::exit::{Exit, Problem};
+use super::local_time;
 use super::output::{Output, Style};
 use super::table::{Align, Table};
 use super::web;
@@ -68,7 +68,7 @@ fn show(out: &Output, manifest: &AgentManifest) {
     let mut facts = vec![
         ("node", manifest.node_id.to_string()),
         ("network", manifest.network_id.to_string()),
-        ("until", short_time(&until.to_rfc3339())),
+        ("until", local_time::exact(&until.to_rfc3339())),
     ];
     facts.extend(
         manifest

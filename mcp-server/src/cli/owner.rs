@@ -3,7 +3,7 @@
 
 use clap::Subcommand;
 use serde_json::json;
-use tirami_agent_runtime::ops::{Obey, SetOwner, Status};
+use tirami_agent_runtime::ops::{BudgetOutput, Obey, SetOwner, Status};
 use tirami_agent_runtime::{data_dir, owner};
 use tirami_manifest::owner::{Decision, OwnerOrder};
 
@@ -37,9 +37,9 @@ async fn init(context: &Context, args: &PassphraseArgs) -> Result<Exit, Problem>
     }
     // A key without an owner is left behind when the process ended between the two steps.
     let owner = if data_dir::owner_key(dir).exists() {
-        owner::id(dir, &args.read(&context.out)?)?
+        owner::id(dir, &args.read(context)?)?
     } else {
-        owner::create(dir, &args.read_new(&context.out)?)?
+        owner::create(dir, &args.read_new(context)?)?
     };
     context.ask(Need::Books, SetOwner { owner }).await?;
     let key = data_dir::owner_key(dir).display().to_string();
@@ -100,14 +100,14 @@ async fn status(context: &Context) -> Result<Exit, Problem> {
     Ok(Exit::Ok)
 }
 
-/// Signs a decision with the owner's key and has the node obey it.
+/// Signs a decision with the owner's key and has the node obey it. Answers the caller's budget.
 ///
 /// The node is let go while a person types: a freeze must not wait for a passphrase.
 pub(super) async fn decide(
     context: &Context,
     args: &PassphraseArgs,
     decision: Decision,
-) -> Result<(), Problem> {
+) -> Result<BudgetOutput, Problem> {
     let status = context.ask(Need::Books, Status {}).await?;
     if status.owner.is_none() {
         return Err(
@@ -120,8 +120,7 @@ pub(super) async fn decide(
         number: status.next_order,
         decision,
     };
-    let passphrase = args.read(&context.out)?;
+    let passphrase = args.read(context)?;
     let order = owner::sign(&context.data_dir()?, &passphrase, order)?;
-    context.ask(Need::Books, Obey { order }).await?;
-    Ok(())
+    context.ask(Need::Books, Obey { order }).await
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use tirami_agent_runtime::owner::{PASSPHRASE_MIN, Passphrase};
 
+use super::context::Context;
 use super::exit::{Exit, Problem};
 use super::output::Output;
 
@@ -23,21 +24,21 @@ pub(super) struct PassphraseArgs {
 
 impl PassphraseArgs {
     /// The passphrase of the owner there is.
-    pub(super) fn read(&self, out: &Output) -> Result<Passphrase, Problem> {
+    pub(super) fn read(&self, context: &Context) -> Result<Passphrase, Problem> {
         match &self.passphrase_file {
-            Some(path) => from_file(path, out),
-            None => ask("owner's passphrase: ").map(Passphrase::new),
+            Some(path) => from_file(path, &context.out),
+            None => ask(context, "owner's passphrase: ").map(Passphrase::new),
         }
     }
 
     /// The passphrase of an owner to be, asked for twice.
-    pub(super) fn read_new(&self, out: &Output) -> Result<Passphrase, Problem> {
+    pub(super) fn read_new(&self, context: &Context) -> Result<Passphrase, Problem> {
         if let Some(path) = &self.passphrase_file {
-            return from_file(path, out);
+            return from_file(path, &context.out);
         }
         let prompt = format!("new passphrase (at least {PASSPHRASE_MIN} characters): ");
-        let first = ask(&prompt)?;
-        if first != ask("the same again: ")? {
+        let first = ask(context, &prompt)?;
+        if first != ask(context, "the same again: ")? {
             return Err(Problem::usage(
                 "the two passphrases differ; nothing was changed",
             ));
@@ -46,13 +47,16 @@ impl PassphraseArgs {
     }
 }
 
-fn ask(prompt: &str) -> Result<String, Problem> {
-    rpassword::prompt_password(prompt).map_err(|error| {
-        Problem::owner(format!(
-            "the owner's passphrase is needed, and there is no terminal to ask on ({error})"
-        ))
-        .hint("give --passphrase-file FILE")
-    })
+fn ask(context: &Context, prompt: &str) -> Result<String, Problem> {
+    let nobody = |why: &str| {
+        Problem::owner(format!("the owner's passphrase is needed, and {why}"))
+            .hint("give --passphrase-file FILE")
+    };
+    if context.globals.no_input {
+        return Err(nobody("--no-input says not to ask for it"));
+    }
+    rpassword::prompt_password(prompt)
+        .map_err(|error| nobody(&format!("there is no terminal to ask on ({error})")))
 }
 
 fn from_file(path: &Path, out: &Output) -> Result<Passphrase, Problem> {

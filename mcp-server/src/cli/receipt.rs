@@ -9,9 +9,9 @@ use tirami_agent_runtime::ops::{GetReceipt, History};
 use tirami_manifest::ReceiptId;
 use tirami_manifest::receipt_file::{ReceiptFile, SIZE_MAX};
 
-use super::balance::short_time;
 use super::context::{Context, Session};
 use super::exit::{Exit, Problem};
+use super::local_time;
 use super::output::{Output, Style};
 use crate::access::Need;
 
@@ -87,6 +87,7 @@ async fn resolve(session: &Session, prefix: &str) -> Result<ReceiptId, Problem> 
             .call(History {
                 limit: Some(100),
                 before,
+                ..History::default()
             })
             .await?;
         for id in page.entries.iter().filter_map(|entry| entry.receipt) {
@@ -167,7 +168,7 @@ pub(super) fn verify(out: &Output, args: &VerifyArgs) -> Result<Exit, Problem> {
         ),
         (
             "ended",
-            format!("{} ({})", short_time(&file.ended_at), file.finish),
+            format!("{} ({})", local_time::exact(&file.ended_at), file.finish),
         ),
     ]);
     Ok(Exit::Ok)

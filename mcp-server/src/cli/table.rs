@@ -12,6 +12,8 @@ pub enum Align {
     Whole,
     /// At the right, for numbers.
     Right,
+    /// Amounts, their decimal points below one another.
+    Amount,
 }
 
 /// Rows under headings.
@@ -42,12 +44,13 @@ impl Table {
     /// The lines, heading first. When they would be longer than 80 columns, the widest column at the
     /// left gives way.
     pub fn lines(&self) -> Vec<String> {
+        let rows = self.aligned();
         let mut widths: Vec<usize> = self
             .columns
             .iter()
             .enumerate()
             .map(|(i, (name, _))| {
-                let cells = self.rows.iter().filter_map(|row| row.get(i));
+                let cells = rows.iter().filter_map(|row| row.get(i));
                 cells
                     .map(|cell| cell.chars().count())
                     .fold(name.len(), usize::max)
@@ -72,9 +75,30 @@ impl Table {
             .map(|(name, _)| (*name).to_owned())
             .collect();
         std::iter::once(&heading)
-            .chain(&self.rows)
+            .chain(&rows)
             .map(|row| self.line(row, &widths))
             .collect()
+    }
+
+    /// The rows with amounts padded behind, so that their decimal points are in one place.
+    fn aligned(&self) -> Vec<Vec<String>> {
+        let mut rows = self.rows.clone();
+        for (i, (_, align)) in self.columns.iter().enumerate() {
+            if *align != Align::Amount {
+                continue;
+            }
+            let cells = rows.iter().filter_map(|row| row.get(i));
+            let most = cells.map(|cell| behind(cell)).max().unwrap_or(0);
+            for cell in rows.iter_mut().filter_map(|row| row.get_mut(i)) {
+                // A word has no decimal point.
+                let number = cell
+                    .bytes()
+                    .all(|b| b.is_ascii_digit() || b"-.".contains(&b));
+                let room = if number { most - behind(cell) } else { 0 };
+                cell.extend(std::iter::repeat_n(' ', room));
+            }
+        }
+        rows
     }
 
     fn line(&self, row: &[String], widths: &[usize]) -> String {
@@ -86,11 +110,25 @@ impl Table {
                 let cell = shorten(cell, *width);
                 match align {
                     Align::Left | Align::Whole => format!("{cell:<width$}"),
-                    Align::Right => format!("{cell:>width$}"),
+                    Align::Right | Align::Amount => format!("{cell:>width$}"),
                 }
             });
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     }
+}
+
+/// Characters of an amount from its decimal point on.
+fn behind(amount: &str) -> usize {
+    amount.split_once('.').map_or(0, |(_, rest)| rest.len() + 1)
+}
+
+/// Asserts that a table fits the screen.
+#[cfg(test)]
+#[track_caller]
+pub(super) fn fits(table: &Table) {
+    let lines = table.lines();
+    let wide = lines.iter().find(|line| line.chars().count() > WIDTH);
+    assert_eq!(wide, None, "\n{}", lines.join("\n"));
 }
 
 /// The text itself, or its beginning and two points.
@@ -122,6 +160,25 @@ mod tests {
         assert!(
             lines.iter().all(|line| line.chars().count() <= WIDTH),
             "{lines:?}"
+        );
+    }
+
+    #[test]
+    fn decimal_points_stand_below_one_another() {
+        let mut table = Table::new(&[("TRM", Align::Amount), ("x", Align::Left)]);
+        for amount in ["1.5", "1000", "-0.000001", "", "none"] {
+            table.row([amount.into(), "|".into()]);
+        }
+        assert_eq!(
+            table.lines(),
+            [
+                "        TRM  x",
+                "   1.5       |",
+                "1000         |",
+                "  -0.000001  |",
+                "             |",
+                "       none  |",
+            ]
         );
     }
 

@@ -33,7 +33,7 @@ pub(super) enum TokenCommand {
     },
 }
 
-fn agent_name(text: &str) -> Result<String, String> {
+pub(super) fn agent_name(text: &str) -> Result<String, String> {
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
     if text.is_empty() || text.len() > AGENT_NAME_MAX || !text.chars().all(good) {
         return Err(format!(

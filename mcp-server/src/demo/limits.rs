@@ -58,7 +58,7 @@ async fn too_dear(
         .await?;
     equal(
         "the limit per request",
-        budget.limits.per_request_trm,
+        budget.terms.limits.per_request_trm,
         limit,
     )?;
     report.fact("quoted", format!("{} TRM at most", quote.trm_max));
@@ -138,7 +138,7 @@ async fn only_the_owner(
     let budget: BudgetOutput = stage.ask(Who::B, &words).await?;
     equal(
         "the limit per request",
-        budget.limits.per_request_trm,
+        budget.terms.limits.per_request_trm,
         Amount::from_trm(5_000),
     )?;
     equal("the freeze", budget.frozen, None)?;

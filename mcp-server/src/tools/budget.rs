@@ -1,4 +1,4 @@
-//! `budget`: the agent's limits and what is left of them.
+//! `budget`: the agent's mandate and what is left of it.
 
 use rmcp::model::CallToolResult;
 use rmcp::{tool, tool_router};
@@ -13,10 +13,11 @@ impl TiramiServer {
     #[tool(
         name = "budget",
         title = "Spending limits",
-        description = "Shows your spending limits (per request, in any 60 minutes, in all), what is \
-            used of them and the most one request may cost now (trm_left). Use it after \
-            over_budget, or to choose max_trm. Free; changes nothing. Only the owner can raise a \
-            limit, outside of these tools.",
+        description = "Shows your mandate (limits, lists, breakers, quiet hours, pots), what is used of \
+            it and the most one request may cost now (trm_left). Use it after over_budget, \
+            not_allowed or rate_limited, or to choose max_trm; with agent also for an agent whose \
+            mandate you granted. Free; changes nothing. Only the owner can loosen a mandate, outside \
+            of these tools.",
         input_schema = schema::input::<Budget>(),
         output_schema = schema::output::<BudgetOutput>(),
         annotations(

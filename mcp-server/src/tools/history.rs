@@ -25,6 +25,7 @@ impl From<HistoryInput> for History {
         Self {
             limit: input.limit.map(Whole::to_u32),
             before: input.before.map(|before| before.0),
+            ..Self::default()
         }
     }
 }

@@ -29,15 +29,20 @@ pub(crate) fn output<T: JsonSchema>() -> Arc<JsonObject> {
 const STRANGE: [&str; 4] = ["$schema", "title", "format", "default"];
 
 /// Beside these, what a reader of our own answers need not check, and models would pay for.
-const OBVIOUS: [&str; 7] = [
+const OBVIOUS: [&str; 9] = [
     "$schema",
     "title",
     "format",
     "default",
     "pattern",
     "minimum",
+    "maximum",
+    "uniqueItems",
     "additionalProperties",
 ];
+
+/// Levels of an output below which names speak for themselves.
+const EXPLAINED: usize = 3;
 
 fn object<T: JsonSchema>(mut settings: SchemaSettings, without: &[&str]) -> JsonObject {
     settings.inline_subschemas = true;
@@ -45,7 +50,7 @@ fn object<T: JsonSchema>(mut settings: SchemaSettings, without: &[&str]) -> Json
     let Value::Object(mut schema) = schema.to_value() else {
         panic!("the schema of a struct is an object");
     };
-    plain(&mut schema, without);
+    plain(&mut schema, without, 0);
     // The tool's own description says what these would.
     schema.remove("description");
     schema.entry("properties").or_insert_with(|| json!({}));
@@ -53,9 +58,12 @@ fn object<T: JsonSchema>(mut settings: SchemaSettings, without: &[&str]) -> Json
 }
 
 /// Rewrites one schema and all inside it; true when its value may be absent.
-fn plain(schema: &mut JsonObject, without: &[&str]) -> bool {
+fn plain(schema: &mut JsonObject, without: &[&str], level: usize) -> bool {
     for keyword in without {
         schema.remove(*keyword);
+    }
+    if level > EXPLAINED {
+        schema.remove("description");
     }
     if let Some(Value::String(description)) = schema.get_mut("description") {
         *description = description.replace('\n', " ");
@@ -66,7 +74,7 @@ fn plain(schema: &mut JsonObject, without: &[&str]) -> bool {
     if let Some(Value::Object(properties)) = schema.get_mut("properties") {
         for (name, property) in properties {
             if let Value::Object(property) = property
-                && plain(property, without)
+                && plain(property, without, level + 1)
             {
                 absent.push(name.clone());
             }
@@ -80,13 +88,13 @@ fn plain(schema: &mut JsonObject, without: &[&str]) -> bool {
     }
     for keyword in ["items", "additionalProperties"] {
         if let Some(Value::Object(inner)) = schema.get_mut(keyword) {
-            plain(inner, without);
+            plain(inner, without, level);
         }
     }
     for keyword in ["anyOf", "oneOf", "allOf"] {
         if let Some(Value::Array(choices)) = schema.get_mut(keyword) {
             for choice in choices.iter_mut().filter_map(Value::as_object_mut) {
-                plain(choice, without);
+                plain(choice, without, level);
             }
         }
     }
@@ -181,7 +189,7 @@ mod tests {
                     "title": { "type": "string", "description": "A name." },
                     "inner": {
                         "type": "object",
-                        "properties": { "x": { "type": "integer", "maximum": 255 } },
+                        "properties": { "x": { "type": "integer" } },
                         "required": ["x"],
                     },
                     "word": { "type": "string", "enum": ["yes", "no"], "description": "One of two." },

@@ -183,6 +183,40 @@ impl Home {
         }
     }
 
+    /// What a command prints for people, once it did what was asked.
+    pub(crate) async fn screen<W: AsRef<str>>(&self, words: &[W]) -> String {
+        let mut command = self.command(words);
+        // Nine hours ahead, wherever the test runs and whatever is known of places there.
+        command.env("TZ", "JST-9");
+        let ended = finish(command).await;
+        assert_eq!(ended.code, 0, "{ended:?}");
+        ended.stdout
+    }
+
+    /// What a command that needs the owner answers.
+    pub(crate) async fn ask_as_owner<W: AsRef<str>>(&self, words: &[W]) -> Value {
+        let file = self.text("passphrase");
+        let words = words.iter().map(AsRef::as_ref);
+        let words: Vec<&str> = words.chain(["--passphrase-file", &file]).collect();
+        self.ask(&words).await
+    }
+
+    /// Makes an owner, who takes away what would stop a test that buys much.
+    pub(crate) async fn without_breakers(&self) {
+        self.init_owner().await;
+        self.ask_as_owner(&[
+            "budget",
+            "loosen",
+            "--errors-in-row",
+            "none",
+            "--spends-per-minute",
+            "none",
+            "--same-request",
+            "none",
+        ])
+        .await;
+    }
+
     /// Makes an owner with [`PASSPHRASE`].
     pub(crate) async fn init_owner(&self) {
         let passphrase = self.text("passphrase");

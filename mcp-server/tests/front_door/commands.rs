@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::cli::{self, Home};
+#[cfg(feature = "llama")]
+use crate::cli;
+use crate::cli::Home;
 use crate::mcp::Mcp;
 use crate::nodes::{Pair, Up, trm};
 

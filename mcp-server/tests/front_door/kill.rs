@@ -116,6 +116,7 @@ fn retryable(error: &Value) {
 impl World {
     async fn new(dice: Dice) -> Self {
         let pair = Pair::of(Home::new(SELLER), Home::new(BUYER)).await;
+        pair.b.without_breakers().await;
         let buyer = Up::start(&pair.b).await;
         let (bought, takes) = (BTreeMap::new(), BTreeMap::new());
         let mut world = Self {

@@ -24,3 +24,5 @@ mod mcp;
 mod nodes;
 #[cfg(test)]
 mod promises;
+#[cfg(test)]
+mod socket;

@@ -1,7 +1,12 @@
 //! The promises, each through a real door.
 
+mod agent_alone;
+mod approvals;
+mod books;
 mod freeze;
 mod limits;
+mod mandates;
 mod owner;
 mod restart;
+mod rules;
 mod trade;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::proto::message::{
-    AskQuote, Chunk, Countersign, Frame, Join, Joined, Offers, Propose, Quoted, Refuse,
+    AskQuote, Chunk, Countersign, Frame, Join, Joined, Offers, Propose, Quoted, Refuse, Repay,
     SignedBytes, Start,
 };
 
@@ -111,6 +111,8 @@ pub fn encode(frame: &Frame) -> Result<Vec<u8>, CodecError> {
         Frame::Refuse(body) => bytes_of(frame, body),
         Frame::Join(body) => bytes_of(frame, body),
         Frame::Joined(body) => bytes_of(frame, body),
+        Frame::Repay(body) => bytes_of(frame, body),
+        Frame::Repaid(body) => bytes_of(frame, body),
         Frame::Offers(body) => bytes_of(frame, body),
         Frame::AskQuote(body) => bytes_of(frame, body),
         Frame::Quoted(body) => bytes_of(frame, body),
@@ -200,6 +202,8 @@ fn body_of(kind: u16, body: &[u8]) -> Result<Frame, CodecError> {
         1 => Frame::Refuse(read::<Refuse>(kind, body)?),
         16 => Frame::Join(read::<Join>(kind, body)?),
         17 => Frame::Joined(read::<Joined>(kind, body)?),
+        18 => Frame::Repay(read::<Repay>(kind, body)?),
+        19 => Frame::Repaid(read(kind, body)?),
         32 => {
             read::<()>(kind, body)?;
             Frame::ListOffers
@@ -243,6 +247,7 @@ fn check(frame: &Frame) -> Result<(), CodecError> {
             at_most("the note, in bytes,", body.note.len(), NOTE_MAX)?;
             body.grant.as_deref().map_or(Ok(()), document)
         }
+        Frame::Repay(body) => document(&body.repayment),
         Frame::Offers(body) => {
             at_most("the list of offers", body.offers.len(), OFFERS_MAX)?;
             body.offers.iter().try_for_each(|offer| {
@@ -265,7 +270,7 @@ fn check(frame: &Frame) -> Result<(), CodecError> {
         Frame::Voucher(body) => document(&body.0),
         Frame::Propose(body) => document(&body.agreement),
         Frame::Countersign(body) => document(&body.receipt),
-        Frame::ListOffers | Frame::Settled(_) | Frame::Cancel => Ok(()),
+        Frame::ListOffers | Frame::Repaid(_) | Frame::Settled(_) | Frame::Cancel => Ok(()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use tirami_manifest::job::{Message, PromptShape, Sampler};
 use tirami_manifest::model::ModelCard;
-use tirami_manifest::{ModelId, Multiplier, QuoteId, ReceiptId, TransferId};
+use tirami_manifest::{ModelId, Multiplier, QuoteId, ReceiptId, RepaymentId, TransferId};
 
 /// One message on a stream. Each kind has a fixed number, never reused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +16,10 @@ pub enum Frame {
     Join(Join),
     /// 17: the issuer let it in.
     Joined(Joined),
+    /// 18: a borrower pays back.
+    Repay(Repay),
+    /// 19: the lender has the repayment on disk.
+    Repaid(RepaymentId),
     /// 32: asks what a node sells.
     ListOffers,
     /// 33: what it sells.
@@ -48,6 +52,8 @@ impl Frame {
             Self::Refuse(_) => 1,
             Self::Join(_) => 16,
             Self::Joined(_) => 17,
+            Self::Repay(_) => 18,
+            Self::Repaid(_) => 19,
             Self::ListOffers => 32,
             Self::Offers(_) => 33,
             Self::AskQuote(_) => 48,
@@ -68,6 +74,8 @@ impl Frame {
             Self::Refuse(_) => "Refuse",
             Self::Join(_) => "Join",
             Self::Joined(_) => "Joined",
+            Self::Repay(_) => "Repay",
+            Self::Repaid(_) => "Repaid",
             Self::ListOffers => "ListOffers",
             Self::Offers(_) => "Offers",
             Self::AskQuote(_) => "AskQuote",
@@ -124,6 +132,8 @@ pub enum RefuseCode {
     BadRequest,
     /// 9: something failed inside.
     Internal,
+    /// 10: the asking node's loan was not paid back in time.
+    LoanDefault,
 }
 
 impl RefuseCode {
@@ -140,6 +150,7 @@ impl RefuseCode {
             Self::LoanCap => "loan_cap",
             Self::BadRequest => "bad_request",
             Self::Internal => "internal",
+            Self::LoanDefault => "loan_default",
         }
     }
 }
@@ -174,6 +185,13 @@ pub struct Joined {
     pub grant: Option<Vec<u8>>,
     /// A line for people, at most 300 bytes; from a peer.
     pub note: String,
+}
+
+/// A borrower's repayment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repay {
+    /// `Signed<Repayment>`, as its `to_bytes` made it.
+    pub repayment: Vec<u8>,
 }
 
 /// What a node sells.

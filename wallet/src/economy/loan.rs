@@ -1,18 +1,25 @@
-//! Welcome loans: lent by an issuer out of its quota, due in the network's term, shown as owed.
+//! Welcome loans: lent by an issuer out of its quota, due in the network's term, paid back.
+//!
+//! Both sides keep a row. What the borrower sells to its lender pays the loan first, and what it pays
+//! back beside that comes as a signed repayment ([`super::repayment`]). Each such event reduces what
+//! is owed by its amount, or by all that is left; so in whatever order the two sides book the same
+//! events, they come to the same sum.
 
 use serde::{Deserialize, Serialize};
 use tirami_manifest::genesis::{Genesis, LoanGrant};
 use tirami_manifest::key::SecretKey;
+use tirami_manifest::loan::LOAN_GRACE_MS;
 use tirami_manifest::signed::Signed;
 use tirami_manifest::{Amount, InvitationId, NodeId, Timestamp};
 
 use crate::error::WalletError;
 use crate::ledger::account::Account;
-use crate::ledger::apply::apply;
+use crate::ledger::apply::{Applied, apply};
 use crate::ledger::tables::{Order, ReadTables, Table, Tables, decode};
 use crate::ledger::transfer::{self, Kind, Transfer, TransferCode, reference};
 use crate::store::StoreError;
 use crate::token::main_agent;
+use crate::wallet::Wallet;
 
 /// The window of the daily cap: 24 hours.
 const DAY_MS: u64 = 24 * 3_600_000;
@@ -34,9 +41,73 @@ pub struct Loan {
     pub granted: Timestamp,
     /// When it is due.
     pub due: Timestamp,
+    /// What the borrower paid back beside what its earnings paid; in the lender's books as far as
+    /// the lender heard of it.
+    pub paid: Amount,
+    /// What of that the lender has booked; in the lender's own books, all of it.
+    pub confirmed: Amount,
+    /// Since when nothing is owed.
+    pub repaid_at: Option<Timestamp>,
+}
+
+/// Where a loan stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoanState {
+    /// Owed, not yet due.
+    Open,
+    /// Owed after its due date.
+    Overdue,
+    /// Owed after its due date and [`LOAN_GRACE_MS`]: the lender sells the borrower nothing.
+    Defaulted,
+    /// Nothing is owed.
+    Repaid,
+}
+
+impl LoanState {
+    /// The word people and JSON see.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Overdue => "overdue",
+            Self::Defaulted => "defaulted",
+            Self::Repaid => "repaid",
+        }
+    }
 }
 
 impl Loan {
+    /// Where the loan stands at `now`.
+    pub fn state(&self, now: Timestamp) -> LoanState {
+        if self.owed.is_zero() {
+            LoanState::Repaid
+        } else if now < self.due {
+            LoanState::Open
+        } else if now < self.due.after_ms(LOAN_GRACE_MS) {
+            LoanState::Overdue
+        } else {
+            LoanState::Defaulted
+        }
+    }
+
+    /// What was paid back, from earnings and beside them.
+    pub fn repaid(&self) -> Amount {
+        self.principal.saturating_sub(self.owed)
+    }
+
+    /// Takes off what `amount` pays of it, at most what is owed; answers how much that is.
+    pub(crate) fn reduce(&mut self, amount: Amount, now: Timestamp) -> Amount {
+        let part = self.owed.min(amount);
+        self.owed = self.owed.saturating_sub(part);
+        if self.owed.is_zero() && self.repaid_at.is_none() {
+            self.repaid_at = Some(now);
+        }
+        part
+    }
+
+    pub(crate) fn save(&self, tables: &mut impl Tables) -> Result<(), StoreError> {
+        tables.put_row(Table::Loans, self.borrower.as_bytes(), self)
+    }
+
     pub(crate) fn grant(&self, genesis: &Genesis, key: &SecretKey) -> Signed<LoanGrant> {
         let grant = LoanGrant {
             network: genesis.id(),
@@ -49,6 +120,29 @@ impl Loan {
         };
         Signed::new(grant, key)
     }
+}
+
+impl Wallet {
+    /// Every loan in these books: the one this node owes, and those it gave.
+    ///
+    /// # Errors
+    ///
+    /// A store failure.
+    pub fn loans(&self) -> Result<Vec<Loan>, WalletError> {
+        Ok(all(&self.view()?)?)
+    }
+}
+
+/// What `borrower` owes `lender` although its loan is in default; `None` while it is not.
+pub(crate) fn in_default(
+    tables: &impl ReadTables,
+    (lender, borrower): (&NodeId, &NodeId),
+    now: Timestamp,
+) -> Result<Option<Amount>, StoreError> {
+    let loan = of_borrower(tables, borrower)?.filter(|loan| loan.lender == *lender);
+    Ok(loan
+        .filter(|loan| loan.state(now) == LoanState::Defaulted)
+        .map(|loan| loan.owed))
 }
 
 /// The welcome loan of a borrower.
@@ -97,11 +191,15 @@ pub(crate) fn lend(
         owed: genesis.welcome_loan,
         granted: now,
         due: now.after_ms(genesis.welcome_term_ms),
+        paid: Amount::ZERO,
+        confirmed: Amount::ZERO,
+        repaid_at: None,
     };
     let kind = Kind::Single {
         debit: Account::Issuer,
         credit: Account::Clearing(borrower),
         amount: loan.principal,
+        spend: None,
     };
     let id = transfer::id("lend", &[invitation.as_bytes()]);
     let (code, reference) = (TransferCode::WelcomeLoan, reference(invitation.as_bytes()));
@@ -115,11 +213,12 @@ pub(crate) fn lend(
         },
         now,
     )?;
-    tables.put_row(Table::Loans, borrower.as_bytes(), &loan)?;
+    loan.save(tables)?;
     Ok(loan)
 }
 
-/// Books a loan in the borrower's ledger: into the node's standing and on to its main agent.
+/// Books a loan in the borrower's ledger: into the node's standing and on to its main agent. Again it
+/// changes nothing, above all not what was paid back since.
 pub(crate) fn accept(
     tables: &mut impl Tables,
     grant: &LoanGrant,
@@ -133,26 +232,29 @@ pub(crate) fn accept(
         owed: grant.principal,
         granted: grant.granted,
         due: grant.due,
+        paid: Amount::ZERO,
+        confirmed: Amount::ZERO,
+        repaid_at: None,
     };
     let kind = Kind::Single {
         debit: Account::Position,
         credit: Account::Agent(main_agent()),
         amount: loan.principal,
+        spend: None,
     };
     let id = transfer::id("borrow", &[grant.invitation.as_bytes()]);
     let (code, reference) = (
         TransferCode::WelcomeLoan,
         reference(grant.invitation.as_bytes()),
     );
-    apply(
-        tables,
-        &Transfer {
-            id,
-            kind,
-            code,
-            reference,
-        },
-        now,
-    )?;
-    Ok(tables.put_row(Table::Loans, loan.borrower.as_bytes(), &loan)?)
+    let borrow = Transfer {
+        id,
+        kind,
+        code,
+        reference,
+    };
+    if apply(tables, &borrow, now)? == Applied::Now {
+        loan.save(tables)?;
+    }
+    Ok(())
 }

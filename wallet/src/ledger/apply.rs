@@ -1,13 +1,15 @@
 //! The only functions that change a balance.
 
-use tirami_manifest::{Amount, Timestamp, TransferId};
+use tirami_manifest::mandate::Pot;
+use tirami_manifest::{AgentId, Amount, Timestamp, TransferId};
 
 use super::account::{Account, Rule, Totals};
-use super::gate;
+use super::gate::{self, Outcome};
+use super::pot;
 use super::refusal::{ApplyError, Refusal};
 use super::rows::{ReadRows, WriteRows};
 use super::tables::{Overlay, Table, Tables};
-use super::transfer::{self, Entry, HoldEnd, HoldRow, Kind, Transfer, TransferCode};
+use super::transfer::{self, Charge, Entry, HoldEnd, HoldRow, Kind, Spend, Transfer, TransferCode};
 use crate::store::StoreError;
 
 /// What applying a transfer did.
@@ -73,21 +75,28 @@ fn one(
             debit,
             credit,
             amount,
+            spend,
         } => {
             check_pair(&debit, &credit, amount)?;
-            admit(tables, &debit, amount, now)?;
+            let repays = transfer.code == TransferCode::Repayment;
+            let charge = admit(tables, (&debit, repays), spend.as_ref(), amount, now)?;
             change(tables, &debit, |t| raise(&mut t.debits_posted, amount))?;
             change(tables, &credit, |t| raise(&mut t.credits_posted, amount))?;
             check_rules(tables, &debit, &credit, amount)?;
+            if let (Some(charge), Account::Agent(payer)) = (charge, debit) {
+                gate::ended(tables, &payer, &charge, Amount::ZERO, (Outcome::Paid, now))?;
+            }
+            enter(tables, &credit, pot::enters(transfer.code), amount)?;
         }
         Kind::Hold {
             debit,
             credit,
             amount,
             timeout_ms,
+            spend,
         } => {
             check_pair(&debit, &credit, amount)?;
-            admit(tables, &debit, amount, now)?;
+            let charge = admit(tables, (&debit, false), spend.as_ref(), amount, now)?;
             change(tables, &debit, |t| raise(&mut t.debits_pending, amount))?;
             change(tables, &credit, |t| raise(&mut t.credits_pending, amount))?;
             check_rules(tables, &debit, &credit, amount)?;
@@ -97,31 +106,22 @@ fn one(
                 amount,
                 timeout_ms,
                 expires: now.after_ms(timeout_ms),
-                charged_minute: gate::minute_of(now),
+                charge,
+                vouched: Amount::ZERO,
                 end: None,
             };
             tables.set_hold(&transfer.id, &row)?;
         }
-        Kind::Post { amount, .. } if amount.is_zero() => return Err(Refusal::Zero.into()),
-        Kind::Post { hold, amount } => {
-            let row = open_hold(tables, &hold, now)?;
-            if amount > row.amount {
-                return Err(Refusal::MoreThanHeld {
-                    held: row.amount,
-                    asked: amount,
-                }
-                .into());
-            }
-            end_hold(tables, &hold, row, HoldEnd::Posted, amount)?;
+        Kind::Vouch { .. } | Kind::Post { .. } | Kind::Void { .. } | Kind::Expire { .. } => {
+            on_hold(tables, transfer.kind, transfer.code, now)?;
         }
-        Kind::Void { hold } => {
-            let row = open_hold(tables, &hold, now)?;
-            end_hold(tables, &hold, row, HoldEnd::Voided, Amount::ZERO)?;
-        }
-        Kind::Expire { hold } => {
-            let row = unended_hold(tables, &hold)?;
-            end_hold(tables, &hold, row, HoldEnd::Expired, Amount::ZERO)?;
-        }
+        Kind::Allot {
+            from,
+            from_pot,
+            to,
+            to_pot,
+            amount,
+        } => allot(tables, (&from, from_pot), (&to, to_pot), amount)?,
     }
     let seq = tables.last_seq()?.saturating_add(1);
     tables.record(&Entry {
@@ -130,6 +130,53 @@ fn one(
         transfer: *transfer,
     })?;
     Ok(Applied::Now)
+}
+
+/// Vouches for part of a hold, or ends it.
+fn on_hold(
+    tables: &mut impl Tables,
+    kind: Kind,
+    code: TransferCode,
+    now: Timestamp,
+) -> Result<(), ApplyError> {
+    match kind {
+        Kind::Vouch { amount, .. } | Kind::Post { amount, .. } if amount.is_zero() => {
+            return Err(Refusal::Zero.into());
+        }
+        Kind::Vouch { hold, amount } => {
+            let mut row = open_hold(tables, &hold, now)?;
+            within(&row, amount)?;
+            if amount == row.vouched {
+                return Err(Refusal::Zero.into());
+            }
+            gate::refuse_when_frozen(tables)?;
+            row.vouched = amount;
+            tables.set_hold(&hold, &row)?;
+        }
+        Kind::Post { hold, amount } => {
+            let row = open_hold(tables, &hold, now)?;
+            within(&row, amount)?;
+            let end = (HoldEnd::Posted, amount);
+            end_hold(tables, (&hold, code), row, end, (Outcome::Paid, now))?;
+        }
+        Kind::Void { hold, failed } => {
+            let row = open_hold(tables, &hold, now)?;
+            let outcome = if failed {
+                Outcome::Failed
+            } else {
+                Outcome::CalledOff
+            };
+            let end = (HoldEnd::Voided, row.vouched);
+            end_hold(tables, (&hold, code), row, end, (outcome, now))?;
+        }
+        Kind::Expire { hold } => {
+            let row = unended_hold(tables, &hold)?;
+            let end = (HoldEnd::Expired, row.vouched);
+            end_hold(tables, (&hold, code), row, end, (Outcome::Failed, now))?;
+        }
+        Kind::Single { .. } | Kind::Hold { .. } | Kind::Allot { .. } => {}
+    }
+    Ok(())
 }
 
 /// Ends every hold whose time is over, at most `limit` of them.
@@ -144,7 +191,7 @@ pub fn expire_due(
 ) -> Result<usize, ApplyError> {
     let due = tables.open_holds(now, limit)?;
     for (hold, _) in &due {
-        let id = transfer::id("expire", &[hold.as_bytes()]);
+        let id = transfer::id_after(hold, "expire", &[hold.as_bytes()]);
         let kind = Kind::Expire { hold: *hold };
         let reference = tables
             .entry(hold)?
@@ -191,14 +238,98 @@ fn check_pair(debit: &Account, credit: &Account, amount: Amount) -> Result<(), R
 /// Everything that takes from an agent passes the gate; nothing else does.
 fn admit(
     tables: &mut impl Tables,
-    debit: &Account,
+    (debit, repays): (&Account, bool),
+    spend: Option<&Spend>,
     amount: Amount,
     now: Timestamp,
-) -> Result<(), ApplyError> {
-    match debit {
-        Account::Agent(agent) => gate::charge(tables, agent, amount, now),
-        _ => Ok(()),
+) -> Result<Option<Charge>, ApplyError> {
+    let Account::Agent(payer) = debit else {
+        return Ok(None);
+    };
+    match spend {
+        Some(spend) => gate::charge(tables, payer, spend, amount, now).map(Some),
+        // What is owed is paid without a mandate, first out of what was lent; a freeze stops it.
+        None if repays => {
+            gate::refuse_when_frozen(tables)?;
+            let mut pots = tables.pots(payer)?;
+            let order = [Pot::Borrowed, Pot::Earned, Pot::Seed];
+            let available = pots.sum(&order);
+            pots.draw(&order, amount).ok_or(Refusal::NotEnough {
+                account: *debit,
+                available,
+                asked: amount,
+            })?;
+            tables.set_pots(payer, &pots)?;
+            Ok(None)
+        }
+        None => {
+            gate::refuse_when_frozen(tables)?;
+            Err(Refusal::NoMandate { agent: *payer }.into())
+        }
     }
+}
+
+/// What enters an agent's account enters one of its pots.
+fn enter(
+    tables: &mut impl Tables,
+    credit: &Account,
+    pot: Pot,
+    amount: Amount,
+) -> Result<(), StoreError> {
+    let Account::Agent(agent) = credit else {
+        return Ok(());
+    };
+    let mut pots = tables.pots(agent)?;
+    pots.put(pot, amount)
+        .ok_or(StoreError::Row { table: Table::Pots })?;
+    tables.set_pots(agent, &pots)
+}
+
+/// Moves money from a pot to another, of one agent or of two.
+fn allot(
+    tables: &mut impl Tables,
+    (from, from_pot): (&AgentId, Pot),
+    (to, to_pot): (&AgentId, Pot),
+    amount: Amount,
+) -> Result<(), ApplyError> {
+    if amount.is_zero() {
+        return Err(Refusal::Zero.into());
+    }
+    if (from, from_pot) == (to, to_pot) {
+        return Err(Refusal::SameAccount.into());
+    }
+    let mut pots = tables.pots(from)?;
+    let (account, available) = (Account::Agent(*from), pots.get(from_pot));
+    pots.take(from_pot, amount).ok_or(Refusal::NotEnough {
+        account,
+        available,
+        asked: amount,
+    })?;
+    tables.set_pots(from, &pots)?;
+    let credit = Account::Agent(*to);
+    if from != to {
+        change(tables, &account, |t| raise(&mut t.debits_posted, amount))?;
+        change(tables, &credit, |t| raise(&mut t.credits_posted, amount))?;
+        check_rules(tables, &account, &credit, amount)?;
+    }
+    Ok(enter(tables, &credit, to_pot, amount)?)
+}
+
+/// Refuses to move more than is held or less than was vouched for.
+fn within(row: &HoldRow, asked: Amount) -> Result<(), Refusal> {
+    if asked > row.amount {
+        return Err(Refusal::MoreThanHeld {
+            held: row.amount,
+            asked,
+        });
+    }
+    if asked < row.vouched {
+        return Err(Refusal::Vouched {
+            vouched: row.vouched,
+            asked,
+        });
+    }
+    Ok(())
 }
 
 /// Checks both accounts' rules after the totals were changed; a refusal undoes the change.
@@ -262,10 +393,10 @@ fn open_hold(
 
 fn end_hold(
     tables: &mut impl Tables,
-    hold: &TransferId,
+    (hold, code): (&TransferId, TransferCode),
     mut row: HoldRow,
-    end: HoldEnd,
-    posted: Amount,
+    (end, posted): (HoldEnd, Amount),
+    (outcome, now): (Outcome, Timestamp),
 ) -> Result<(), ApplyError> {
     change(tables, &row.debit, |t| {
         lower(&mut t.debits_pending, row.amount)?;
@@ -275,10 +406,11 @@ fn end_hold(
         lower(&mut t.credits_pending, row.amount)?;
         raise(&mut t.credits_posted, posted)
     })?;
-    if let Account::Agent(agent) = &row.debit {
+    if let (Account::Agent(payer), Some(charge)) = (&row.debit, &row.charge) {
         let unspent = row.amount.saturating_sub(posted);
-        gate::give_back(tables, agent, unspent, row.charged_minute)?;
+        gate::ended(tables, payer, charge, unspent, (outcome, now))?;
     }
+    enter(tables, &row.credit, pot::enters(code), posted)?;
     row.end = Some(end);
     Ok(tables.set_hold(hold, &row)?)
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use tirami_manifest::{Amount, TransferId};
+use tirami_manifest::mandate::Pot;
+use tirami_manifest::{AgentId, Amount, TransferId};
 
 use super::account::{Account, Totals};
 use super::rows::{ReadRows, seq_of};
@@ -20,6 +21,14 @@ pub struct Check {
     pub holds: bool,
     /// The figures.
     pub detail: String,
+}
+
+const fn check(rule: &'static str, holds: bool, detail: String) -> Check {
+    Check {
+        rule,
+        holds,
+        detail,
+    }
 }
 
 /// Reads the whole ledger and checks it against itself.
@@ -52,11 +61,7 @@ pub fn audit(tables: &impl ReadRows) -> Result<Vec<Check>, StoreError> {
         })
         .map(|(account, _)| account.to_string())
         .collect();
-    let check = |rule, holds, detail| Check {
-        rule,
-        holds,
-        detail,
-    };
+    let (pots, mandates) = mismatches(tables, &accounts, &open)?;
     Ok(vec![
         check(
             "debits equal credits",
@@ -87,6 +92,16 @@ pub fn audit(tables: &impl ReadRows) -> Result<Vec<Check>, StoreError> {
             replayed.count.to_string(),
         ),
         check(
+            "each agent's pots hold what its account has",
+            pots.is_empty(),
+            pots.join(", "),
+        ),
+        check(
+            "each mandate counts the open holds under it",
+            mandates.is_empty(),
+            mandates.join(", "),
+        ),
+        check(
             "the supply made is within the quota",
             issued <= u128::from(tables.quota()?.utrm()),
             format!("{issued} micro-TRM made"),
@@ -100,61 +115,163 @@ struct Replay {
     gapless: bool,
 }
 
+/// Entries read at once.
+const PAGE: usize = 4_096;
+
 fn replay(tables: &impl ReadRows) -> Result<Replay, StoreError> {
-    let mut accounts: BTreeMap<Account, Totals> = BTreeMap::new();
-    let mut holds: BTreeMap<TransferId, (Account, Account, Amount)> = BTreeMap::new();
-    let (mut count, mut gapless) = (0_u64, true);
-    let wide = |amount: Amount| u128::from(amount.utrm());
-    for (key, id) in tables.scan(Table::Log, &[], None, Order::Ascending, usize::MAX)? {
-        count = count.saturating_add(1);
-        let damaged = StoreError::Row { table: Table::Log };
-        let Ok(id) = id.try_into().map(TransferId::from_bytes) else {
-            return Err(damaged);
+    let mut replay = Replay {
+        accounts: BTreeMap::new(),
+        count: 0,
+        gapless: true,
+    };
+    let mut holds = BTreeMap::new();
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let page = tables.scan(Table::Log, &[], after.as_deref(), Order::Ascending, PAGE)?;
+        let Some((last, _)) = page.last() else {
+            return Ok(replay);
         };
-        let entry: Entry = tables.entry(&id)?.ok_or(damaged)?;
-        gapless &= seq_of(&key) == Some(count) && entry.seq == count && entry.transfer.id == id;
-        let mut ends = |accounts: &mut BTreeMap<Account, Totals>, hold, posted: u128| {
-            if let Some((debit, credit, amount)) = holds.remove(&hold) {
-                let totals = accounts.entry(debit).or_default();
-                totals.debits_pending = totals.debits_pending.saturating_sub(wide(amount));
-                totals.debits_posted = totals.debits_posted.saturating_add(posted);
-                let totals = accounts.entry(credit).or_default();
-                totals.credits_pending = totals.credits_pending.saturating_sub(wide(amount));
-                totals.credits_posted = totals.credits_posted.saturating_add(posted);
-            }
-        };
-        match entry.transfer.kind {
+        after = Some(last.clone());
+        for (key, id) in page {
+            let damaged = StoreError::Row { table: Table::Log };
+            let Ok(id) = id.try_into().map(TransferId::from_bytes) else {
+                return Err(damaged);
+            };
+            let entry: Entry = tables.entry(&id)?.ok_or(damaged)?;
+            replay.count = replay.count.saturating_add(1);
+            replay.gapless &= seq_of(&key) == Some(replay.count)
+                && entry.seq == replay.count
+                && entry.transfer.id == id;
+            replay.does(&mut holds, id, entry.transfer.kind);
+        }
+    }
+}
+
+/// A hold that nothing has ended so far.
+struct Open {
+    debit: Account,
+    credit: Account,
+    amount: Amount,
+    vouched: Amount,
+}
+
+impl Replay {
+    fn debit(&mut self, account: Account) -> &mut Totals {
+        self.accounts.entry(account).or_default()
+    }
+
+    fn moves(&mut self, debit: Account, credit: Account, amount: Amount) {
+        let totals = self.debit(debit);
+        totals.debits_posted = totals.debits_posted.saturating_add(wide(amount));
+        let totals = self.debit(credit);
+        totals.credits_posted = totals.credits_posted.saturating_add(wide(amount));
+    }
+
+    fn does(&mut self, holds: &mut BTreeMap<TransferId, Open>, id: TransferId, kind: Kind) {
+        match kind {
             Kind::Single {
                 debit,
                 credit,
                 amount,
-            } => {
-                let totals = accounts.entry(debit).or_default();
-                totals.debits_posted = totals.debits_posted.saturating_add(wide(amount));
-                let totals = accounts.entry(credit).or_default();
-                totals.credits_posted = totals.credits_posted.saturating_add(wide(amount));
-            }
+                ..
+            } => self.moves(debit, credit, amount),
             Kind::Hold {
                 debit,
                 credit,
                 amount,
                 ..
             } => {
-                let totals = accounts.entry(debit).or_default();
+                let totals = self.debit(debit);
                 totals.debits_pending = totals.debits_pending.saturating_add(wide(amount));
-                let totals = accounts.entry(credit).or_default();
+                let totals = self.debit(credit);
                 totals.credits_pending = totals.credits_pending.saturating_add(wide(amount));
-                holds.insert(id, (debit, credit, amount));
+                let vouched = Amount::ZERO;
+                holds.insert(
+                    id,
+                    Open {
+                        debit,
+                        credit,
+                        amount,
+                        vouched,
+                    },
+                );
             }
-            Kind::Post { hold, amount } => ends(&mut accounts, hold, wide(amount)),
-            Kind::Void { hold } | Kind::Expire { hold } => ends(&mut accounts, hold, 0),
+            Kind::Vouch { hold, amount } => {
+                if let Some(open) = holds.get_mut(&hold) {
+                    open.vouched = amount;
+                }
+            }
+            Kind::Post { hold, amount } => self.ends(holds.remove(&hold), Some(amount)),
+            Kind::Void { hold, .. } | Kind::Expire { hold } => self.ends(holds.remove(&hold), None),
+            Kind::Allot {
+                from, to, amount, ..
+            } => {
+                if from != to {
+                    self.moves(Account::Agent(from), Account::Agent(to), amount);
+                }
+            }
         }
     }
-    Ok(Replay {
-        accounts,
-        count,
-        gapless,
-    })
+
+    fn ends(&mut self, hold: Option<Open>, posted: Option<Amount>) {
+        let Some(hold) = hold else {
+            return;
+        };
+        let totals = self.debit(hold.debit);
+        totals.debits_pending = totals.debits_pending.saturating_sub(wide(hold.amount));
+        let totals = self.debit(hold.credit);
+        totals.credits_pending = totals.credits_pending.saturating_sub(wide(hold.amount));
+        let posted = posted.unwrap_or(hold.vouched);
+        if !posted.is_zero() {
+            self.moves(hold.debit, hold.credit, posted);
+        }
+    }
+}
+
+fn wide(amount: Amount) -> u128 {
+    u128::from(amount.utrm())
+}
+
+/// Agents whose pots do not hold together what their account has available, and mandates that count
+/// another number of open holds than there are.
+fn mismatches(
+    tables: &impl ReadRows,
+    accounts: &BTreeMap<Account, Totals>,
+    open: &[(TransferId, HoldRow)],
+) -> Result<(Vec<String>, Vec<String>), StoreError> {
+    let mut pots = Vec::new();
+    for (account, totals) in accounts {
+        if let Account::Agent(agent) = account {
+            let sum = tables.pots(agent)?.sum(&Pot::ALL);
+            if sum != totals.available() {
+                pots.push(format!("{account}: {sum} of {} TRM", totals.available()));
+            }
+        }
+    }
+    let mut counted: BTreeMap<AgentId, u32> = BTreeMap::new();
+    for (_, row) in open {
+        let mut next = row.charge.as_ref().map(|charge| charge.agent);
+        while let Some(agent) = next {
+            let count = counted.entry(agent).or_default();
+            *count = count.saturating_add(1);
+            next = tables.mandate(&agent)?.and_then(|row| row.parent);
+        }
+    }
+    let mut mandates = Vec::new();
+    for (key, _) in tables.scan(Table::Mandates, &[], None, Order::Ascending, usize::MAX)? {
+        let damaged = StoreError::Row {
+            table: Table::Mandates,
+        };
+        let agent = AgentId::from_bytes(key.try_into().map_err(|_| damaged)?);
+        let (says, are) = (
+            tables.usage(&agent)?.open,
+            counted.get(&agent).copied().unwrap_or(0),
+        );
+        if says != are {
+            mandates.push(format!("agent {}: {says}, not {are}", agent.short()));
+        }
+    }
+    Ok((pots, mandates))
 }
 
 /// Open holds with what they are for, for statements and recovery.

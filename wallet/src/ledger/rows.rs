@@ -1,11 +1,16 @@
 //! Typed access to the ledger's own rows.
 
-use tirami_manifest::{AgentId, Amount, Timestamp, TransferId};
+use tirami_manifest::{AgentId, Amount, ApprovalId, NodeId, Timestamp, TransferId};
 
 use super::account::{Account, Totals};
-use super::gate::{Freeze, MandateRow};
+use super::alert::{Alert, KEPT_MS};
+use super::approval::Approval;
+use super::gate::Freeze;
+use super::mandate::MandateRow;
+use super::pot::Pots;
 use super::tables::{Order, ReadTables, Table, Tables, decode};
 use super::transfer::{Entry, HoldRow};
+use super::usage::{DayRing, Usage};
 use crate::store::StoreError;
 
 /// Key of the freeze in [`Table::Meta`].
@@ -51,6 +56,58 @@ pub trait ReadRows: ReadTables + Sized {
     /// [`StoreError`].
     fn mandate(&self, agent: &AgentId) -> Result<Option<MandateRow>, StoreError> {
         self.row(Table::Mandates, agent.as_bytes())
+    }
+
+    /// What was used of an agent's mandate; nothing when nobody ever charged it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    fn usage(&self, agent: &AgentId) -> Result<Usage, StoreError> {
+        let damaged = StoreError::Row {
+            table: Table::Usage,
+        };
+        match self.get(Table::Usage, agent.as_bytes())? {
+            None => Ok(Usage::default()),
+            Some(bytes) => Usage::from_row(&bytes).ok_or(damaged),
+        }
+    }
+
+    /// What an agent's mandate paid to one payee in the last 24 hours, and the highest share of
+    /// that limit that was told of.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    fn payee_usage(&self, agent: &AgentId, payee: &NodeId) -> Result<(DayRing, u8), StoreError> {
+        let damaged = StoreError::Row {
+            table: Table::PayeeUsage,
+        };
+        match self.get(Table::PayeeUsage, &payee_key(agent, payee))? {
+            None => Ok((DayRing::default(), 0)),
+            Some(bytes) => {
+                let (told, ring) = bytes.split_first().ok_or(damaged.clone())?;
+                Ok((DayRing::from_row(ring).ok_or(damaged)?, *told))
+            }
+        }
+    }
+
+    /// What an agent's pots hold.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    fn pots(&self, agent: &AgentId) -> Result<Pots, StoreError> {
+        Ok(self.row(Table::Pots, agent.as_bytes())?.unwrap_or_default())
+    }
+
+    /// A request that waits, or waited, for the owner.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    fn approval(&self, id: &ApprovalId) -> Result<Option<Approval>, StoreError> {
+        self.row(Table::Approvals, id.as_bytes())
     }
 
     /// The freeze, while there is one.
@@ -143,6 +200,46 @@ pub(crate) trait WriteRows: Tables + ReadRows {
         self.put_row(Table::Mandates, agent.as_bytes(), row)
     }
 
+    fn set_usage(&mut self, agent: &AgentId, usage: &Usage) -> Result<(), StoreError> {
+        self.put_owned(Table::Usage, agent.as_bytes().to_vec(), usage.to_row())
+    }
+
+    fn set_payee_usage(
+        &mut self,
+        agent: &AgentId,
+        payee: &NodeId,
+        ring: &DayRing,
+        told: u8,
+    ) -> Result<(), StoreError> {
+        let row = [vec![told], ring.to_row()].concat();
+        self.put(Table::PayeeUsage, &payee_key(agent, payee), &row)
+    }
+
+    fn set_pots(&mut self, agent: &AgentId, pots: &Pots) -> Result<(), StoreError> {
+        self.put_row(Table::Pots, agent.as_bytes(), pots)
+    }
+
+    fn set_approval(&mut self, id: &ApprovalId, approval: &Approval) -> Result<(), StoreError> {
+        self.put_row(Table::Approvals, id.as_bytes(), approval)
+    }
+
+    fn tell(&mut self, alert: &Alert) -> Result<(), StoreError> {
+        // Old ones go as new ones come, so that they never pile up.
+        for (key, bytes) in self.scan(Table::Alerts, &[], None, Order::Ascending, 2)? {
+            let old: Alert = decode(Table::Alerts, &bytes)?;
+            if alert.at.since_ms(old.at) > KEPT_MS {
+                self.remove(Table::Alerts, &key)?;
+            }
+        }
+        let key = [
+            alert.at.ms().to_be_bytes().as_slice(),
+            alert.agent.as_bytes(),
+            &alert.rule.number().to_be_bytes(),
+        ]
+        .concat();
+        self.put_row(Table::Alerts, &key, alert)
+    }
+
     fn set_freeze(&mut self, freeze: Option<&Freeze>) -> Result<(), StoreError> {
         match freeze {
             Some(freeze) => self.put_row(Table::Meta, FREEZE, freeze),
@@ -181,4 +278,8 @@ pub(crate) fn seq_of(key: &[u8]) -> Option<u64> {
 
 fn open_key(expires: Timestamp, id: &TransferId) -> Vec<u8> {
     [expires.ms().to_be_bytes().as_slice(), id.as_bytes()].concat()
+}
+
+fn payee_key(agent: &AgentId, payee: &NodeId) -> Vec<u8> {
+    [agent.as_bytes().as_slice(), payee.as_bytes()].concat()
 }

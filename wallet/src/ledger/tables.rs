@@ -42,25 +42,46 @@ pub enum Table {
     Receipts,
     /// Receipt id to the peer who must still acknowledge it.
     Outbox,
+    /// Agent id to what was used of its mandate.
+    Usage,
+    /// Agent id and payee's node id to what was paid there in the last 24 hours.
+    PayeeUsage,
+    /// Agent id to what its pots hold.
+    Pots,
+    /// Approval id to approval.
+    Approvals,
+    /// Time (big-endian milliseconds), agent id and rule to alert.
+    Alerts,
+    /// Parent grant and serial number to what was carved from it.
+    Carvings,
+    /// Root payer and unit to the units used; reservations of them.
+    Ranges,
 }
 
 impl Table {
     /// Every table with its name on disk.
-    pub const ALL: [(Self, &'static str); 14] = [
+    pub const ALL: [(Self, &'static str); 21] = [
         (Self::Accounts, "accounts-1"),
-        (Self::Transfers, "transfers-1"),
+        (Self::Transfers, "transfers-2"),
         (Self::Log, "log-1"),
-        (Self::Holds, "holds-1"),
+        (Self::Holds, "holds-2"),
         (Self::OpenHolds, "open-holds-1"),
-        (Self::Mandates, "mandates-1"),
+        (Self::Mandates, "mandates-2"),
         (Self::Meta, "meta-1"),
         (Self::Agents, "agents-1"),
         (Self::Tokens, "tokens-1"),
         (Self::Invitations, "invitations-1"),
-        (Self::Loans, "loans-1"),
+        (Self::Loans, "loans-2"),
         (Self::Intents, "intents-1"),
         (Self::Receipts, "receipts-1"),
         (Self::Outbox, "outbox-1"),
+        (Self::Usage, "usage-1"),
+        (Self::PayeeUsage, "payee-usage-1"),
+        (Self::Pots, "pots-1"),
+        (Self::Approvals, "approvals-1"),
+        (Self::Alerts, "alerts-1"),
+        (Self::Carvings, "carvings-1"),
+        (Self::Ranges, "ranges-1"),
     ];
 }
 
@@ -127,6 +148,30 @@ pub trait Tables: ReadTables {
     /// [`StoreError`].
     fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError>;
 
+    /// Sets the value at `key`, both given away.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    fn put_owned(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) -> Result<(), StoreError> {
+        self.put(table, &key, &value)
+    }
+
+    /// Sets rows of one table, or removes those without a value, smallest key first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    fn put_all(&mut self, table: Table, rows: Rows<Option<Vec<u8>>>) -> Result<(), StoreError> {
+        for (key, value) in rows {
+            match value {
+                Some(value) => self.put_owned(table, key, value)?,
+                None => self.remove(table, &key)?,
+            }
+        }
+        Ok(())
+    }
+
     /// Removes the value at `key`.
     ///
     /// # Errors
@@ -143,7 +188,7 @@ pub trait Tables: ReadTables {
     where
         Self: Sized,
     {
-        self.put(table, key, &encode(table, row)?)
+        self.put_owned(table, key.to_vec(), encode(table, row)?)
     }
 }
 
@@ -174,31 +219,59 @@ pub fn decode<T: DeserializeOwned>(table: Table, bytes: &[u8]) -> Result<T, Stor
     }
 }
 
-/// The part of `rows` in `table` whose keys start with `prefix`, smallest key first.
+/// Rows of one table.
+pub type Rows<V> = BTreeMap<Vec<u8>, V>;
+
+/// The rows whose keys start with `prefix`, strictly beyond `beyond`, in order.
 fn within<'a, V>(
-    rows: &'a BTreeMap<(Table, Vec<u8>), V>,
-    table: Table,
-    prefix: &'a [u8],
-) -> impl Iterator<Item = (&'a Vec<u8>, &'a V)> {
-    rows.range((table, prefix.to_vec())..)
-        .take_while(move |((t, key), _)| *t == table && key.starts_with(prefix))
-        .map(|((_, key), value)| (key, value))
+    rows: &'a Rows<V>,
+    prefix: &[u8],
+    beyond: Option<&[u8]>,
+    order: Order,
+) -> Box<dyn Iterator<Item = (&'a Vec<u8>, &'a V)> + 'a> {
+    use std::ops::Bound::{Excluded, Included, Unbounded};
+    let end = after(prefix);
+    let (mut low, mut high) = (Included(prefix), end.as_deref().map_or(Unbounded, Excluded));
+    match (beyond, order) {
+        (Some(mark), Order::Ascending) if mark >= prefix => low = Excluded(mark),
+        (Some(mark), Order::Descending) if mark < prefix => return Box::new(std::iter::empty()),
+        (Some(mark), Order::Descending) if mark.starts_with(prefix) => high = Excluded(mark),
+        _ => {}
+    }
+    // Beyond everything with this prefix there is nothing, and such bounds would cross.
+    if let (Excluded(from) | Included(from), Excluded(to)) = (&low, &high)
+        && from >= to
+    {
+        return Box::new(std::iter::empty());
+    }
+    let found = rows.range::<[u8], _>((low, high));
+    match order {
+        Order::Ascending => Box::new(found),
+        Order::Descending => Box::new(found.rev()),
+    }
 }
 
-fn is_beyond(key: &[u8], mark: Option<&[u8]>, order: Order) -> bool {
-    mark.is_none_or(|mark| match order {
-        Order::Ascending => key > mark,
-        Order::Descending => key < mark,
-    })
+/// The smallest key after every key with this prefix; none when the prefix is all 0xff.
+pub(crate) fn after(prefix: &[u8]) -> Option<Vec<u8>> {
+    let mut end = prefix.to_vec();
+    loop {
+        match end.pop()? {
+            0xff => {}
+            last => {
+                end.push(last.saturating_add(1));
+                return Some(end);
+            }
+        }
+    }
 }
 
 /// Tables in memory: for tests, and as the naive twin that redb is compared with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MemoryTables(BTreeMap<(Table, Vec<u8>), Vec<u8>>);
+pub struct MemoryTables(BTreeMap<Table, Rows<Vec<u8>>>);
 
 impl ReadTables for MemoryTables {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.0.get(&(table, key.to_vec())).cloned())
+        Ok(self.0.get(&table).and_then(|rows| rows.get(key)).cloned())
     }
 
     fn scan(
@@ -209,27 +282,68 @@ impl ReadTables for MemoryTables {
         order: Order,
         limit: usize,
     ) -> Result<Vec<Pair>, StoreError> {
-        let mut pairs: Vec<Pair> = within(&self.0, table, prefix)
-            .filter(|(key, _)| is_beyond(key, beyond, order))
+        let Some(rows) = self.0.get(&table) else {
+            return Ok(Vec::new());
+        };
+        Ok(within(rows, prefix, beyond, order)
+            .take(limit)
             .map(|(key, value)| (key.clone(), value.clone()))
-            .collect();
-        if order == Order::Descending {
-            pairs.reverse();
-        }
-        pairs.truncate(limit);
-        Ok(pairs)
+            .collect())
     }
 }
 
 impl Tables for MemoryTables {
     fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        self.0.insert((table, key.to_vec()), value.to_vec());
+        self.put_owned(table, key.to_vec(), value.to_vec())
+    }
+
+    fn put_owned(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) -> Result<(), StoreError> {
+        let rows = self.0.entry(table).or_default();
+        rows.insert(key, value);
         Ok(())
     }
 
     fn remove(&mut self, table: Table, key: &[u8]) -> Result<(), StoreError> {
-        self.0.remove(&(table, key.to_vec()));
+        if let Some(rows) = self.0.get_mut(&table) {
+            rows.remove(key);
+            // Tables without rows are equal, whatever they held once.
+            if rows.is_empty() {
+                self.0.remove(&table);
+            }
+        }
         Ok(())
+    }
+}
+
+/// What is committed, to be looked at and never written: an [`Overlay`] over it that is dropped does
+/// something on paper.
+#[derive(Debug)]
+pub struct Aside<'a, T>(pub &'a T);
+
+impl<T: ReadTables> ReadTables for Aside<'_, T> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.0.get(table, key)
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        beyond: Option<&[u8]>,
+        order: Order,
+        limit: usize,
+    ) -> Result<Vec<Pair>, StoreError> {
+        self.0.scan(table, prefix, beyond, order, limit)
+    }
+}
+
+impl<T: ReadTables> Tables for Aside<'_, T> {
+    fn put(&mut self, _: Table, _: &[u8], _: &[u8]) -> Result<(), StoreError> {
+        Err(StoreError::Io("this view is not for writing".into()))
+    }
+
+    fn remove(&mut self, _: Table, _: &[u8]) -> Result<(), StoreError> {
+        Err(StoreError::Io("this view is not for writing".into()))
     }
 }
 
@@ -238,7 +352,7 @@ impl Tables for MemoryTables {
 #[derive(Debug)]
 pub struct Overlay<'a, T> {
     base: &'a mut T,
-    writes: BTreeMap<(Table, Vec<u8>), Option<Vec<u8>>>,
+    writes: BTreeMap<Table, Rows<Option<Vec<u8>>>>,
 }
 
 impl<'a, T: Tables> Overlay<'a, T> {
@@ -261,11 +375,8 @@ impl<'a, T: Tables> Overlay<'a, T> {
     ///
     /// [`StoreError`]; the transaction beneath must then be given up.
     pub fn keep(self) -> Result<(), StoreError> {
-        for ((table, key), value) in self.writes {
-            match value {
-                Some(value) => self.base.put(table, &key, &value)?,
-                None => self.base.remove(table, &key)?,
-            }
+        for (table, rows) in self.writes {
+            self.base.put_all(table, rows)?;
         }
         Ok(())
     }
@@ -273,7 +384,7 @@ impl<'a, T: Tables> Overlay<'a, T> {
 
 impl<T: Tables> ReadTables for Overlay<'_, T> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        match self.writes.get(&(table, key.to_vec())) {
+        match self.writes.get(&table).and_then(|rows| rows.get(key)) {
             Some(value) => Ok(value.clone()),
             None => self.base.get(table, key),
         }
@@ -287,8 +398,17 @@ impl<T: Tables> ReadTables for Overlay<'_, T> {
         order: Order,
         limit: usize,
     ) -> Result<Vec<Pair>, StoreError> {
-        let changes: Vec<_> = within(&self.writes, table, prefix)
-            .filter(|(key, _)| is_beyond(key, beyond, order))
+        let Some(rows) = self.writes.get(&table) else {
+            return self.base.scan(table, prefix, beyond, order, limit);
+        };
+        // Of the changes only as many matter as there may be pairs in the answer.
+        let mut added = 0_usize;
+        let changes: Vec<_> = within(rows, prefix, beyond, order)
+            .take_while(|(_, value)| {
+                let wanted = added < limit;
+                added = added.saturating_add(usize::from(value.is_some()));
+                wanted
+            })
             .collect();
         // Only what was removed hides pairs beneath, so this many more suffice.
         let removed = changes.iter().filter(|(_, value)| value.is_none()).count();
@@ -313,13 +433,18 @@ impl<T: Tables> ReadTables for Overlay<'_, T> {
 
 impl<T: Tables> Tables for Overlay<'_, T> {
     fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        self.writes
-            .insert((table, key.to_vec()), Some(value.to_vec()));
-        Ok(())
+        self.put_owned(table, key.to_vec(), value.to_vec())
     }
 
     fn remove(&mut self, table: Table, key: &[u8]) -> Result<(), StoreError> {
-        self.writes.insert((table, key.to_vec()), None);
+        let rows = self.writes.entry(table).or_default();
+        rows.insert(key.to_vec(), None);
+        Ok(())
+    }
+
+    fn put_owned(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) -> Result<(), StoreError> {
+        let rows = self.writes.entry(table).or_default();
+        rows.insert(key, Some(value));
         Ok(())
     }
 }

@@ -1,10 +1,14 @@
 //! Transfers: what moves, between whom, and why.
 
 use serde::{Deserialize, Serialize};
+use tirami_manifest::mandate::{Action, Pot};
 use tirami_manifest::signed::hash;
-use tirami_manifest::{Amount, Timestamp, TransferId};
+use tirami_manifest::{
+    AgentId, Amount, ApprovalId, ModelId, Multiplier, NodeId, Timestamp, TransferId,
+};
 
 use super::account::Account;
+use super::pot::Draw;
 
 /// Domain of a transfer id.
 const TRANSFER_DOMAIN: &[u8] = b"trm/v1/transfer\0";
@@ -33,6 +37,8 @@ pub enum Kind {
         credit: Account,
         /// How much.
         amount: Amount,
+        /// Who spends on what, when it takes from an agent.
+        spend: Option<Spend>,
     },
     /// Sets an amount aside.
     Hold {
@@ -44,24 +50,67 @@ pub enum Kind {
         amount: Amount,
         /// Milliseconds until it expires by itself; the ledger dates it.
         timeout_ms: u64,
+        /// Who spends on what, when it takes from an agent.
+        spend: Option<Spend>,
+    },
+    /// Promises part of a hold to its payee: whatever ends the hold moves that much.
+    Vouch {
+        /// Which.
+        hold: TransferId,
+        /// How much in all, more than was vouched for before.
+        amount: Amount,
     },
     /// Ends a hold: moves `amount` of it, the rest goes back.
     Post {
         /// Which.
         hold: TransferId,
-        /// How much, at most what is held.
+        /// How much, at least what was vouched for and at most what is held.
         amount: Amount,
     },
-    /// Ends a hold: everything goes back.
+    /// Ends a hold: everything goes back but what was vouched for.
     Void {
         /// Which.
         hold: TransferId,
+        /// Whether it counts as a failed purchase.
+        failed: bool,
     },
-    /// Ends a hold whose time is over: everything goes back.
+    /// Ends a hold whose time is over: everything goes back but what was vouched for.
     Expire {
         /// Which.
         hold: TransferId,
     },
+    /// Moves money between two pots, of one agent or of two: the owner's doing, not a spend.
+    Allot {
+        /// From this agent.
+        from: AgentId,
+        /// Out of this pot.
+        from_pot: Pot,
+        /// To this agent.
+        to: AgentId,
+        /// Into this pot.
+        to_pot: Pot,
+        /// How much.
+        amount: Amount,
+    },
+}
+
+/// Who spends, and on what: what the gate judges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spend {
+    /// Who: the holder of the mandate.
+    pub agent: AgentId,
+    /// What is done.
+    pub action: Action,
+    /// Who is paid.
+    pub payee: Option<NodeId>,
+    /// For which model.
+    pub model: Option<ModelId>,
+    /// What is asked relative to par.
+    pub price: Option<Multiplier>,
+    /// The first 8 bytes of the hash of what is asked for, to tell a loop.
+    pub request: u64,
+    /// Which approval would let it through.
+    pub approval: Option<ApprovalId>,
 }
 
 /// Why value moves. Numbers are never reused.
@@ -83,6 +132,10 @@ pub enum TransferCode {
     WelcomeLoan,
     /// The end of a hold whose time was over. 8.
     Expiry,
+    /// The owner moves money between pots or agents. 9.
+    Allotment,
+    /// A loan is paid back. 10.
+    Repayment,
 }
 
 impl TransferCode {
@@ -97,6 +150,8 @@ impl TransferCode {
             Self::Earnings => "earnings",
             Self::WelcomeLoan => "welcome_loan",
             Self::Expiry => "expiry",
+            Self::Allotment => "allotment",
+            Self::Repayment => "repayment",
         }
     }
 }
@@ -117,9 +172,9 @@ pub struct Entry {
 pub enum HoldEnd {
     /// Some or all of it moved.
     Posted,
-    /// Everything went back because somebody said so.
+    /// It went back because somebody said so, but for what was vouched for.
     Voided,
-    /// Everything went back because its time was over.
+    /// It went back because its time was over, but for what was vouched for.
     Expired,
 }
 
@@ -136,10 +191,28 @@ pub struct HoldRow {
     pub timeout_ms: u64,
     /// When it expires.
     pub expires: Timestamp,
-    /// Minute since 1970 in which it was charged to its mandate, to be given back there.
-    pub charged_minute: u64,
+    /// What it was charged to, when it takes from an agent.
+    pub charge: Option<Charge>,
+    /// Promised to the payee for good.
+    pub vouched: Amount,
     /// `None` while it is open.
     pub end: Option<HoldEnd>,
+}
+
+/// What a spend was charged to, so that the rest is given back there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Charge {
+    /// Whose mandate, and so which chain of mandates.
+    pub agent: AgentId,
+    /// When.
+    pub at: Timestamp,
+    /// Who was to be paid.
+    pub payee: Option<NodeId>,
+    /// Which mandates of the chain counted it against their limit for that payee: a bit for each,
+    /// the spender's own the lowest.
+    pub counted_to_payee: u16,
+    /// Out of which pots.
+    pub draw: Draw,
 }
 
 /// An id as a reference, zero-padded.
@@ -149,6 +222,28 @@ pub fn reference(id: &[u8]) -> [u8; 32] {
         *to = *from;
     }
     reference
+}
+
+/// The id of a transfer that belongs to something begun at `at`: the time in milliseconds (6 bytes,
+/// big-endian), then 10 bytes of SHA-256 over what it is for. Ids made one after the other lie side
+/// by side in the store, so that a payment touches the same few pages however long the history is.
+pub fn id_at(at: Timestamp, purpose: &str, parts: &[&[u8]]) -> TransferId {
+    let [_, _, time @ ..] = at.ms().to_be_bytes();
+    with_time(time, purpose, parts)
+}
+
+/// The id of a transfer that follows another, beside it in the store.
+pub fn id_after(earlier: &TransferId, purpose: &str, parts: &[&[u8]]) -> TransferId {
+    let time = earlier.as_bytes().first_chunk().copied().unwrap_or([0; 6]);
+    with_time(time, purpose, parts)
+}
+
+fn with_time(time: [u8; 6], purpose: &str, parts: &[&[u8]]) -> TransferId {
+    let mut bytes = *id(purpose, parts).as_bytes();
+    for (to, from) in bytes.iter_mut().zip(time) {
+        *to = from;
+    }
+    TransferId::from_bytes(bytes)
 }
 
 /// The id of a transfer: the first 16 bytes of SHA-256 over what it is for.

@@ -1,29 +1,24 @@
-//! Opening a wallet file: create, accept, or refuse and leave it alone.
+//! Opening a wallet file: create, accept, bring up to date, or refuse and leave it alone.
 
 use std::fmt;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use redb::backends::FileBackend;
-use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageBackend, TableDefinition};
+use redb::{Builder, Database, DatabaseError, StorageBackend};
 
 use super::StoreError;
-use super::redb_tables::{ReadTransaction, WriteTransaction, definition};
-use super::staged::{Handle, Image, Staged};
+use super::checked::{Checked, Health, is_full};
+use super::migrate::{STEPS, Step, prepare};
+use super::redb_tables::{ReadTransaction, WriteTransaction};
+use super::staged::{Image, Staged};
 use crate::keystore::{KeyError, write_new};
-use crate::ledger::tables::Table;
 
-/// Memory redb may use for caching, in bytes. Its own default of 1 GiB is far beyond what a node's
-/// ledger needs; chosen so that an idle node stays small.
-const CACHE_BYTES: usize = 16 * 1_024 * 1_024;
-
-/// Name and version of the file's layout, in a table of its own.
-const FORMAT: TableDefinition<'static, &str, u32> = TableDefinition::new("tirami-wallet");
-
-/// The layout this build writes.
-const FORMAT_VERSION: u32 = 1;
+/// Memory redb may use for caching by default, in bytes: 16 MiB. Its own default of 1 GiB is far
+/// beyond what a node's ledger needs; chosen so that an idle node stays small.
+pub const CACHE_BYTES: usize = 16 * 1_024 * 1_024;
 
 /// Where the bytes go: a file, or for tests anything redb can write to.
 pub enum Storage {
@@ -42,9 +37,47 @@ impl fmt::Debug for Storage {
     }
 }
 
-/// An open wallet file.
+/// How a file is opened.
+#[derive(Clone, Copy)]
+pub(super) struct Opening {
+    pub(super) cache_bytes: usize,
+    pub(super) steps: &'static [Step],
+    /// Reads every page and accounts for every free one, which takes time in proportion to the file.
+    pub(super) complete: bool,
+}
+
+impl Opening {
+    pub(super) const fn new(cache_bytes: usize) -> Self {
+        Self {
+            cache_bytes,
+            steps: STEPS,
+            complete: false,
+        }
+    }
+}
+
+/// An open wallet file. Every clone is the same one; the last to go releases it.
 #[derive(Clone)]
-pub struct Opened(pub(crate) Arc<Database>);
+pub struct Opened(Arc<Shared>);
+
+struct Shared {
+    /// Absent only while it is opened anew and while it is released. No await happens inside.
+    database: RwLock<Option<Database>>,
+    staged: Mutex<Arc<Staged>>,
+    beneath: Arc<dyn StorageBackend>,
+    health: Arc<Health>,
+    opening: Opening,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let database = self.database.get_mut();
+        *database.unwrap_or_else(PoisonError::into_inner) = None;
+        if let Err(error) = self.beneath.close() {
+            tracing::warn!(%error, "the wallet file was not closed in order");
+        }
+    }
+}
 
 impl Opened {
     /// Begins to read what is committed now.
@@ -53,7 +86,9 @@ impl Opened {
     ///
     /// [`StoreError`].
     pub fn read(&self) -> Result<ReadTransaction, StoreError> {
-        ReadTransaction::begin(&self.0)
+        let database = self.database();
+        let database = database.as_ref().ok_or(StoreError::Closed)?;
+        ReadTransaction::begin(database, &self.0.health)
     }
 
     /// Begins the one write transaction, waiting for another to end. A wallet's writer is the only
@@ -63,7 +98,57 @@ impl Opened {
     ///
     /// [`StoreError`].
     pub fn write(&self) -> Result<WriteTransaction, StoreError> {
-        WriteTransaction::begin(&self.0)
+        let database = self.database();
+        let database = database.as_ref().ok_or(StoreError::Closed)?;
+        WriteTransaction::begin(database, &self.0.health)
+    }
+
+    fn database(&self) -> RwLockReadGuard<'_, Option<Database>> {
+        let database = &self.0.database;
+        database.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What went wrong with the file, if something did.
+    pub(super) fn fault(&self) -> Option<StoreError> {
+        self.0.health.fault()
+    }
+
+    /// How many commits reached the point of no return; compared with itself.
+    pub(super) fn turns(&self) -> u64 {
+        self.0.health.turns()
+    }
+
+    /// Begins anew from what the file holds, after a write found no room. What was being written is
+    /// forgotten; reads go on from memory where something must still be written first.
+    pub(super) fn again(&self) -> Result<(), StoreError> {
+        let shared = &self.0;
+        let mut database = shared.database.write();
+        let database = database.as_deref_mut();
+        let Ok(database) = database else {
+            return Err(StoreError::Failed("a thread died while it read".into()));
+        };
+        *database = None;
+        shared.health.forget_full();
+        let (opened, staged) = stage(&shared.beneath, &shared.health, &shared.opening, true)?;
+        *shared.staged.lock().unwrap_or_else(PoisonError::into_inner) = staged;
+        *database = Some(opened);
+        Ok(())
+    }
+
+    /// Writes what waits since the file was opened on a full disk.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Full`] while there is no room, which may be tried again.
+    pub(super) fn catch_up(&self) -> Result<(), StoreError> {
+        let staged = self.0.staged.lock().unwrap_or_else(PoisonError::into_inner);
+        staged.accept().map_err(|error| {
+            if is_full(&error) {
+                StoreError::Full
+            } else {
+                StoreError::io(error)
+            }
+        })
     }
 }
 
@@ -73,56 +158,116 @@ impl fmt::Debug for Opened {
     }
 }
 
-/// Opens or creates the wallet.
+/// Opens or creates the wallet, and brings an older one up to date.
 ///
-/// Every page is read and its checksum checked before the first byte is written, which takes time
-/// in proportion to the file; a damaged page found later could already have been acted upon.
+/// This takes the same short time for a file of any size, also after a crash. Each page is checked
+/// when it is read, here and for as long as the wallet is open, so that nothing acts upon a damaged
+/// one; see `docs/adr/0006-opening-a-large-wallet.md`.
 ///
 /// # Errors
 ///
 /// [`StoreError::InUse`] when another process has it, [`StoreError::Foreign`] when the file is
-/// something else or damaged (it is left as it is), [`StoreError::Io`] otherwise.
+/// something else, newer than this build or found damaged (it is left as it is), [`StoreError::Io`]
+/// otherwise.
 pub fn open(storage: Storage) -> Result<Opened, StoreError> {
-    let (backend, name): (Box<dyn StorageBackend>, _) = match storage {
+    open_with(storage, Opening::new(CACHE_BYTES))
+}
+
+/// [`open`] with a cache of that many bytes.
+pub(crate) fn open_cached(storage: Storage, cache_bytes: usize) -> Result<Opened, StoreError> {
+    open_with(storage, Opening::new(cache_bytes))
+}
+
+pub(super) fn open_with(storage: Storage, opening: Opening) -> Result<Opened, StoreError> {
+    let (beneath, name): (Arc<dyn StorageBackend>, _) = match storage {
         Storage::File(path) => {
             let name = path.display().to_string();
             if !path.try_exists().map_err(|e| io(&name, &e))? {
                 create(&path)?;
             }
-            refuse_foreign(&path)?;
-            let file = File::options().read(true).write(true).open(&path);
-            let file = file.map_err(|e| io(&name, &e))?;
-            let file = FileBackend::new(file).map_err(|e| opening(&e, &name))?;
-            (Box::new(file), name)
+            (Arc::new(file(&path)?), name)
         }
-        Storage::Backend(backend) => (backend, "the wallet".to_owned()),
+        Storage::Backend(backend) => (Arc::from(backend), "the wallet".to_owned()),
     };
-    let staged = Staged::new(backend).map_err(|e| io(&name, &e))?;
-    // redb asserts some of what it reads; a damaged file must end in an answer, and everything the
-    // panic leaves behind is dropped with the backend.
-    let database = catch_unwind(AssertUnwindSafe(|| sound(&staged, &name)))
-        .map_err(|_| StoreError::Foreign(format!("{name} is damaged (it contradicts itself)")))??;
+    let health = Arc::new(Health::new(&name));
+    let (database, staged) = stage(&beneath, &health, &opening, false)?;
     staged.accept().map_err(|e| io(&name, &e))?;
-    Ok(Opened(Arc::new(database)))
+    Ok(Opened(Arc::new(Shared {
+        database: RwLock::new(Some(database)),
+        staged: Mutex::new(staged),
+        beneath,
+        health,
+        opening,
+    })))
 }
 
-/// Opens the database on the stage and reads all of it.
-fn sound(staged: &Arc<Staged>, name: &str) -> Result<Database, StoreError> {
+/// A file as redb reads and writes one.
+pub(super) fn file(path: &Path) -> Result<FileBackend, StoreError> {
+    let name = path.display().to_string();
+    refuse_foreign(path)?;
+    let file = File::options().read(true).write(true).open(path);
+    let file = file.map_err(|e| io(&name, &e))?;
+    FileBackend::new(file).map_err(|e| opening_failed(&e, &name))
+}
+
+/// Opens a file and writes nothing to it, whatever it takes: what would be written stays in memory.
+pub(super) fn view(path: &Path, opening: Opening) -> Result<Opened, StoreError> {
+    let beneath: Arc<dyn StorageBackend> = Arc::new(file(path)?);
+    let health = Arc::new(Health::new(&path.display().to_string()));
+    let (database, staged) = stage(&beneath, &health, &opening, false)?;
+    Ok(Opened(Arc::new(Shared {
+        database: RwLock::new(Some(database)),
+        staged: Mutex::new(staged),
+        beneath,
+        health,
+        opening,
+    })))
+}
+
+/// Opens the database on a stage and brings it up to date there.
+fn stage(
+    beneath: &Arc<dyn StorageBackend>,
+    health: &Arc<Health>,
+    opening: &Opening,
+    locked: bool,
+) -> Result<(Database, Arc<Staged>), StoreError> {
+    let name = health.name();
+    let staged = Staged::new(beneath.clone()).map_err(|e| io(name, &e))?;
+    let checked = Checked::new(staged.clone(), health.clone(), locked);
+    // redb asserts some of what it reads; a damaged file must end in an answer, and everything the
+    // panic leaves behind is dropped with the backend.
+    let database = catch_unwind(AssertUnwindSafe(|| sound(checked, health, opening)))
+        .map_err(|_| damaged(name, "it contradicts itself"))?;
+    // Whatever redb makes of it, a damaged page is what was wrong.
+    let database = match health.fault() {
+        Some(StoreError::Damaged(page)) => {
+            return Err(damaged(&page, "it is not what was written"));
+        }
+        _ => database?,
+    };
+    Ok((database, staged))
+}
+
+fn sound(
+    checked: Checked,
+    health: &Arc<Health>,
+    opening: &Opening,
+) -> Result<Database, StoreError> {
+    let name = health.name();
+    let fresh = checked.is_empty().map_err(|e| io(name, &e))?;
     let mut builder = Builder::new();
-    builder.set_cache_size(CACHE_BYTES);
-    let handle = Handle(staged.clone());
-    let fresh = handle.len().map_err(|e| io(name, &e))? == 0;
+    builder.set_cache_size(opening.cache_bytes);
     let mut database = builder
-        .create_with_backend(handle)
-        .map_err(|e| opening(&e, name))?;
-    if !fresh {
+        .create_with_backend(checked)
+        .map_err(|e| opening_failed(&e, name))?;
+    if opening.complete && !fresh {
         match database.check_integrity() {
             Ok(true) => {}
             Ok(false) => return Err(damaged(name, "its pages are not accounted for")),
-            Err(error) => return Err(opening(&error, name)),
+            Err(error) => return Err(opening_failed(&error, name)),
         }
     }
-    check_format(&database)?;
+    prepare(&database, health, opening.steps)?;
     Ok(database)
 }
 
@@ -165,7 +310,7 @@ fn refuse_foreign(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-fn opening(error: &DatabaseError, path: &str) -> StoreError {
+fn opening_failed(error: &DatabaseError, path: &str) -> StoreError {
     match error {
         DatabaseError::DatabaseAlreadyOpen => StoreError::InUse,
         DatabaseError::Storage(redb::StorageError::Corrupted(what)) => damaged(path, what),
@@ -178,46 +323,5 @@ fn opening(error: &DatabaseError, path: &str) -> StoreError {
             StoreError::Foreign(format!("{path} has the older file format {version}"))
         }
         other => StoreError::Io(format!("{path}: {other}")),
-    }
-}
-
-fn check_format(database: &Database) -> Result<(), StoreError> {
-    let read = database.begin_read().map_err(StoreError::io)?;
-    let version = match read.open_table(FORMAT) {
-        Ok(table) => table
-            .get("version")
-            .map_err(StoreError::io)?
-            .map(|v| v.value()),
-        Err(redb::TableError::TableDoesNotExist(_)) => None,
-        Err(error) => {
-            return Err(StoreError::Foreign(format!(
-                "the wallet is damaged ({error})"
-            )));
-        }
-    };
-    let has_tables = read.list_tables().map_err(StoreError::io)?.next().is_some();
-    drop(read);
-    match version {
-        Some(FORMAT_VERSION) => Ok(()),
-        Some(other) => Err(StoreError::Foreign(format!(
-            "the wallet has format {other}, this build knows {FORMAT_VERSION}"
-        ))),
-        None if has_tables => Err(StoreError::Foreign("the file is another program's".into())),
-        None => {
-            let write = WriteTransaction::begin(database)?;
-            {
-                let mut table = write.raw().open_table(FORMAT).map_err(StoreError::io)?;
-                table
-                    .insert("version", FORMAT_VERSION)
-                    .map_err(StoreError::io)?;
-            }
-            for (table, _) in Table::ALL {
-                write
-                    .raw()
-                    .open_table(definition(table))
-                    .map_err(StoreError::io)?;
-            }
-            write.commit()
-        }
     }
 }

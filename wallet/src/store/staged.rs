@@ -3,13 +3,13 @@
 //! Opening a database can write: it repairs after a crash, and marks the file as open. A file that
 //! turns out to be damaged or another program's must be left byte for byte as it was, so everything
 //! written before [`Staged::accept`] stays in memory, in order, and is dropped with the backend when
-//! the file is refused.
+//! the file is refused. On a full disk it waits there until there is room, while reads go on.
 
+use std::collections::VecDeque;
 use std::io;
-use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-use redb::{BackendError, StorageBackend};
+use redb::StorageBackend;
 
 /// Something redb wrote, in the order it wrote it.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ enum Step {
 
 #[derive(Debug)]
 struct Stage {
-    steps: Vec<Step>,
+    steps: VecDeque<Step>,
     len: u64,
 }
 
@@ -31,39 +31,42 @@ enum State {
     Waiting(Stage),
     /// Writes go through.
     Accepted,
-    /// Doing what was put off failed half-way: nothing more may be written over the rest.
-    Failed,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Staged {
-    beneath: Box<dyn StorageBackend>,
+    beneath: Arc<dyn StorageBackend>,
     /// Changed only by redb's writes and [`Staged::accept`]; no await happens inside.
     state: RwLock<State>,
 }
 
 impl Staged {
-    pub(super) fn new(beneath: Box<dyn StorageBackend>) -> io::Result<Arc<Self>> {
+    pub(super) fn new(beneath: Arc<dyn StorageBackend>) -> io::Result<Arc<Self>> {
         let len = beneath.len()?;
-        let steps = Vec::new();
+        let steps = VecDeque::new();
         Ok(Arc::new(Self {
             beneath,
             state: RwLock::new(State::Waiting(Stage { steps, len })),
         }))
     }
 
+    pub(super) fn beneath(&self) -> &dyn StorageBackend {
+        self.beneath.as_ref()
+    }
+
     /// Does what was put off, in its order, and writes directly from now on. Stopping in the middle
-    /// leaves what a crash during redb's own repair leaves.
+    /// leaves what a crash during redb's own repair leaves; what is not done yet still waits, so that
+    /// it can be tried again.
     pub(super) fn accept(&self) -> io::Result<()> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::replace(&mut *state, State::Failed);
-        if let State::Waiting(Stage { steps, .. }) = before {
-            for step in steps {
-                self.now(&step)?;
+        if let State::Waiting(stage) = &mut *state {
+            while let Some(step) = stage.steps.front() {
+                self.now(step)?;
+                stage.steps.pop_front();
             }
+            *state = State::Accepted;
         }
-        *state = State::Accepted;
         Ok(())
     }
 
@@ -75,7 +78,8 @@ impl Staged {
         match step {
             Step::Write(offset, data) => self.beneath.write(*offset, data),
             Step::SetLen(len) => self.beneath.set_len(*len),
-            Step::Sync => self.beneath.sync_data(),
+            // Of a failed sync nothing is known, for want of room or not: it is never tried again.
+            Step::Sync => self.beneath.sync_data().map_err(io::Error::other),
         }
     }
 
@@ -89,7 +93,7 @@ impl Staged {
                     Step::SetLen(to) => *len = *to,
                     Step::Sync => {}
                 }
-                steps.push(step);
+                steps.push_back(step);
                 Ok(())
             }
             // Reads need not wait for a sync; redb itself keeps its writes apart.
@@ -97,13 +101,37 @@ impl Staged {
                 drop(state);
                 self.now(&step)
             }
-            State::Failed => Err(half_opened()),
         }
     }
-}
 
-fn half_opened() -> io::Error {
-    io::Error::other("opening the file failed half-way")
+    pub(super) fn len(&self) -> io::Result<u64> {
+        match &*self.state() {
+            State::Waiting(stage) => Ok(stage.len),
+            State::Accepted => self.beneath.len(),
+        }
+    }
+
+    pub(super) fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        match &*self.state() {
+            State::Waiting(stage) => stage.read(self.beneath.as_ref(), offset, out),
+            State::Accepted => self.beneath.read(offset, out),
+        }
+    }
+
+    pub(super) fn set_len(&self, len: u64) -> io::Result<()> {
+        self.does(Step::SetLen(len))
+    }
+
+    pub(super) fn sync_data(&self) -> io::Result<()> {
+        self.does(Step::Sync)
+    }
+
+    pub(super) fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if matches!(&*self.state(), State::Accepted) {
+            return self.beneath.write(offset, data);
+        }
+        self.does(Step::Write(offset, data.to_vec()))
+    }
 }
 
 /// Where `bytes` that start at `offset` end.
@@ -151,74 +179,6 @@ fn overlay(out: &mut [u8], offset: u64, at: u64, data: &[u8]) {
         .unwrap_or_default();
     for (to, from) in to.iter_mut().zip(from) {
         *to = *from;
-    }
-}
-
-/// What redb is given; the wallet keeps the other reference, to accept with.
-#[derive(Debug)]
-pub(super) struct Handle(pub(super) Arc<Staged>);
-
-impl StorageBackend for Handle {
-    fn len(&self) -> io::Result<u64> {
-        match &*self.0.state() {
-            State::Waiting(stage) => Ok(stage.len),
-            State::Accepted | State::Failed => self.0.beneath.len(),
-        }
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        match &*self.0.state() {
-            State::Waiting(stage) => stage.read(self.0.beneath.as_ref(), offset, out),
-            State::Accepted => self.0.beneath.read(offset, out),
-            State::Failed => Err(half_opened()),
-        }
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.does(Step::SetLen(len))
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.0.does(Step::Sync)
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        if matches!(&*self.0.state(), State::Accepted) {
-            return self.0.beneath.write(offset, data);
-        }
-        self.0.does(Step::Write(offset, data.to_vec()))
-    }
-
-    fn close(&self) -> io::Result<()> {
-        self.0.beneath.close()
-    }
-
-    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.0.beneath.try_lock_range(start, end)
-    }
-
-    fn try_lock_shared_range(
-        &self,
-        start: Bound<u64>,
-        end: Bound<u64>,
-    ) -> Result<bool, BackendError> {
-        self.0.beneath.try_lock_shared_range(start, end)
-    }
-
-    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.0.beneath.lock_range(start, end)
-    }
-
-    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.0.beneath.lock_shared_range(start, end)
-    }
-
-    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.0.beneath.unlock_range(start, end)
-    }
-
-    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.0.beneath.query_lock_range(start, end)
     }
 }
 

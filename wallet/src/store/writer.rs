@@ -2,26 +2,28 @@
 //!
 //! It takes as many waiting commands as there are, runs each on an overlay of its own inside one
 //! transaction, commits, and only then answers. A refused command leaves nothing behind and does not
-//! disturb its neighbours. After a failed commit nothing more is written: what the disk holds is
-//! then unknown until the file is opened again.
+//! disturb its neighbours. A disk without room refuses the commands of one transaction, and the next
+//! tries again. After any other failure nothing more is written: what the disk holds is then unknown
+//! until the file is opened again.
 
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use tirami_manifest::{Clock, Timestamp};
 use tokio::sync::oneshot;
 
-use super::{Opened, ReadTransaction, StoreError, WriteTransaction};
+use super::queue::{Asking, Lane, Queue, Server, Turned};
+use super::{Opened, StoreError, WriteTransaction};
 use crate::error::WalletError;
 use crate::ledger::apply::expire_due;
 use crate::ledger::refusal::ApplyError;
 use crate::ledger::tables::{Overlay, ReadTables, Table, Tables};
 
-/// Commands that may wait for the writer; beyond it callers are told to try again.
-const QUEUE: usize = 1_024;
-
 /// Commands in one transaction; chosen so that the first of them does not wait long.
 const BATCH: usize = 256;
+
+/// Milliseconds after which a transaction takes no more commands; chosen for the same reason.
+const BATCH_MS: u64 = 20;
 
 /// Holds expired on the way in one transaction; the rest waits for the next.
 const EXPIRE_AT_ONCE: usize = 64;
@@ -48,44 +50,43 @@ struct Ran {
     failed: Option<StoreError>,
 }
 
-/// The way to the writer. Cheap to clone.
-#[derive(Clone, Debug)]
+/// The way to the writer.
+#[derive(Debug)]
 pub(crate) struct Writer {
-    commands: SyncSender<Message>,
-}
-
-enum Message {
-    Run(Command),
-    Stop(oneshot::Sender<()>),
+    commands: Asking<Command>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Writer {
     /// Starts the thread.
     pub(crate) fn start(opened: Opened, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
-        let (commands, inbox) = sync_channel(QUEUE);
-        let seen = (latest_time(&opened)?, clock.elapsed_ms());
-        std::thread::Builder::new()
-            .name("wallet-writer".into())
-            .spawn(move || {
-                Loop {
-                    opened,
-                    clock,
-                    seen,
-                    failed: None,
-                }
-                .run(&inbox);
-            })
-            .map_err(StoreError::io)?;
-        Ok(Self { commands })
+        let queue = Queue::new();
+        let seen = (latest_time(&opened.read()?)?, clock.elapsed_ms());
+        let served = Server(queue.clone());
+        let thread = std::thread::Builder::new().name("wallet-writer".into());
+        let thread = thread.spawn(move || {
+            Loop {
+                opened,
+                clock,
+                seen,
+                failed: None,
+            }
+            .run(&served.0);
+        });
+        Ok(Self {
+            commands: Asking(queue),
+            thread: Mutex::new(Some(thread.map_err(StoreError::io)?)),
+        })
     }
 
     /// Runs `command` in a transaction and answers after its commit. When it refuses, nothing of it
-    /// is written.
+    /// is written. In the first lane it runs before whatever waits in the other, and is committed
+    /// with no more of it.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future does not stop the command: it runs or not, whole.
-    pub(crate) async fn run<R, F>(&self, command: F) -> Result<R, WalletError>
+    pub(crate) async fn run<R, F>(&self, lane: Lane, command: F) -> Result<R, WalletError>
     where
         R: Send + 'static,
         F: FnOnce(&mut Scratch<'_, '_>, Timestamp) -> Result<R, WalletError> + Send + 'static,
@@ -119,22 +120,31 @@ impl Writer {
             });
             Ran { answer, failed }
         });
-        match self.commands.try_send(Message::Run(command)) {
+        match self.commands.0.push(command, lane) {
             Ok(()) => {}
-            Err(TrySendError::Full(_)) => return Err(WalletError::Busy),
-            Err(TrySendError::Disconnected(_)) => return Err(StoreError::Closed.into()),
+            Err(Turned::Full) => return Err(WalletError::Busy),
+            Err(Turned::Closed) => return Err(StoreError::Closed.into()),
         }
         answer.await.unwrap_or(Err(StoreError::Closed.into()))
     }
 
     /// Ends the thread after everything that was asked before, and releases the file.
     pub(crate) async fn stop(&self) {
-        let (done, stopped) = oneshot::channel();
-        let commands = self.commands.clone();
-        // The queue may be full: waiting for room must not hold up an async thread.
-        let sent = tokio::task::spawn_blocking(move || commands.send(Message::Stop(done))).await;
-        if matches!(sent, Ok(Ok(()))) {
-            drop(stopped.await);
+        self.commands.0.close();
+        let thread = {
+            let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+            thread.take()
+        };
+        join(thread).await;
+    }
+}
+
+/// Waits for a thread to end without holding up an async one.
+pub(crate) async fn join(thread: Option<JoinHandle<()>>) {
+    if let Some(thread) = thread {
+        let ended = tokio::task::spawn_blocking(move || thread.join().is_ok()).await;
+        if !matches!(ended, Ok(true)) {
+            tracing::error!("a thread of the wallet died");
         }
     }
 }
@@ -148,87 +158,110 @@ struct Loop {
 }
 
 impl Loop {
-    fn run(mut self, inbox: &Receiver<Message>) {
-        while let Ok(first) = inbox.recv() {
-            let mut batch = Vec::new();
-            let mut stop = None;
-            let mut next = Some(first);
-            while let Some(message) = next.take() {
-                match message {
-                    Message::Run(command) => batch.push(command),
-                    Message::Stop(done) => {
-                        stop = Some(done);
-                        break;
-                    }
-                }
-                if batch.len() < BATCH {
-                    next = inbox.try_recv().ok();
-                }
-            }
-            if !batch.is_empty() {
-                self.transaction(batch);
-            }
-            if let Some(done) = stop {
-                drop(self);
-                // The one who asked may be gone; the file is released all the same.
-                if done.send(()).is_err() {
-                    tracing::debug!("nobody waits for the wallet's writer to end");
-                }
-                return;
+    fn run(mut self, queue: &Queue<Command>) {
+        while let Some(first) = queue.wait() {
+            let mut answers = Vec::new();
+            let outcome = self.transaction(first, queue, &mut answers);
+            for answer in answers {
+                answer(outcome.clone());
             }
         }
     }
 
-    fn transaction(&mut self, batch: Vec<Command>) {
-        let mut answers = Vec::new();
-        let outcome = self.attempt(batch, &mut answers);
-        if let Err(error) = &outcome
-            && self.failed.is_none()
-        {
-            tracing::error!(%error, "the wallet stops writing until it is opened again");
-            self.failed = Some(StoreError::Failed(error.to_string()));
-        }
-        for answer in answers {
-            answer(outcome.clone());
-        }
-    }
-
-    fn attempt(
+    fn transaction(
         &mut self,
-        batch: Vec<Command>,
+        (first, lane): (Command, Lane),
+        queue: &Queue<Command>,
         answers: &mut Vec<Answer>,
     ) -> Result<(), StoreError> {
-        let mut batch = batch.into_iter();
-        let outcome = self.run_and_commit(&mut batch, answers);
-        // After a failure some commands have not run: they only make their answers.
-        answers.extend(batch.map(|command| command(None).answer));
+        let failed = match &self.failed {
+            Some(error) => Err(error.clone()),
+            None => self.opened.catch_up(),
+        };
+        if let Err(error) = failed {
+            answers.push(first(None).answer);
+            return self.ends(Err(error));
+        }
+        let turns = self.opened.turns();
+        let outcome = self.run_and_commit((first, lane), queue, answers);
+        if !matches!(outcome, Err(StoreError::Full)) {
+            return self.ends(outcome);
+        }
+        // Without room nothing was committed, unless it was noticed past the point of no return:
+        // then nobody may be told that nothing happened.
+        if self.opened.turns() != turns {
+            let unknown = "no room at the end of a commit";
+            return self.ends(Err(StoreError::Io(unknown.into())));
+        }
+        match self.opened.again() {
+            Ok(()) => outcome,
+            Err(error) => self.ends(Err(error)),
+        }
+    }
+
+    /// After a failure nothing more is written, but for want of room.
+    fn ends(&mut self, outcome: Result<(), StoreError>) -> Result<(), StoreError> {
+        if let Err(error) = &outcome
+            && self.failed.is_none()
+            && !matches!(error, StoreError::Full)
+        {
+            tracing::error!(%error, "the wallet stops writing until it is opened again");
+            self.failed = Some(match error {
+                StoreError::Damaged(_) => error.clone(),
+                _ => StoreError::Failed(error.to_string()),
+            });
+        }
         outcome
     }
 
     fn run_and_commit(
         &mut self,
-        batch: &mut impl Iterator<Item = Command>,
+        (first, lane): (Command, Lane),
+        queue: &Queue<Command>,
         answers: &mut Vec<Answer>,
     ) -> Result<(), StoreError> {
-        if let Some(error) = &self.failed {
-            return Err(error.clone());
-        }
-        let mut write = WriteTransaction::begin(&self.opened.0)?;
+        let started = self.clock.elapsed_ms();
         let now = self.now();
+        let mut next = Some(first);
+        let prepared = self.opened.write();
+        let mut write = match prepared {
+            Ok(write) => write,
+            Err(error) => {
+                answers.extend(next.map(|command| command(None).answer));
+                return Err(error);
+            }
+        };
         let mut tables = Overlay::new(&mut write);
         match expire_due(&mut tables, now, EXPIRE_AT_ONCE) {
             Ok(_) => {}
-            Err(ApplyError::Store(error)) => return Err(error),
+            Err(ApplyError::Store(error)) => {
+                answers.extend(next.map(|command| command(None).answer));
+                return Err(error);
+            }
             Err(ApplyError::Refused(refusal)) => {
                 tracing::error!(%refusal, "a hold that is due did not expire");
             }
         }
-        for command in batch {
+        let mut urgent = lane == Lane::First;
+        while let Some(command) = next.take() {
             let Ran { answer, failed } = command(Some((&mut tables, now)));
             answers.push(answer);
             if let Some(error) = failed {
                 return Err(error);
             }
+            let took = self.clock.elapsed_ms().saturating_sub(started);
+            if answers.len() >= BATCH || took >= BATCH_MS {
+                break;
+            }
+            // What is urgent is committed with what else is, and with nothing more.
+            next = if urgent {
+                queue.next_first()
+            } else {
+                queue.next().map(|(command, lane)| {
+                    urgent = lane == Lane::First;
+                    command
+                })
+            };
         }
         // Refusals change nothing, and cost no write to the disk.
         if tables.is_empty() {
@@ -251,11 +284,15 @@ impl Loop {
     }
 }
 
-fn latest_time(opened: &Opened) -> Result<Timestamp, StoreError> {
-    let bytes = ReadTransaction::begin(&opened.0)?.get(Table::Meta, CLOCK)?;
+/// The latest time that was written down.
+pub(crate) fn latest_time(tables: &impl ReadTables) -> Result<Timestamp, StoreError> {
+    let bytes = tables.get(Table::Meta, CLOCK)?;
     match bytes.map(TryInto::try_into) {
         None => Ok(Timestamp::EPOCH),
         Some(Ok(ms)) => Ok(Timestamp::from_ms(u64::from_be_bytes(ms))),
         Some(Err(_)) => Err(StoreError::Row { table: Table::Meta }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,14 +6,15 @@ use tirami_manifest::commerce::{Agreement, Quote, Receipt, VerifiedReceipt};
 use tirami_manifest::genesis::Genesis;
 use tirami_manifest::job::Finish;
 use tirami_manifest::key::SecretKey;
+use tirami_manifest::mandate::Action;
 use tirami_manifest::model::{ModelCard, Usage};
 use tirami_manifest::signed::{Signed, Verified};
 use tirami_manifest::time::ManualClock;
 use tirami_manifest::{
     Amount, InvitationId, ModelId, Multiplier, NetworkId, Timestamp, TransferId,
 };
-use tirami_wallet::store::Storage;
-use tirami_wallet::{OpenOptions, Wallet, WalletError};
+use tirami_wallet::store::{CACHE_BYTES, Storage};
+use tirami_wallet::{OpenOptions, Wallet, WalletError, Work};
 
 pub(crate) const START: Timestamp = Timestamp::from_ms(1_900_000_000_000);
 pub(crate) const TIMEOUT_MS: u64 = 120_000;
@@ -46,6 +47,7 @@ pub(crate) fn open(
         clock: clock.clone(),
         key,
         hold_timeout_ms: TIMEOUT_MS,
+        cache_bytes: CACHE_BYTES,
     })
 }
 
@@ -57,6 +59,14 @@ const CARD: ModelCard = ModelCard {
     attention_flop: 0,
     window: 0,
     context: 1_000_000,
+};
+
+/// What is bought here, whoever sells it.
+pub(crate) const WORK: Work = Work {
+    action: Action::Chat,
+    payee: None,
+    model: Some(CARD.id),
+    price: Some(Multiplier::PAR),
 };
 
 /// A quote and those who may act under it.

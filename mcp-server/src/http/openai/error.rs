@@ -4,7 +4,11 @@ use axum::http::header::{HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE}
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Json, Response};
 use serde_json::{Value, json};
+use tirami_agent_runtime::clock;
 use tirami_agent_runtime::failure::{Failure, FailureCode};
+
+/// The longest wait after which OpenAI's clients repeat a request by themselves.
+const REPEAT_WITHIN_S: u64 = 60;
 
 /// A failure on its way out.
 #[derive(Debug)]
@@ -64,7 +68,19 @@ impl ApiError {
             .purchase
             .as_ref()
             .is_none_or(|purchase| purchase.callers);
-        self.failure.retryable && (named || self.failure.code != FailureCode::Internal)
+        self.failure.retryable
+            && (named || self.failure.code != FailureCode::Internal)
+            // A person decides, which takes longer than a program tries.
+            && self.failure.code != FailureCode::ApprovalRequired
+            && self.wait_s() <= REPEAT_WITHIN_S
+    }
+
+    /// Seconds until the same request may pass, at least one.
+    fn wait_s(&self) -> u64 {
+        let at = self.failure.retry_at.as_deref();
+        let at = at.and_then(|at| at.parse::<jiff::Timestamp>().ok());
+        let ms = at.map_or(0, |at| u64::try_from(at.as_millisecond()).unwrap_or(0));
+        ms.saturating_sub(clock::now().ms()).div_ceil(1_000).max(1)
     }
 
     /// The body; also what a stream carries that fails halfway.
@@ -75,6 +91,8 @@ impl ApiError {
             retryable,
             hint,
             next_tool,
+            approval,
+            retry_at,
         } = &*self.failure;
         let message = match hint {
             Some(hint) => format!("{message}; {hint}"),
@@ -89,6 +107,8 @@ impl ApiError {
                 "retryable": retryable,
                 "hint": hint,
                 "next_tool": next_tool,
+                "approval": approval,
+                "retry_at": retry_at,
                 "idempotency_key": self.purchase.as_ref().map(|purchase| &purchase.key),
             },
         }})
@@ -103,7 +123,7 @@ impl ApiError {
             HeaderValue::from_static(retry),
         );
         if self.failure.retryable {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            headers.insert(RETRY_AFTER, HeaderValue::from(self.wait_s()));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(
@@ -132,13 +152,15 @@ fn status(code: FailureCode) -> StatusCode {
     match code {
         Code::InvalidInput | Code::Ticket => StatusCode::BAD_REQUEST,
         Code::Unauthorized => StatusCode::UNAUTHORIZED,
-        Code::OverBudget | Code::AboveMaxTrm | Code::InsufficientFunds => {
-            StatusCode::PAYMENT_REQUIRED
-        }
-        Code::Frozen | Code::OwnerRequired => StatusCode::FORBIDDEN,
+        Code::OverBudget
+        | Code::NotAllowed
+        | Code::ApprovalRequired
+        | Code::AboveMaxTrm
+        | Code::InsufficientFunds => StatusCode::PAYMENT_REQUIRED,
+        Code::Frozen | Code::Denied | Code::OwnerRequired => StatusCode::FORBIDDEN,
         Code::NotFound => StatusCode::NOT_FOUND,
         Code::IdempotencyKeyReused | Code::InProgress => StatusCode::CONFLICT,
-        Code::Busy => StatusCode::TOO_MANY_REQUESTS,
+        Code::Busy | Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         Code::ProviderFailed => StatusCode::BAD_GATEWAY,
         Code::NoProvider | Code::InUse => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
@@ -168,14 +190,18 @@ mod tests {
             (FailureCode::Ticket, 400),
             (FailureCode::Unauthorized, 401),
             (FailureCode::OverBudget, 402),
+            (FailureCode::NotAllowed, 402),
+            (FailureCode::ApprovalRequired, 402),
             (FailureCode::AboveMaxTrm, 402),
             (FailureCode::InsufficientFunds, 402),
             (FailureCode::Frozen, 403),
+            (FailureCode::Denied, 403),
             (FailureCode::OwnerRequired, 403),
             (FailureCode::NotFound, 404),
             (FailureCode::IdempotencyKeyReused, 409),
             (FailureCode::InProgress, 409),
             (FailureCode::Busy, 429),
+            (FailureCode::RateLimited, 429),
             (FailureCode::Model, 500),
             (FailureCode::Store, 500),
             (FailureCode::Internal, 500),
@@ -201,6 +227,22 @@ mod tests {
     }
 
     #[test]
+    fn a_client_is_told_how_long_to_wait_and_not_to_wait_for_a_person() {
+        let wait = |code, ms| {
+            let mut failure = Failure::new(code, "x").retryable();
+            failure.retry_at = Some(clock::now().after_ms(ms).to_rfc3339());
+            let headers = ApiError::from(failure).headers();
+            let seconds: u64 = headers[RETRY_AFTER].to_str().unwrap().parse().unwrap();
+            (seconds, headers["x-should-retry"] == "true")
+        };
+        let (soon, repeats) = wait(FailureCode::RateLimited, 30_000);
+        assert!((25..=30).contains(&soon) && repeats, "{soon}");
+        let (late, repeats) = wait(FailureCode::OverBudget, 3_600_000);
+        assert!((3_590..=3_600).contains(&late) && !repeats, "{late}");
+        assert_eq!(wait(FailureCode::ApprovalRequired, 0), (1, false));
+    }
+
+    #[test]
     fn an_error_has_openais_shape_and_ours_inside() {
         let failure = Failure::new(FailureCode::OverBudget, "too dear").hint("ask for less");
         let body = ApiError::from(failure)
@@ -218,6 +260,8 @@ mod tests {
                     "retryable": false,
                     "hint": "ask for less",
                     "next_tool": null,
+                    "approval": null,
+                    "retry_at": null,
                     "idempotency_key": "k1",
                 },
             }})

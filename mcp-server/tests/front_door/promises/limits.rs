@@ -83,6 +83,7 @@ async fn the_lifetime_limit_holds() {
 #[tokio::test]
 async fn many_spenders_at_once_stay_within_one_limit() {
     let pair = Pair::start().await;
+    pair.b.without_breakers().await;
     let up = Up::start(&pair.b).await;
     let http = up.http(&pair.b);
     pair.b.ask(&["budget", "set", "--lifetime", "0.2"]).await;

@@ -4,33 +4,12 @@ use serde_json::{Value, json};
 use tirami_agent_runtime::owner::{self, Passphrase};
 use tirami_manifest::NodeId;
 use tirami_manifest::owner::{Decision, OwnerOrder};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::UnixStream;
-use tokio::time::timeout;
 
 use crate::cli::{Home, PASSPHRASE};
 use crate::http::{CHAT, chat};
 use crate::mcp::Mcp;
-use crate::nodes::{Pair, Up, WITHIN, question, trm};
-
-/// Asks the node through its local socket, as any program of the same user can, with the agent's
-/// token.
-async fn ask_socket(home: &Home, op: &str, input: Value) -> Result<Value, Value> {
-    let socket = tirami_agent_runtime::data_dir::socket(&home.data());
-    let (read, mut write) = UnixStream::connect(socket).await.unwrap().into_split();
-    let request = json!({ "token": home.token(), "op": op, "input": input });
-    let request = format!("{request}\n");
-    write.write_all(request.as_bytes()).await.unwrap();
-    let mut line = String::new();
-    let mut lines = BufReader::new(read);
-    let read = timeout(WITHIN, lines.read_line(&mut line)).await;
-    read.expect("an answer").unwrap();
-    let mut answer: Value = serde_json::from_str(&line).unwrap();
-    match answer["done"].take() {
-        Value::Null => Err(answer["failed"].take()),
-        done => Ok(done),
-    }
-}
+use crate::nodes::{Pair, Up, question, trm};
+use crate::socket::ask_socket;
 
 async fn obey(home: &Home, order: &str) -> Result<Value, Value> {
     ask_socket(home, "obey", json!({ "order": order })).await
@@ -108,11 +87,11 @@ async fn the_agents_token_alone_loosens_nothing_and_makes_nobody_owner() {
     home.init_owner().await;
     other.init_owner().await;
     let before = home.books().await;
-    let limits = &before["budget"]["limits"];
+    let terms = &before["budget"]["terms"];
     for limit in ["per_request_trm", "hour_trm", "lifetime_trm"] {
-        let mut looser = limits.clone();
-        looser[limit] = "2000000".into();
-        let answer = ask_socket(&home, "tighten_budget", json!({ "limits": looser })).await;
+        let mut looser = terms.clone();
+        looser["limits"][limit] = "2000000".into();
+        let answer = ask_socket(&home, "tighten_budget", json!({ "terms": looser })).await;
         refused(&answer, "only the owner can loosen");
     }
     let owner = other.ask(&["status"]).await["owner"].clone();
@@ -175,7 +154,7 @@ async fn loosening_needs_the_owner_and_tightening_does_not() {
         .b
         .ask(&["budget", "set", "--per-request", "0.000001"])
         .await;
-    assert_eq!(budget["limits"]["per_request_trm"], "0.000001");
+    assert_eq!(budget["terms"]["limits"]["per_request_trm"], "0.000001");
     mcp.refused("chat", question(3, "k"))
         .await
         .is("over_budget", &["per-request"]);
@@ -208,7 +187,7 @@ async fn loosening_needs_the_owner_and_tightening_does_not() {
         &right,
     ];
     let budget = pair.b.ask(&words).await;
-    assert_eq!(budget["limits"]["per_request_trm"], "10");
+    assert_eq!(budget["terms"]["limits"]["per_request_trm"], "10");
     mcp.ask("chat", question(3, "k")).await;
     pair.agree().await;
 }

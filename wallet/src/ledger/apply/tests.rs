@@ -6,152 +6,17 @@
 )]
 
 use tirami_manifest::mandate::Limits;
-use tirami_manifest::{AgentId, Amount, NodeId, Timestamp, TransferId};
+use tirami_manifest::{AgentId, Amount, Timestamp};
 
-use super::super::audit::audit;
-use super::super::gate::{Freeze, MandateRow};
-use super::super::refusal::Limit;
+use super::super::fixture::*;
+use super::super::rule::Rule as GateRule;
 use super::super::tables::MemoryTables;
 use super::*;
 
-const MINUTE: u64 = 60_000;
-const HOUR: u64 = 60 * MINUTE;
-/// A time in the middle of a minute, so that windows start inside one.
-const T0: u64 = 1_000 * HOUR + 30_500;
-const TIMEOUT: u64 = 120_000;
-
-const ALICE: Account = Account::Agent(AgentId::from_bytes([1; 16]));
-/// Has money and no mandate.
-const BOB: Account = Account::Agent(AgentId::from_bytes([2; 16]));
-const PEER: Account = Account::Clearing(NodeId::from_bytes([3; 32]));
-const OUT: Account = Account::Outgoing;
-
-const LIMITS: Limits = Limits {
-    per_request_trm: Amount::from_trm(50),
-    hour_trm: Amount::from_trm(100),
-    lifetime_trm: Amount::from_trm(400),
-};
-
-const fn at(ms: u64) -> Timestamp {
-    Timestamp::from_ms(T0 + ms)
-}
-
-const fn trm(n: u64) -> Amount {
-    Amount::from_trm(n)
-}
-
-fn id(name: &str) -> TransferId {
-    transfer::id("test", &[name.as_bytes()])
-}
-
-fn make(name: &str, kind: Kind) -> Transfer {
-    Transfer {
-        id: id(name),
-        kind,
-        code: TransferCode::Budget,
-        reference: [0; 32],
-    }
-}
-
-fn single(name: &str, debit: Account, credit: Account, n: u64) -> Transfer {
-    let amount = trm(n);
-    make(
-        name,
-        Kind::Single {
-            debit,
-            credit,
-            amount,
-        },
-    )
-}
-
-fn hold(name: &str, debit: Account, credit: Account, n: u64) -> Transfer {
-    let (amount, timeout_ms) = (trm(n), TIMEOUT);
-    make(
-        name,
-        Kind::Hold {
-            debit,
-            credit,
-            amount,
-            timeout_ms,
-        },
-    )
-}
-
-fn post(name: &str, hold: &str, n: u64) -> Transfer {
-    let (hold, amount) = (id(hold), trm(n));
-    make(name, Kind::Post { hold, amount })
-}
-
-fn void(name: &str, hold: &str) -> Transfer {
-    make(name, Kind::Void { hold: id(hold) })
-}
-
-fn expire(name: &str, hold: &str) -> Transfer {
-    make(name, Kind::Expire { hold: id(hold) })
-}
-
-fn agent(account: &Account) -> AgentId {
-    match account {
-        Account::Agent(id) => *id,
-        other => panic!("{other} is not an agent"),
-    }
-}
-
-/// Alice has 1000 TRM and a mandate, Bob has 500 and none; the issuer may make 2000 and made none.
-fn books() -> MemoryTables {
-    let mut books = MemoryTables::default();
-    books.set_quota(trm(2_000)).unwrap();
-    books
-        .set_mandate(&agent(&ALICE), &MandateRow::new(LIMITS))
-        .unwrap();
-    let group = [
-        single("a", Account::Position, ALICE, 1_000),
-        single("b", Account::Position, BOB, 500),
-    ];
-    apply_group(&mut books, &group, at(0)).unwrap();
-    books
-}
-
-fn freeze(books: &mut MemoryTables) {
-    let (reason, since) = ("stop".into(), at(0));
-    books.set_freeze(Some(&Freeze { reason, since })).unwrap();
-}
-
-fn mandate(books: &MemoryTables) -> MandateRow {
-    books.mandate(&agent(&ALICE)).unwrap().unwrap()
-}
-
-fn available(books: &MemoryTables, account: &Account) -> Amount {
-    books.totals(account).unwrap().available()
-}
-
-fn sound(books: &MemoryTables) {
-    for check in audit(books).unwrap() {
-        assert!(check.holds, "{}: {}", check.rule, check.detail);
-    }
-}
-
-/// Applies, and checks that a refusal wrote nothing and that the books hold.
-fn does(books: &mut MemoryTables, transfer: &Transfer, now: Timestamp) -> Result<Applied, Refusal> {
-    let before = books.clone();
-    match apply(books, transfer, now) {
-        Ok(applied) => {
-            assert_eq!(applied == Applied::Already, *books == before);
-            sound(books);
-            Ok(applied)
-        }
-        Err(ApplyError::Refused(refusal)) => {
-            assert_eq!(*books, before, "a refusal wrote something");
-            Err(refusal)
-        }
-        Err(ApplyError::Store(error)) => panic!("{error}"),
-    }
-}
-
-fn over(limit: Limit, allowed: u64, left: u64, asked: u64) -> Refusal {
+fn over(limit: GateRule, allowed: u64, left: u64, asked: u64) -> Refusal {
     Refusal::OverBudget {
         limit,
+        mandate: ROOT,
         allowed: trm(allowed),
         left: trm(left),
         asked: trm(asked),
@@ -172,6 +37,35 @@ fn short(account: Account, available: u64, asked: u64) -> Refusal {
         account,
         available,
         asked,
+    }
+}
+
+fn allot(name: &str, from: (Account, Pot), to: (Account, Pot), n: u64) -> Transfer {
+    let kind = Kind::Allot {
+        from: agent(&from.0),
+        from_pot: from.1,
+        to: agent(&to.0),
+        to_pot: to.1,
+        amount: trm(n),
+    };
+    make(name, kind)
+}
+
+/// Takes from an agent and names no spend.
+fn nameless(name: &str, debit: Account, n: u64) -> Transfer {
+    let kind = Kind::Single {
+        debit,
+        credit: OUT,
+        amount: trm(n),
+        spend: None,
+    };
+    make(name, kind)
+}
+
+fn repays(name: &str, debit: Account, n: u64) -> Transfer {
+    Transfer {
+        code: TransferCode::Repayment,
+        ..nameless(name, debit, n)
     }
 }
 
@@ -208,9 +102,9 @@ fn spent_hour(books: &mut MemoryTables) {
 }
 
 fn old_spending(books: &mut MemoryTables) {
-    let mut row = mandate(books);
+    let mut row = usage(books, ROOT);
     row.used = u128::from(trm(390).utrm());
-    books.set_mandate(&agent(&ALICE), &row).unwrap();
+    books.set_usage(&ROOT, &row).unwrap();
 }
 
 fn filled(books: &mut MemoryTables, transfer: &Transfer) {
@@ -223,15 +117,18 @@ fn every_outcome_of_one_transfer() {
     use Account::{Issuer, Position};
     use Applied::{Already, Now};
     use HoldEnd::{Expired, Posted, Voided};
+    use Pot::{Earned, Restricted, Seed};
     use Refusal::{MoreThanHeld, OverCap, SameAccount, UnknownHold, Zero};
     let taken = |name| Err(Refusal::IdTaken { id: id(name) });
     let is_over = |end| Err(ended("h", end));
     let unknown = || Err(UnknownHold { hold: id("x") });
     let stopped = || Err(Refusal::Frozen { reason: "stop".into() });
     let nobody = || Err(Refusal::NoMandate { agent: agent(&BOB) });
+    let vouched = |vouched, asked| Err(Refusal::Vouched { vouched: trm(vouched), asked: trm(asked) });
     let capped = || Err(OverCap { left: trm(500), asked: trm(501) });
     let hour_left_10 = || Err(Refusal::OverBudget {
-        limit: Limit::Hour,
+        limit: GateRule::Hour,
+        mandate: ROOT,
         allowed: trm(100),
         left: trm(10),
         asked: trm(11),
@@ -256,6 +153,36 @@ fn every_outcome_of_one_transfer() {
         ("posts part", held, post("t", "h", 1), Ok(Now)),
         ("posts more", held, post("t", "h", 41), Err(MoreThanHeld { held: trm(40), asked: trm(41) })),
         ("voids", held, void("t", "h"), Ok(Now)),
+        ("vouches", held, vouch("t", "h", 40), Ok(Now)),
+        ("vouches more", |b| held_and(b, &vouch("v", "h", 7)), vouch("t", "h", 8), Ok(Now)),
+        ("vouches the same", |b| held_and(b, &vouch("v", "h", 7)), vouch("t", "h", 7), Err(Zero)),
+        ("vouches less", |b| held_and(b, &vouch("v", "h", 7)), vouch("t", "h", 6), vouched(7, 6)),
+        ("vouches above", held, vouch("t", "h", 41), Err(MoreThanHeld { held: trm(40), asked: trm(41) })),
+        ("vouches nothing", held, vouch("t", "h", 0), Err(Zero)),
+        ("vouches again", |b| held_and(b, &vouch("v", "h", 7)), vouch("v", "h", 7), Ok(Already)),
+        ("vouches what is unknown", nothing, vouch("t", "x", 1), unknown()),
+        ("vouches posted", |b| held_and(b, &post("p", "h", 7)), vouch("t", "h", 7), is_over(Posted)),
+        ("frozen vouch", |b| { held(b); freeze(b) }, vouch("t", "h", 1), stopped()),
+        ("frozen post", |b| { held(b); freeze(b) }, post("t", "h", 1), Ok(Now)),
+        ("frozen void", |b| { held(b); freeze(b) }, void("t", "h"), Ok(Now)),
+        ("posts less than vouched", |b| held_and(b, &vouch("v", "h", 7)), post("t", "h", 6), vouched(7, 6)),
+        ("posts what was vouched", |b| held_and(b, &vouch("v", "h", 7)), post("t", "h", 7), Ok(Now)),
+        ("voids as failed", held, fails("t", "h"), Ok(Now)),
+        ("voids otherwise", |b| held_and(b, &void("v", "h")), fails("v", "h"), taken("v")),
+        ("allots", nothing, allot("t", (ALICE, Seed), (ALICE, Earned), 1_000), Ok(Now)),
+        ("allots to another", nothing, allot("t", (BOB, Seed), (ALICE, Restricted), 500), Ok(Now)),
+        ("allots while frozen", freeze, allot("t", (ALICE, Seed), (BOB, Seed), 1), Ok(Now)),
+        ("allots nothing", nothing, allot("t", (ALICE, Seed), (BOB, Seed), 0), Err(Zero)),
+        ("allots to itself", nothing, allot("t", (ALICE, Seed), (ALICE, Seed), 1), Err(SameAccount)),
+        ("allots more", nothing, allot("t", (ALICE, Seed), (BOB, Seed), 1_001), Err(short(ALICE, 1_000, 1_001))),
+        ("allots from elsewhere", nothing, allot("t", (ALICE, Earned), (BOB, Seed), 1), Err(short(ALICE, 0, 1))),
+        ("allots what is held", held, allot("t", (ALICE, Seed), (BOB, Seed), 961), Err(short(ALICE, 960, 961))),
+        ("repays without a mandate", nothing, repays("t", BOB, 500), Ok(Now)),
+        ("repays more", nothing, repays("t", BOB, 501), Err(short(BOB, 500, 501))),
+        ("repays while frozen", freeze, repays("t", BOB, 1), stopped()),
+        ("takes without saying who", nothing, nameless("t", ALICE, 1), Err(Refusal::NoMandate { agent: ROOT })),
+        ("takes so while frozen", freeze, nameless("t", ALICE, 1), stopped()),
+        ("spends another's account", nothing, make("t", Kind::Single { debit: BOB, credit: OUT, amount: trm(1), spend: Some(spend(ROOT)) }), Err(Refusal::NoMandate { agent: ROOT })),
         ("posts what is unknown", nothing, post("t", "x", 1), unknown()),
         ("voids what is unknown", nothing, void("t", "x"), unknown()),
         ("expires what is unknown", nothing, expire("t", "x"), unknown()),
@@ -272,11 +199,11 @@ fn every_outcome_of_one_transfer() {
         ("frozen hold", freeze, hold("t", ALICE, OUT, 1), stopped()),
         ("frozen, not an agent's", freeze, single("t", Position, ALICE, 1), Ok(Now)),
         ("no mandate", nothing, hold("t", BOB, OUT, 1), nobody()),
-        ("request", nothing, hold("t", ALICE, OUT, 51), Err(over(Limit::PerRequest, 50, 50, 51))),
+        ("request", nothing, hold("t", ALICE, OUT, 51), Err(over(GateRule::PerRequest, 50, 50, 51))),
         ("hour filled", spent_hour, hold("t", ALICE, OUT, 10), Ok(Now)),
         ("hour", spent_hour, hold("t", ALICE, OUT, 11), hour_left_10()),
         ("life filled", old_spending, hold("t", ALICE, OUT, 10), Ok(Now)),
-        ("life", old_spending, hold("t", ALICE, OUT, 11), Err(over(Limit::Lifetime, 400, 10, 11))),
+        ("life", old_spending, hold("t", ALICE, OUT, 11), Err(over(GateRule::Lifetime, 400, 10, 11))),
         ("cap filled", nothing, single("t", Issuer, PEER, 2_000), Ok(Now)),
         ("cap", |b| filled(b, &single("i", Issuer, PEER, 1_500)), single("t", Issuer, PEER, 501), capped()),
         ("cap, held", |b| filled(b, &hold("i", Issuer, PEER, 1_500)), single("t", Issuer, PEER, 501), capped()),
@@ -297,113 +224,84 @@ fn every_outcome_of_one_transfer() {
 fn the_first_refusal_in_the_documented_order_is_given() {
     let mut books = books();
     held(&mut books);
+    does(&mut books, &vouch("v", "h", 10), at(0)).unwrap();
     freeze(&mut books);
-    let mut row = mandate(&books);
-    row.limits = Limits {
-        per_request_trm: trm(1),
-        hour_trm: trm(1),
-        lifetime_trm: trm(1),
-    };
-    let poor = Account::Agent(AgentId::from_bytes([9; 16]));
+    let nobody = AgentId::from_bytes([9; 16]);
+    let poor = Account::Agent(nobody);
     let kind = |transfer: Transfer| transfer.kind;
-    let with_id = |kind| Transfer {
-        id: id("h"),
-        ..make("t", kind)
-    };
     let ask = kind(hold("t", poor, OUT, 60));
-
-    // 1 before 2 and 3.
-    let zero_to_itself = kind(hold("t", poor, poor, 0));
-    assert_eq!(
-        does(&mut books, &with_id(zero_to_itself), at(0)),
-        Err(Refusal::IdTaken { id: id("h") })
-    );
-    // 2 before 3; 3 before 7.
-    assert_eq!(
-        does(&mut books, &make("t", zero_to_itself), at(0)),
-        Err(Refusal::Zero)
-    );
-    let to_itself = kind(hold("t", poor, poor, 60));
-    assert_eq!(
-        does(&mut books, &make("t", to_itself), at(0)),
-        Err(Refusal::SameAccount)
-    );
-    // 2 before 4, 4 before 6, 5 before 6: an ended hold is ended whatever is asked of it.
-    assert_eq!(
-        does(&mut books, &post("t", "x", 0), at(0)),
-        Err(Refusal::Zero)
-    );
-    assert_eq!(
-        does(&mut books, &post("t", "x", 99), at(0)),
-        Err(Refusal::UnknownHold { hold: id("x") })
-    );
-    assert_eq!(
-        does(&mut books, &post("t", "h", 99), at(TIMEOUT)),
-        Err(ended("h", HoldEnd::Expired))
-    );
-    // 6 although it is frozen, and a post in full passes: the freeze stops new holds.
-    assert!(matches!(
-        does(&mut books, &post("t", "h", 41), at(0)),
-        Err(Refusal::MoreThanHeld { .. })
-    ));
-    // 7 before 8.
-    assert!(matches!(
-        does(&mut books, &make("t", ask), at(0)),
-        Err(Refusal::Frozen { .. })
-    ));
-    books.set_freeze(None).unwrap();
-    // 8 before 9.
-    assert!(matches!(
-        does(&mut books, &make("t", ask), at(0)),
-        Err(Refusal::NoMandate { .. })
-    ));
-    // 9 before 10 before 11 before 13.
-    for (limit, limits) in [
-        (Limit::PerRequest, row.limits),
-        (
-            Limit::Hour,
-            Limits {
-                per_request_trm: trm(60),
-                ..row.limits
+    // (the transfer's id, what is asked, when, the number of the refusal)
+    let cases = [
+        // 1 before 2 and 3; 2 before 3; 3 before 8 and 9.
+        ("h", kind(hold("t", poor, poor, 0)), 0, 1),
+        ("t", kind(hold("t", poor, poor, 0)), 0, 2),
+        ("t", kind(hold("t", poor, poor, 60)), 0, 3),
+        // 1 and 2 before 4.
+        ("h", kind(post("t", "x", 0)), 0, 1),
+        ("t", kind(post("t", "x", 0)), 0, 2),
+        ("t", kind(vouch("t", "x", 0)), 0, 2),
+        ("h", kind(void("t", "x")), 0, 1),
+        ("t", kind(post("t", "x", 99)), 0, 4),
+        ("t", kind(vouch("t", "x", 99)), 0, 4),
+        // 5 before 6 and 7: an ended hold is ended whatever is asked of it.
+        ("t", kind(post("t", "h", 99)), TIMEOUT, 5),
+        ("t", kind(post("t", "h", 9)), TIMEOUT, 5),
+        ("t", kind(vouch("t", "h", 99)), TIMEOUT, 5),
+        // 2 before 7, 6 and 7 before 8.
+        ("t", kind(post("t", "h", 0)), 0, 2),
+        ("t", kind(vouch("t", "h", 0)), 0, 2),
+        ("t", kind(post("t", "h", 41)), 0, 6),
+        ("t", kind(vouch("t", "h", 41)), 0, 6),
+        ("t", kind(post("t", "h", 9)), 0, 7),
+        ("t", kind(vouch("t", "h", 9)), 0, 7),
+        ("t", kind(vouch("t", "h", 10)), 0, 2),
+        ("t", kind(vouch("t", "h", 11)), 0, 8),
+        // 8 before 9 and 31.
+        ("t", ask, 0, 8),
+    ];
+    for (name, kind, ms, number) in cases {
+        let refused = does(
+            &mut books,
+            &Transfer {
+                id: id(name),
+                ..make("t", kind)
             },
-        ),
-        (
-            Limit::Lifetime,
-            Limits {
-                lifetime_trm: trm(1),
-                ..LIMITS_OF_60
-            },
-        ),
-    ] {
-        books
-            .set_mandate(&agent(&poor), &MandateRow::new(limits))
-            .unwrap();
-        match does(&mut books, &make("t", ask), at(0)) {
-            Err(Refusal::OverBudget { limit: given, .. }) => assert_eq!(given, limit),
-            other => panic!("{limit}: {other:?}"),
-        }
+            at(ms),
+        );
+        assert_eq!(refused.map_err(|r| r.number()), Err(number), "{kind:?}");
     }
-    books
-        .set_mandate(&agent(&poor), &MandateRow::new(LIMITS_OF_60))
-        .unwrap();
+    books.set_freeze(None).unwrap();
+    // 9 before 21 before 23 before 25 before 31. What lies between has a test of the gate.
+    let steps = [
+        (9, None),
+        (21, Some((1, 1, 1))),
+        (23, Some((60, 1, 1))),
+        (25, Some((60, 60, 1))),
+        (31, Some((60, 60, 60))),
+    ];
+    for (number, figures) in steps {
+        if let Some((request, hour, lifetime)) = figures {
+            let limits = Limits {
+                per_request_trm: trm(request),
+                hour_trm: trm(hour),
+                lifetime_trm: trm(lifetime),
+                ..Limits::DEFAULT
+            };
+            grant(&mut books, nobody, &terms(limits));
+        }
+        let refused = does(&mut books, &make("t", ask), at(0)).unwrap_err();
+        assert_eq!(refused.number(), number, "{refused}");
+    }
     assert_eq!(
         does(&mut books, &make("t", ask), at(0)),
         Err(short(poor, 0, 60))
     );
-    // 12 before 13: both rules of this pair are broken, the issuer's is named.
+    // 30 before 31: both rules of this pair are broken, the issuer's is named.
     books.set_quota(Amount::ZERO).unwrap();
     let both = single("t", Account::Issuer, Account::Position, 1_501);
-    assert!(matches!(
-        does(&mut books, &both, at(0)),
-        Err(Refusal::OverCap { .. })
-    ));
+    let refused = does(&mut books, &both, at(0)).unwrap_err();
+    assert_eq!(refused.number(), 30);
 }
-
-const LIMITS_OF_60: Limits = Limits {
-    per_request_trm: Amount::from_trm(60),
-    hour_trm: Amount::from_trm(60),
-    lifetime_trm: Amount::from_trm(60),
-};
 
 #[test]
 fn the_four_totals_and_what_the_mandate_used_after_each_end_of_a_hold() {
@@ -425,7 +323,7 @@ fn the_four_totals_and_what_the_mandate_used_after_each_end_of_a_hold() {
             trm(0),
             "held is not there yet"
         );
-        assert_eq!(mandate(&books).used_in_hour(at(0)), trm(40));
+        assert_eq!(used_in_hour(&books, ROOT, 0), 40);
         // The end comes later; what goes back goes back to the minute of the charge.
         does(&mut books, &end, at(TIMEOUT - 1)).unwrap();
         let totals = books.totals(&ALICE).unwrap();
@@ -435,10 +333,9 @@ fn the_four_totals_and_what_the_mandate_used_after_each_end_of_a_hold() {
         );
         assert_eq!(available(&books, &OUT), trm(spent));
         assert_eq!(books.totals(&OUT).unwrap().credits_pending, 0);
-        let row = mandate(&books);
-        assert_eq!(row.used_in_hour(at(TIMEOUT)), trm(spent));
-        assert_eq!(row.used_in_all(), trm(spent));
-        assert_eq!(row.used_in_hour(at(HOUR + MINUTE)), trm(0));
+        assert_eq!(used_in_hour(&books, ROOT, TIMEOUT), spent);
+        assert_eq!(usage(&books, ROOT).used_in_all(), trm(spent));
+        assert_eq!(used_in_hour(&books, ROOT, HOUR + MINUTE), 0);
     }
 }
 
@@ -452,8 +349,8 @@ fn giving_back_after_the_window_has_passed_takes_nothing_off_newer_spending() {
     does(&mut books, &long, at(0)).unwrap();
     does(&mut books, &single("s", ALICE, OUT, 30), at(2 * HOUR)).unwrap();
     does(&mut books, &void("v", "h"), at(2 * HOUR)).unwrap();
-    assert_eq!(mandate(&books).used_in_hour(at(2 * HOUR)), trm(30));
-    assert_eq!(mandate(&books).used_in_all(), trm(30));
+    assert_eq!(used_in_hour(&books, ROOT, 2 * HOUR), 30);
+    assert_eq!(usage(&books, ROOT).used_in_all(), trm(30));
 }
 
 #[test]
@@ -550,9 +447,7 @@ fn burst(times: impl IntoIterator<Item = u64>, ask: u64) -> u64 {
         lifetime_trm: Amount::from_trm(1_000_000),
         ..LIMITS
     };
-    books
-        .set_mandate(&agent(&ALICE), &MandateRow::new(roomy))
-        .unwrap();
+    grant(&mut books, ROOT, &terms(roomy));
     apply(
         &mut books,
         &single("rich", Account::Position, ALICE, 900_000),
@@ -569,16 +464,16 @@ fn burst(times: impl IntoIterator<Item = u64>, ask: u64) -> u64 {
         ) {
             Ok(_) => passed.push((ms, ask)),
             Err(ApplyError::Refused(Refusal::OverBudget {
-                limit: Limit::Hour,
+                limit: GateRule::Hour,
                 frees_at,
                 ..
             })) => {
                 // The moment it names lets it through, the moment before does not.
                 let then = frees_at.expect("time alone brings it");
-                let agent = agent(&ALICE);
-                assert!(gate::check(&books, &agent, trm(ask), then).is_ok());
+                let spend = spend(ROOT);
+                assert!(gate::check(&books, &ROOT, &spend, trm(ask), then).is_ok());
                 let before = Timestamp::from_ms(then.ms() - 1);
-                assert!(gate::check(&books, &agent, trm(ask), before).is_err());
+                assert!(gate::check(&books, &ROOT, &spend, trm(ask), before).is_err());
             }
             Err(other) => panic!("{other}"),
         }
@@ -626,21 +521,30 @@ fn an_earlier_clock_frees_nothing() {
     let earlier = Timestamp::from_ms(T0 - 2 * HOUR);
     assert!(does(&mut books, &hold("t", ALICE, OUT, 11), earlier).is_err());
     does(&mut books, &hold("u", ALICE, OUT, 10), earlier).unwrap();
-    assert!(does(&mut books, &hold("v", ALICE, OUT, 1), at(0)).is_ok());
-    assert_eq!(mandate(&books).used_in_hour(at(0)), trm(91));
+    // What is charged by an earlier clock counts as charged at the latest time seen.
+    assert!(does(&mut books, &hold("v", ALICE, OUT, 1), at(0)).is_err());
+    assert_eq!(used_in_hour(&books, ROOT, 0), 100);
+    does(&mut books, &void("w", "u"), earlier).unwrap();
+    assert_eq!(
+        used_in_hour(&books, ROOT, 0),
+        100,
+        "and is given back to no other time"
+    );
+    assert_eq!(usage(&books, ROOT).used_in_all(), trm(90));
 }
 
 #[test]
-fn a_mandate_row_stays_small_however_long_it_is_used() {
+fn what_was_used_stays_small_however_long_a_mandate_is_used() {
     let mut books = books();
-    books
-        .set_mandate(&agent(&ALICE), &MandateRow::new(Limits::DEFAULT))
-        .unwrap();
+    grant(&mut books, ROOT, &terms(Limits::DEFAULT));
+    let row = |books: &MemoryTables| usage(books, ROOT).to_row().len();
+    let before = row(&books);
     for n in 0..400_u64 {
         let t = single(&n.to_string(), ALICE, OUT, 1);
         apply(&mut books, &t, at(n * 31_000)).unwrap();
-        assert!(mandate(&books).minutes.len() <= 61);
+        assert_eq!(row(&books), before);
     }
+    assert!(before < 4_096, "{before} bytes");
 }
 
 #[test]
@@ -678,4 +582,97 @@ fn entries_are_numbered_from_one_without_gaps_and_refusals_take_no_number() {
     assert_eq!(books.last_seq().unwrap(), 3);
     let entry = books.entry(&id("h")).unwrap().unwrap();
     assert_eq!((entry.seq, entry.at), (3, at(0)));
+}
+
+#[test]
+fn what_is_vouched_for_moves_whatever_ends_the_hold() {
+    // (end, what moves of the 40 that are held and the 15 that are vouched for)
+    let ends = [
+        (post("e", "h", 40), 40),
+        (post("e", "h", 15), 15),
+        (void("e", "h"), 15),
+        (fails("e", "h"), 15),
+        (expire("e", "h"), 15),
+    ];
+    for (end, moves) in ends {
+        let mut books = books();
+        held(&mut books);
+        does(&mut books, &vouch("v1", "h", 7), at(0)).unwrap();
+        does(&mut books, &vouch("v2", "h", 15), at(0)).unwrap();
+        let totals = books.totals(&ALICE).unwrap();
+        assert_eq!((totals.pending(), totals.posted()), (trm(40), trm(1_000)));
+        does(&mut books, &end, at(TIMEOUT - 1)).unwrap();
+        assert_eq!(available(&books, &OUT), trm(moves), "{end:?}");
+        assert_eq!(available(&books, &ALICE), trm(1_000 - moves));
+        assert_eq!(usage(&books, ROOT).used_in_all(), trm(moves));
+    }
+    // Time alone ends it no other way.
+    let mut books = books();
+    held(&mut books);
+    does(&mut books, &vouch("v", "h", 15), at(0)).unwrap();
+    assert_eq!(expire_due(&mut books, at(TIMEOUT), 9).unwrap(), 1);
+    assert_eq!(available(&books, &OUT), trm(15));
+    sound(&books);
+}
+
+#[test]
+fn money_comes_in_and_goes_out_through_the_pots_it_belongs_to() {
+    let mut books = books();
+    let pots = |books: &MemoryTables, agent: AgentId| {
+        let pots = books.pots(&agent).unwrap();
+        Pot::ALL.map(|pot| pots.get(pot).utrm() / 1_000_000)
+    };
+    // Seed, earned, borrowed, restricted.
+    assert_eq!(pots(&books, ROOT), [1_000, 0, 0, 0]);
+    for (name, code) in [
+        ("e", TransferCode::Earnings),
+        ("l", TransferCode::WelcomeLoan),
+    ] {
+        let enters = Transfer {
+            code,
+            ..single(name, Account::Position, ALICE, 20)
+        };
+        does(&mut books, &enters, at(0)).unwrap();
+    }
+    assert_eq!(pots(&books, ROOT), [1_000, 20, 20, 0]);
+    // Earned first, then seed, then borrowed; what is not spent goes back, the last taken first.
+    does(&mut books, &hold("h", ALICE, OUT, 40), at(0)).unwrap();
+    assert_eq!(pots(&books, ROOT), [980, 0, 20, 0]);
+    does(&mut books, &post("p", "h", 25), at(0)).unwrap();
+    assert_eq!(pots(&books, ROOT), [995, 0, 20, 0]);
+    does(
+        &mut books,
+        &allot("s", (ALICE, Pot::Seed), (ALICE, Pot::Restricted), 990),
+        at(0),
+    )
+    .unwrap();
+    assert_eq!(pots(&books, ROOT), [5, 0, 20, 990]);
+    // The account has 1015, but no rule lets the restricted pot pay for this.
+    let refused = does(&mut books, &hold("i", ALICE, OUT, 26), at(0)).unwrap_err();
+    assert_eq!(refused.number(), 28);
+    does(&mut books, &hold("i", ALICE, OUT, 25), at(0)).unwrap();
+    assert_eq!(pots(&books, ROOT), [0, 0, 0, 990]);
+    does(&mut books, &void("j", "i"), at(0)).unwrap();
+    assert_eq!(pots(&books, ROOT), [5, 0, 20, 990]);
+    // A loan is paid back first out of what was lent, and never out of the restricted pot.
+    does(&mut books, &repays("r", ALICE, 22), at(0)).unwrap();
+    assert_eq!(pots(&books, ROOT), [3, 0, 0, 990]);
+    let refused = does(&mut books, &repays("q", ALICE, 4), at(0));
+    assert_eq!(refused, Err(short(ALICE, 3, 4)));
+    // To another agent, and as a hold that is posted to one.
+    let held = make(
+        "k",
+        Kind::Hold {
+            debit: PEER,
+            credit: BOB,
+            amount: trm(9),
+            timeout_ms: TIMEOUT,
+            spend: None,
+        },
+    );
+    does(&mut books, &single("c", Account::Position, PEER, 9), at(0)).unwrap();
+    does(&mut books, &held, at(0)).unwrap();
+    assert_eq!(pots(&books, agent(&BOB)), [500, 0, 0, 0]);
+    does(&mut books, &post("m", "k", 4), at(0)).unwrap();
+    assert_eq!(pots(&books, agent(&BOB)), [504, 0, 0, 0]);
 }

@@ -1,0 +1,41 @@
+//! The books of the node, as commands.
+
+use clap::Subcommand;
+
+use super::backup::{BackupArgs, RestoreArgs};
+use super::context::Context;
+use super::exit::{Exit, Problem};
+use super::fund::FundArgs;
+use super::history::HistoryArgs;
+use super::statement::StatementArgs;
+use super::{accounts, audit, backup, fund, history, statement};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum WalletCommand {
+    /// Every account with its balance, and where agents' money came from
+    Accounts,
+    /// The newest transfers, or those that fit
+    History(Box<HistoryArgs>),
+    /// What moved on an agent's account, with the balance after each, as CSV or JSON
+    Statement(Box<StatementArgs>),
+    /// Check the books: debits equal credits, holds agree, nothing was made or lost
+    Audit,
+    /// Move money between agents, or between two pots of one; needs the owner
+    Fund(Box<FundArgs>),
+    /// Copy the wallet to a new file while the node works; keys are not in it
+    Backup(BackupArgs),
+    /// Put a backup in the place of the wallet; needs the owner where there is one
+    Restore(RestoreArgs),
+}
+
+pub(super) async fn run(context: &Context, command: WalletCommand) -> Result<Exit, Problem> {
+    match command {
+        WalletCommand::Accounts => accounts::accounts(context).await,
+        WalletCommand::History(args) => history::history(context, *args).await,
+        WalletCommand::Statement(args) => statement::statement(context, *args).await,
+        WalletCommand::Audit => audit::audit(context).await,
+        WalletCommand::Fund(args) => fund::fund(context, *args).await,
+        WalletCommand::Backup(args) => backup::backup(context, &args).await,
+        WalletCommand::Restore(args) => backup::restore(context, &args),
+    }
+}

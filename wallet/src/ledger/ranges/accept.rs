@@ -1,0 +1,367 @@
+//! The side of the tracker: the root payer's ledger, or the pinned provider.
+
+use serde::{Deserialize, Serialize};
+use tirami_manifest::key::Signature;
+use tirami_manifest::mandate_chain::{CheckedSpend, Grant, RangeReturn};
+use tirami_manifest::range::{Range, RangeSet};
+use tirami_manifest::signed::Document;
+use tirami_manifest::{Amount, GrantId, NodeId, Timestamp, TransferId};
+
+use super::units::Units;
+use super::{RangesError, Refusal};
+use crate::ledger::tables::{Order, ReadTables, Table, Tables};
+use crate::store::StoreError;
+
+/// Tag of units used or reserved, by root payer.
+const USED: u8 = b'u';
+/// Tag of units that went back, by grant.
+const RETURNED: u8 = b'r';
+/// Tag of reservations, by hold.
+const RESERVED: u8 = b'h';
+/// Tag of holds, by root payer, holder and nonce.
+const NONCE: u8 = b'n';
+/// Tag of reservations without outcome, by time and hold.
+const OPEN: u8 = b'o';
+/// Tag of epochs, by root payer.
+const EPOCH: u8 = b'e';
+
+const DAMAGED: StoreError = StoreError::Row {
+    table: Table::Ranges,
+};
+
+/// How a reservation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// So many of its units are used for ever, the lowest ones; the rest is free.
+    Spent(Amount),
+    /// All of its units are free.
+    Released,
+}
+
+/// Units set aside for one spend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reservation {
+    /// Whose units.
+    pub root: NodeId,
+    /// Who spends.
+    pub holder: NodeId,
+    /// The last grant of the chain.
+    pub chain: GrantId,
+    /// Digest of the spend.
+    pub spend: [u8; 32],
+    /// The units set aside: the lowest of the spend.
+    pub range: Range,
+    /// Since when.
+    pub since: Timestamp,
+    /// `None` while nobody knows; all units count as used then.
+    pub outcome: Option<Outcome>,
+}
+
+/// The answer to a spend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reserved {
+    /// The units are set aside from now on.
+    New(Reservation),
+    /// They were before; this is what became of it.
+    Again(Reservation),
+}
+
+/// Sets aside the lowest `amount` units of a spend, under a hold of the caller's.
+///
+/// `me` is the node this ledger belongs to. The same spend with the same hold and amount again gives
+/// what became of the first. A chain of a newer epoch than was known raises the epoch: the root payer
+/// signed it.
+///
+/// # Errors
+///
+/// [`Refusal::NotTracker`], [`Refusal::NonceTaken`], [`Refusal::HoldTaken`], [`Refusal::Zero`],
+/// [`Refusal::MoreThanSigned`], [`Refusal::OldEpoch`], [`Refusal::Returned`], [`Refusal::Used`].
+pub fn reserve(
+    tables: &mut impl Tables,
+    me: &NodeId,
+    spend: &CheckedSpend,
+    hold: TransferId,
+    amount: Amount,
+) -> Result<Reserved, RangesError> {
+    if spend.tracker() != *me {
+        let tracker = spend.tracker();
+        return Err(Refusal::NotTracker { tracker }.into());
+    }
+    let nonce_key = nonce_key(spend);
+    if let Some(first) = tables.row::<TransferId>(Table::Ranges, &nonce_key)? {
+        let row = reservation(tables, &first)?.ok_or(DAMAGED)?;
+        let same = first == hold
+            && row.spend == spend.spend().signed().body.digest()
+            && row.range.amount() == amount;
+        return same
+            .then_some(Reserved::Again(row))
+            .ok_or(Refusal::NonceTaken.into());
+    }
+    if reservation(tables, &hold)?.is_some() {
+        return Err(Refusal::HoldTaken { hold }.into());
+    }
+    let range = admit(tables, spend, amount)?;
+    if spend.epoch() > epoch(tables, &spend.root())? {
+        set_epoch(tables, &spend.root(), spend.epoch())?;
+    }
+    used_units(&spend.root()).add(tables, range)?;
+    let row = Reservation {
+        root: spend.root(),
+        holder: spend.holder(),
+        chain: spend.spend().chain,
+        spend: spend.spend().signed().body.digest(),
+        range,
+        since: spend.at(),
+        outcome: None,
+    };
+    tables.put_row(Table::Ranges, &nonce_key, &hold)?;
+    tables.put(Table::Ranges, &open_key(&row, &hold), &[])?;
+    tables.put_row(Table::Ranges, &hold_key(&hold), &row)?;
+    Ok(Reserved::New(row))
+}
+
+/// The units to set aside for a spend that is new here, when they may be.
+fn admit(
+    tables: &impl ReadTables,
+    spend: &CheckedSpend,
+    amount: Amount,
+) -> Result<Range, RangesError> {
+    let signed = spend.spend().range;
+    let range = signed.split(amount).0.ok_or(Refusal::Zero)?;
+    if amount > signed.amount() {
+        return Err(Refusal::MoreThanSigned {
+            signed: signed.amount(),
+            asked: amount,
+        }
+        .into());
+    }
+    let current = epoch(tables, &spend.root())?;
+    if spend.epoch() < current {
+        let asked = spend.epoch();
+        return Err(Refusal::OldEpoch { current, asked }.into());
+    }
+    for grant in spend.grants() {
+        if let Some(units) = returned_units(grant).overlap(tables, range)? {
+            let grant = *grant;
+            return Err(Refusal::Returned { grant, units }.into());
+        }
+    }
+    match used_units(&spend.root()).overlap(tables, range)? {
+        Some(units) => Err(Refusal::Used { units }.into()),
+        None => Ok(range),
+    }
+}
+
+/// Ends a reservation: its lowest `actual` units stay used, the rest comes free. The same again
+/// changes nothing.
+///
+/// # Errors
+///
+/// [`Refusal::Unknown`], [`Refusal::Ended`] when it ended otherwise, [`Refusal::MoreThanReserved`].
+pub fn commit(
+    tables: &mut impl Tables,
+    hold: TransferId,
+    actual: Amount,
+) -> Result<Reservation, RangesError> {
+    end(tables, hold, Outcome::Spent(actual))
+}
+
+/// Ends a reservation: all of its units come free. Only for work that certainly is not owed. The
+/// same again changes nothing.
+///
+/// # Errors
+///
+/// [`Refusal::Unknown`], [`Refusal::Ended`] when it ended otherwise.
+pub fn release(tables: &mut impl Tables, hold: TransferId) -> Result<Reservation, RangesError> {
+    end(tables, hold, Outcome::Released)
+}
+
+fn end(
+    tables: &mut impl Tables,
+    hold: TransferId,
+    outcome: Outcome,
+) -> Result<Reservation, RangesError> {
+    let mut row = reservation(tables, &hold)?.ok_or(Refusal::Unknown { hold })?;
+    match row.outcome {
+        Some(before) if before == outcome => return Ok(row),
+        Some(outcome) => return Err(Refusal::Ended { hold, outcome }.into()),
+        None => {}
+    }
+    let kept = match outcome {
+        Outcome::Spent(actual) => actual,
+        Outcome::Released => Amount::ZERO,
+    };
+    if kept > row.range.amount() {
+        return Err(Refusal::MoreThanReserved {
+            reserved: row.range.amount(),
+            asked: kept,
+        }
+        .into());
+    }
+    if let (_, Some(free)) = row.range.split(kept) {
+        used_units(&row.root).remove(tables, free)?;
+    }
+    row.outcome = Some(outcome);
+    tables.remove(Table::Ranges, &open_key(&row, &hold))?;
+    tables.put_row(Table::Ranges, &hold_key(&hold), &row)?;
+    Ok(row)
+}
+
+/// A request to give units back, as the tracker sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct ReturnRequest<'a> {
+    /// The grant they go back from.
+    pub grant: &'a Grant,
+    /// The units.
+    pub back: &'a RangeReturn,
+    /// The holder's signature; not needed when the grant is over or of an earlier epoch.
+    pub holder: Option<&'a Signature>,
+}
+
+/// Grants a return: none of the units is used, and from now on none can be under this grant or any
+/// below it. When this is durable the caller signs `request.back` as the tracker.
+///
+/// # Errors
+///
+/// [`Refusal::NotTracker`], [`Refusal::Return`], [`Refusal::Used`]; ask for less then, as [`unspent`]
+/// says.
+pub fn take_back(
+    tables: &mut impl Tables,
+    me: &NodeId,
+    request: &ReturnRequest<'_>,
+    now: Timestamp,
+) -> Result<(), RangesError> {
+    let ReturnRequest {
+        grant,
+        back,
+        holder,
+    } = *request;
+    if grant.tracker() != *me {
+        let tracker = grant.tracker();
+        return Err(Refusal::NotTracker { tracker }.into());
+    }
+    back.check_request(grant, holder, now, epoch(tables, &grant.root)?)?;
+    if let Some(units) = used_units(&grant.root).overlap(tables, back.range)? {
+        return Err(Refusal::Used { units }.into());
+    }
+    Ok(returned_units(&back.grant).add(tables, back.range)?)
+}
+
+/// Raises a root payer's epoch: every grant of an earlier one is void from now on. Reservations stay
+/// what they are, and no unit comes free. The same epoch again changes nothing.
+///
+/// # Errors
+///
+/// [`Refusal::OldEpoch`] when it would go back.
+pub fn bump_epoch(tables: &mut impl Tables, root: &NodeId, to: u64) -> Result<(), RangesError> {
+    let current = epoch(tables, root)?;
+    if to < current {
+        return Err(Refusal::OldEpoch { current, asked: to }.into());
+    }
+    Ok(set_epoch(tables, root, to)?)
+}
+
+/// The newest epoch known of a root payer; 0 before the first.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn epoch(tables: &impl ReadTables, root: &NodeId) -> Result<u64, StoreError> {
+    Ok(tables
+        .row(Table::Ranges, &epoch_key(root))?
+        .unwrap_or_default())
+}
+
+/// A reservation, open or ended.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn reservation(
+    tables: &impl ReadTables,
+    hold: &TransferId,
+) -> Result<Option<Reservation>, StoreError> {
+    tables.row(Table::Ranges, &hold_key(hold))
+}
+
+/// Reservations without outcome, oldest first, at most `limit`: what must still be reconciled.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn open_reservations(
+    tables: &impl ReadTables,
+    limit: usize,
+) -> Result<Vec<(TransferId, Reservation)>, StoreError> {
+    tables
+        .scan(Table::Ranges, &[OPEN], None, Order::Ascending, limit)?
+        .into_iter()
+        .map(|(key, _)| {
+            let hold = key.last_chunk().ok_or(DAMAGED)?;
+            let hold = TransferId::from_bytes(*hold);
+            Ok((hold, reservation(tables, &hold)?.ok_or(DAMAGED)?))
+        })
+        .collect()
+}
+
+/// The units of `within` that are used or reserved.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn used(
+    tables: &impl ReadTables,
+    root: &NodeId,
+    within: Range,
+) -> Result<RangeSet, StoreError> {
+    used_units(root).inside(tables, within)
+}
+
+/// The units of `within` that are neither used nor reserved.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn unspent(
+    tables: &impl ReadTables,
+    root: &NodeId,
+    within: Range,
+) -> Result<RangeSet, StoreError> {
+    Ok(used(tables, root, within)?.gaps(within))
+}
+
+fn used_units(root: &NodeId) -> Units {
+    Units::of(Table::Ranges, USED, root.as_bytes())
+}
+
+fn returned_units(grant: &GrantId) -> Units {
+    Units::of(Table::Ranges, RETURNED, grant.as_bytes())
+}
+
+fn set_epoch(tables: &mut impl Tables, root: &NodeId, to: u64) -> Result<(), StoreError> {
+    tables.put_row(Table::Ranges, &epoch_key(root), &to)
+}
+
+fn epoch_key(root: &NodeId) -> Vec<u8> {
+    [[EPOCH].as_slice(), root.as_bytes()].concat()
+}
+
+fn hold_key(hold: &TransferId) -> Vec<u8> {
+    [[RESERVED].as_slice(), hold.as_bytes()].concat()
+}
+
+fn open_key(row: &Reservation, hold: &TransferId) -> Vec<u8> {
+    let since = row.since.ms().to_be_bytes();
+    [[OPEN].as_slice(), &since, hold.as_bytes()].concat()
+}
+
+fn nonce_key(spend: &CheckedSpend) -> Vec<u8> {
+    let (root, holder) = (spend.root(), spend.holder());
+    [
+        [NONCE].as_slice(),
+        root.as_bytes(),
+        holder.as_bytes(),
+        &spend.spend().nonce,
+    ]
+    .concat()
+}

@@ -1,0 +1,246 @@
+//! A copy of a wallet while it is at work, and the way back.
+
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+
+use redb::StorageBackend;
+use redb::backends::FileBackend;
+use serde::Serialize;
+use tirami_manifest::id::to_hex;
+
+use super::open::{Opening, open_with, view};
+use super::{CACHE_BYTES, Opened, ReadTransaction, Storage, StoreError};
+use crate::keystore::random;
+use crate::ledger::audit::audit;
+use crate::ledger::tables::{Order, ReadTables, Table, Tables};
+
+/// Rows copied in one transaction; chosen so that they fit into memory easily.
+const CHUNK: usize = 4_096;
+
+/// What a backup holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BackupInfo {
+    /// Rows by table, each under its name on disk.
+    pub rows: Vec<(&'static str, u64)>,
+    /// Transfers among them.
+    pub transfers: u64,
+    /// Length of the file in bytes.
+    pub bytes: u64,
+}
+
+/// What [`restore`] did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Restored {
+    /// What is there now.
+    pub info: BackupInfo,
+    /// Where the wallet that was there before is now.
+    pub moved: Option<PathBuf>,
+}
+
+/// A file that is not finished: it goes unless it is kept.
+struct Draft {
+    path: PathBuf,
+    kept: bool,
+}
+
+impl Draft {
+    /// An empty file beside `to`, under a name of its own, which its user alone can read.
+    fn beside(to: &Path) -> Result<(Self, File), StoreError> {
+        let mut unique = [0; 8];
+        random(&mut unique)?;
+        let path = to.with_extension(format!("{}.new", to_hex(&unique)));
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(&path).map_err(|e| io(&path, &e))?;
+        Ok((Self { path, kept: false }, file))
+    }
+
+    /// Gives it its name, which nothing may have.
+    fn keep_new(self, to: &Path) -> Result<(), StoreError> {
+        // A hard link does not replace what is there, a rename would.
+        fs::hard_link(&self.path, to).map_err(|error| match error.kind() {
+            std::io::ErrorKind::AlreadyExists => StoreError::Exists(to.display().to_string()),
+            _ => io(to, &error),
+        })?;
+        sync_folder(to)
+    }
+
+    /// Gives it its name, whatever has it.
+    fn keep_over(mut self, to: &Path) -> Result<(), StoreError> {
+        fs::rename(&self.path, to).map_err(|e| io(to, &e))?;
+        self.kept = true;
+        sync_folder(to)
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.kept
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), %error, "a draft was left behind");
+        }
+    }
+}
+
+fn io(path: &Path, error: &std::io::Error) -> StoreError {
+    if super::checked::is_full(error) {
+        return StoreError::Full;
+    }
+    StoreError::Io(format!("{}: {error}", path.display()))
+}
+
+fn sync_folder(path: &Path) -> Result<(), StoreError> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(|e| io(folder, &e))
+}
+
+/// Copies what is committed now to a new file, table by table, while others read and write; checks
+/// the copy completely before it gets its name.
+pub(crate) fn backup(opened: &Opened, to: &Path) -> Result<BackupInfo, StoreError> {
+    if to.try_exists().map_err(|e| io(to, &e))? {
+        return Err(StoreError::Exists(to.display().to_string()));
+    }
+    let (draft, file) = Draft::beside(to)?;
+    let backend = FileBackend::new(file).map_err(StoreError::io)?;
+    let copy = open_with(
+        Storage::Backend(Box::new(backend)),
+        Opening::new(CACHE_BYTES),
+    )?;
+    let read = opened.read()?;
+    for (table, _) in Table::ALL {
+        copy_table(&read, &copy, table)?;
+    }
+    drop(read);
+    drop(copy);
+    let info = verify(&draft.path)?;
+    draft.keep_new(to)?;
+    Ok(info)
+}
+
+fn copy_table(from: &ReadTransaction, to: &Opened, table: Table) -> Result<(), StoreError> {
+    let mut beyond: Option<Vec<u8>> = None;
+    loop {
+        let rows = from.scan(table, &[], beyond.as_deref(), Order::Ascending, CHUNK)?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut write = to.write()?;
+        for (key, value) in &rows {
+            write.put(table, key, value)?;
+        }
+        write.commit()?;
+        beyond = rows.into_iter().next_back().map(|(key, _)| key);
+    }
+}
+
+/// Reads every page and every row of a wallet file, accounts for the free ones, and checks the books
+/// against themselves; writes nothing.
+fn verify(path: &Path) -> Result<BackupInfo, StoreError> {
+    let opening = Opening {
+        complete: true,
+        ..Opening::new(CACHE_BYTES)
+    };
+    let opened = view(path, opening)?;
+    let read = opened.read()?;
+    let mut rows = Vec::new();
+    let mut transfers = 0;
+    for (table, name) in Table::ALL {
+        let mut count = 0_u64;
+        let mut beyond = None;
+        loop {
+            let (last, more) = read.walk(table, beyond.as_deref(), CHUNK)?;
+            count = count.saturating_add(more);
+            match last {
+                None => break,
+                some => beyond = some,
+            }
+        }
+        if table == Table::Transfers {
+            transfers = count;
+        }
+        rows.push((name, count));
+    }
+    for check in audit(&read)? {
+        if !check.holds {
+            let path = path.display();
+            return Err(StoreError::Foreign(format!(
+                "the books in {path} contradict themselves ({}: {})",
+                check.rule, check.detail
+            )));
+        }
+    }
+    let bytes = fs::metadata(path).map_err(|e| io(path, &e))?.len();
+    Ok(BackupInfo {
+        rows,
+        transfers,
+        bytes,
+    })
+}
+
+/// Puts the backup `from` where a node looks for its wallet. A wallet that is there is moved aside,
+/// to a name of its own that ends in `.before-restore-<n>`, and is never deleted. At no moment is
+/// there no wallet.
+///
+/// The backup is checked completely first; `from` is left as it is. It does not hold the node's key,
+/// which is needed to read stored answers and to be the same node.
+///
+/// # Errors
+///
+/// [`StoreError::Foreign`] when the backup is damaged or something else, [`StoreError::InUse`] when a
+/// node has the wallet at `to` open, [`StoreError::Io`] otherwise. Nothing has changed then.
+pub fn restore(from: &Path, to: &Path) -> Result<Restored, StoreError> {
+    let mut source = File::open(from).map_err(|e| io(from, &e))?;
+    let (draft, mut file) = Draft::beside(to)?;
+    let copied = std::io::copy(&mut source, &mut file).and_then(|_| file.sync_all());
+    copied.map_err(|e| io(&draft.path, &e))?;
+    drop(file);
+    // What is checked is what will be used: the copy.
+    let info = verify(&draft.path)?;
+    if !to.try_exists().map_err(|e| io(to, &e))? {
+        draft.keep_new(to)?;
+        return Ok(Restored { info, moved: None });
+    }
+    // Held until the end, so that no node opens what is about to be moved.
+    let _held = hold(to)?;
+    let moved = aside(to)?;
+    draft.keep_over(to)?;
+    Ok(Restored {
+        info,
+        moved: Some(moved),
+    })
+}
+
+/// Locks a file as a node does that has it open. What is in it does not matter: it may be why a
+/// backup is restored.
+fn hold(path: &Path) -> Result<FileBackend, StoreError> {
+    use std::ops::Bound::Unbounded;
+    let file = File::options().read(true).write(true).open(path);
+    let file = file.map_err(|e| io(path, &e))?;
+    let backend = FileBackend::new(file).map_err(|_| StoreError::InUse)?;
+    match backend.try_lock_range(Unbounded, Unbounded) {
+        Ok(true) => Ok(backend),
+        Ok(false) => Err(StoreError::InUse),
+        Err(error) => Err(StoreError::io(error)),
+    }
+}
+
+/// Gives the file at `path` a second name that nothing has.
+fn aside(path: &Path) -> Result<PathBuf, StoreError> {
+    for n in 1..=u32::MAX {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".before-restore-{n}"));
+        match fs::hard_link(path, &name) {
+            Ok(()) => return Ok(name.into()),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(io(path, &error)),
+        }
+    }
+    Err(StoreError::Exists(path.display().to_string()))
+}

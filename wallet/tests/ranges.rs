@@ -1,0 +1,845 @@
+//! Units of travelling mandates against a bitmap: every unit at most once, whatever the order of
+//! spends, repeats, returns, ends and epochs.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on should stop"
+)]
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+use tirami_manifest::key::SecretKey;
+use tirami_manifest::mandate_chain::{
+    Action, Actions, Allowed, CheckedSpend, Grant, MandateChain, RangeReturn, SKEW_MS, Spend,
+};
+use tirami_manifest::range::{Range, RangeSet};
+use tirami_manifest::signed::{Document, Signed};
+use tirami_manifest::{Amount, ModelId, NetworkId, NodeId, Timestamp, TransferId};
+use tirami_wallet::ledger::ranges::{
+    Outcome, RangesError, Refusal, Reserved, ReturnRequest, Share, Source, bump_epoch, cancel,
+    carve, carvings, commit, epoch, give_back, next_serial, open_reservations, release,
+    reservation, reserve, seal, take_back, unspent, used,
+};
+use tirami_wallet::ledger::tables::{MemoryTables, Order, ReadTables, Table};
+
+const NETWORK: NetworkId = NetworkId::from_bytes([0x4e; 32]);
+const START: Timestamp = Timestamp::from_ms(1_700_000_000_000);
+/// When the grants of these tests expire, after the start.
+const LIFE: u64 = 1_000_000;
+/// Units of the budget.
+const UNITS: u64 = 48;
+
+/// Secrets by number; 0 is the root payer, 1 the pinned provider, the rest are holders.
+fn key(number: u8) -> SecretKey {
+    SecretKey::from_bytes(&[number.wrapping_add(60); 32])
+}
+
+fn id(number: u8) -> NodeId {
+    key(number).id()
+}
+
+fn utrm(utrm: u64) -> Amount {
+    Amount::from_utrm(utrm).unwrap()
+}
+
+fn range(lo: u64, hi: u64) -> Range {
+    Range::new(lo, hi).unwrap()
+}
+
+fn hold_id(number: u8) -> TransferId {
+    TransferId::from_bytes([number; 16])
+}
+
+fn place(unit: u64) -> usize {
+    usize::try_from(unit).unwrap()
+}
+
+fn places(range: Range) -> std::ops::Range<usize> {
+    place(range.lo())..place(range.hi())
+}
+
+fn refused<T: std::fmt::Debug>(answer: Result<T, RangesError>) -> Refusal {
+    match answer {
+        Err(RangesError::Refused(refusal)) => refusal,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn root_grant(range: Range, pinned: Option<NodeId>, epoch: u64) -> Grant {
+    Grant {
+        network: NETWORK,
+        root: id(0),
+        parent: Grant::NO_PARENT,
+        serial: 1,
+        range,
+        holder: id(2),
+        pinned,
+        per_request: utrm(UNITS),
+        ceiling: None,
+        actions: Actions::CHAT,
+        models: Allowed::ANY,
+        payees: Allowed::ANY,
+        expires: START.after_ms(LIFE),
+        epoch,
+        depth_left: 3,
+    }
+}
+
+fn child_of(parent: &Grant, range: Range, holder: u8) -> Grant {
+    Grant {
+        parent: parent.id(),
+        serial: u64::from(holder),
+        range,
+        holder: id(holder),
+        depth_left: parent.depth_left - 1,
+        ..parent.clone()
+    }
+}
+
+/// A grant with its chain and the number of its holder's key.
+#[derive(Clone, Debug)]
+struct Link {
+    grant: Grant,
+    chain: MandateChain,
+    holder: u8,
+}
+
+impl Link {
+    fn root(range: Range, pinned: Option<NodeId>, epoch: u64) -> Self {
+        let grant = root_grant(range, pinned, epoch);
+        Self {
+            chain: MandateChain::start(grant.clone(), &key(0)),
+            grant,
+            holder: 2,
+        }
+    }
+
+    fn child(&self, range: Range, holder: u8) -> Self {
+        let grant = child_of(&self.grant, range, holder);
+        Self {
+            chain: self.chain.extend(grant.clone(), &key(self.holder)),
+            grant,
+            holder,
+        }
+    }
+
+    /// A spend, checked as its tracker checks it; `None` when the chain does not allow it.
+    fn spend(&self, units: Range, nonce: u8, now: Timestamp) -> Option<CheckedSpend> {
+        let spend = Spend {
+            network: NETWORK,
+            chain: self.grant.id(),
+            range: units,
+            payee: id(1),
+            action: Action::Chat,
+            model: ModelId::from_bytes([1; 32]),
+            request: [0; 32],
+            nonce: [nonce; 16],
+            expires: START.after_ms(2 * LIFE),
+        };
+        let epoch = self.chain.root_epoch(&id(0)).unwrap();
+        let chain = self.chain.verify(id(0), NETWORK, now, epoch).ok()?;
+        let signed = Signed::new(spend, &key(self.holder));
+        chain.check(&signed, id(1), now).ok()
+    }
+}
+
+/// Rows of a table under a tag: a set of units is the fewest that say it.
+fn count_rows(tables: &MemoryTables, table: Table, tag: u8) -> usize {
+    let found = tables.scan(table, &[tag], None, Order::Ascending, usize::MAX);
+    found.unwrap().len()
+}
+
+// ---- the tracker ----
+
+#[derive(Clone, Debug)]
+enum Op {
+    Reserve {
+        link: Index,
+        lo: Index,
+        len: u64,
+        /// What of it is asked for, beside the whole.
+        less: u64,
+        nonce: u8,
+        hold: u8,
+    },
+    /// An earlier reservation, as it was.
+    Again(Index),
+    Commit(u8, u64),
+    Release(u8),
+    TakeBack {
+        link: Index,
+        lo: Index,
+        len: u64,
+        signed: bool,
+    },
+    Bump,
+    Pass(u64),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let (link, lo) = (any::<Index>, any::<Index>);
+    let reserve = (link(), lo(), 1..12_u64, 0..3_u64, 0..40_u8, 0..40_u8).prop_map(
+        |(link, lo, len, less, nonce, hold)| Op::Reserve {
+            link,
+            lo,
+            len,
+            less,
+            nonce,
+            hold,
+        },
+    );
+    let back =
+        (link(), lo(), 1..20_u64, any::<bool>()).prop_map(|(link, lo, len, signed)| Op::TakeBack {
+            link,
+            lo,
+            len,
+            signed,
+        });
+    prop_oneof![
+        12 => reserve,
+        3 => any::<Index>().prop_map(Op::Again),
+        6 => (0..40_u8, 0..13_u64).prop_map(|(hold, actual)| Op::Commit(hold, actual)),
+        4 => (0..40_u8).prop_map(Op::Release),
+        3 => back,
+        1 => Just(Op::Bump),
+        1 => (0..LIFE / 2).prop_map(Op::Pass),
+    ]
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct NaiveHold {
+    units: Range,
+    nonce: (u8, u8),
+    spend: [u8; 32],
+    end: Option<Outcome>,
+}
+
+/// The tracker as a reader can check it in one sitting.
+#[derive(Clone, Debug, PartialEq)]
+struct Naive {
+    used: Vec<bool>,
+    /// For each grant the units that went back.
+    returned: BTreeMap<usize, Vec<bool>>,
+    holds: BTreeMap<u8, NaiveHold>,
+    epoch: u64,
+    now: Timestamp,
+}
+
+impl Naive {
+    fn none() -> Vec<bool> {
+        vec![false; place(UNITS)]
+    }
+
+    fn set(&mut self, units: Range, to: bool) {
+        self.used[places(units)].fill(to);
+    }
+
+    fn any(flags: &[bool], units: Range) -> bool {
+        flags[places(units)].contains(&true)
+    }
+
+    /// Whether a reservation nobody made before goes through.
+    fn takes(&self, links: &[Link], link: usize, units: Range, amount: u64) -> bool {
+        let Some(asked) = units.split(utrm(amount)).0 else {
+            return false;
+        };
+        // The links stand one below the other, but for the last two, who are siblings.
+        let above = (0..=link).filter(|at| !(link == links.len() - 1 && *at == link - 1));
+        amount <= units.amount().utrm()
+            && links[link].grant.epoch >= self.epoch
+            && !Self::any(&self.used, asked)
+            && above
+                .filter_map(|at| self.returned.get(&at))
+                .all(|back| !Self::any(back, asked))
+    }
+}
+
+struct Pair {
+    tables: MemoryTables,
+    naive: Naive,
+    links: Vec<Link>,
+    done: Vec<(CheckedSpend, TransferId, Amount)>,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let first = Link::root(range(0, UNITS), Some(id(1)), 1);
+        let left = first.child(range(0, 30), 3);
+        let below = left.child(range(4, 26), 4);
+        // A cheat: it meets its sibling, and both chains hold.
+        let right = left.child(range(20, 30), 5);
+        Self {
+            tables: MemoryTables::default(),
+            naive: Naive {
+                used: Naive::none(),
+                returned: BTreeMap::new(),
+                holds: BTreeMap::new(),
+                epoch: 1,
+                now: START,
+            },
+            links: vec![first, left, below, right],
+            done: Vec::new(),
+        }
+    }
+
+    fn step(&mut self, op: &Op) {
+        match *op {
+            Op::Reserve {
+                link,
+                lo,
+                len,
+                less,
+                nonce,
+                hold,
+            } => {
+                let link = link.index(self.links.len());
+                let within = self.links[link].grant.range;
+                let lo = within.lo() + lo.index(place(within.amount().utrm())) as u64;
+                let units = range(lo, (lo + len).min(within.hi()));
+                self.reserve(
+                    link,
+                    units,
+                    units.amount().utrm().saturating_sub(less),
+                    (nonce, hold),
+                );
+            }
+            Op::Again(index) => {
+                if !self.done.is_empty() {
+                    let (spend, hold, amount) = index.get(&self.done);
+                    let again = reserve(&mut self.tables, &id(1), spend, *hold, *amount);
+                    let row = reservation(&self.tables, hold).unwrap().unwrap();
+                    assert_eq!(again.unwrap(), Reserved::Again(row));
+                }
+            }
+            Op::Commit(hold, actual) => self.end(hold, Outcome::Spent(utrm(actual))),
+            Op::Release(hold) => self.end(hold, Outcome::Released),
+            Op::TakeBack {
+                link,
+                lo,
+                len,
+                signed,
+            } => self.take_back(link.index(self.links.len()), lo, len, signed),
+            Op::Bump => {
+                self.naive.epoch += 1;
+                bump_epoch(&mut self.tables, &id(0), self.naive.epoch).unwrap();
+            }
+            Op::Pass(ms) => self.naive.now = self.naive.now.after_ms(ms),
+        }
+    }
+
+    fn reserve(&mut self, link: usize, units: Range, amount: u64, (nonce, hold): (u8, u8)) {
+        let naive = &mut self.naive;
+        let over = naive.now >= START.after_ms(LIFE + SKEW_MS);
+        let checked = self.links[link].spend(units, nonce, naive.now);
+        assert_eq!(checked.is_none(), over);
+        let Some(spend) = checked else {
+            return;
+        };
+        let hold_id = hold_id(hold);
+        let answer = reserve(&mut self.tables, &id(1), &spend, hold_id, utrm(amount));
+        let nonce = (self.links[link].holder, nonce);
+        let digest = spend.spend().signed().body.digest();
+        if let Some((first, row)) = naive.holds.iter().find(|(_, row)| row.nonce == nonce) {
+            let same = *first == hold && row.spend == digest && row.units.amount() == utrm(amount);
+            assert_eq!(matches!(answer, Ok(Reserved::Again(_))), same);
+            assert!(same || refused(answer) == Refusal::NonceTaken);
+        } else if naive.holds.contains_key(&hold) {
+            assert_eq!(refused(answer), Refusal::HoldTaken { hold: hold_id });
+        } else if naive.takes(&self.links, link, units, amount) {
+            let Ok(Reserved::New(row)) = answer else {
+                panic!("{answer:?}");
+            };
+            assert_eq!(Some(row.range), units.split(utrm(amount)).0);
+            naive.set(row.range, true);
+            let row = NaiveHold {
+                units: row.range,
+                nonce,
+                spend: digest,
+                end: None,
+            };
+            naive.holds.insert(hold, row);
+            self.done.push((spend, hold_id, utrm(amount)));
+        } else {
+            refused(answer);
+        }
+    }
+
+    fn end(&mut self, hold: u8, outcome: Outcome) {
+        let answer = match outcome {
+            Outcome::Spent(actual) => commit(&mut self.tables, hold_id(hold), actual),
+            Outcome::Released => release(&mut self.tables, hold_id(hold)),
+        };
+        let Some(row) = self.naive.holds.get_mut(&hold) else {
+            assert!(matches!(refused(answer), Refusal::Unknown { .. }));
+            return;
+        };
+        let kept = match outcome {
+            Outcome::Spent(actual) => actual,
+            Outcome::Released => Amount::ZERO,
+        };
+        match row.end {
+            Some(before) if before == outcome => assert!(answer.is_ok()),
+            Some(_) => assert!(matches!(refused(answer), Refusal::Ended { .. })),
+            None if kept > row.units.amount() => {
+                assert!(matches!(refused(answer), Refusal::MoreThanReserved { .. }));
+            }
+            None => {
+                assert_eq!(answer.unwrap().outcome, Some(outcome));
+                row.end = Some(outcome);
+                if let (_, Some(free)) = row.units.split(kept) {
+                    self.naive.set(free, false);
+                }
+            }
+        }
+    }
+
+    fn take_back(&mut self, link: usize, lo: Index, len: u64, signed: bool) {
+        let (naive, grant) = (&mut self.naive, &self.links[link].grant);
+        let lo = grant.range.lo() + lo.index(place(grant.range.amount().utrm())) as u64;
+        let units = range(lo, (lo + len).min(grant.range.hi()));
+        let back = RangeReturn::of(grant, units);
+        let signature = signed.then(|| back.sign(&key(self.links[link].holder)));
+        let request = ReturnRequest {
+            grant,
+            back: &back,
+            holder: signature.as_ref(),
+        };
+        let answer = take_back(&mut self.tables, &id(1), &request, naive.now);
+        let over = naive.now >= START.after_ms(LIFE + SKEW_MS) || naive.epoch > grant.epoch;
+        let may = (signed || over) && !Naive::any(&naive.used, units);
+        assert_eq!(answer.is_ok(), may, "{answer:?}");
+        if may {
+            let flags = naive.returned.entry(link).or_insert_with(Naive::none);
+            flags[places(units)].fill(true);
+        }
+    }
+
+    fn compare(&self) {
+        let set = used(&self.tables, &id(0), range(0, UNITS)).unwrap();
+        let free = unspent(&self.tables, &id(0), range(0, UNITS)).unwrap();
+        for unit in 0..UNITS {
+            assert_eq!(
+                set.contains(unit),
+                self.naive.used[place(unit)],
+                "unit {unit}"
+            );
+            assert_eq!(free.contains(unit), !set.contains(unit));
+        }
+        let mut held = RangeSet::new();
+        for row in self.naive.holds.values() {
+            let kept = match row.end {
+                None => Some(row.units),
+                Some(Outcome::Spent(actual)) => row.units.split(actual).0,
+                Some(Outcome::Released) => None,
+            };
+            // Fails when two spends have a unit in common.
+            if let Some(units) = kept {
+                held.insert(units).unwrap();
+            }
+        }
+        assert_eq!(held, set);
+        assert_eq!(
+            count_rows(&self.tables, Table::Ranges, b'u'),
+            set.ranges().len()
+        );
+        let open = open_reservations(&self.tables, usize::MAX).unwrap();
+        let naive_open = self.naive.holds.values().filter(|row| row.end.is_none());
+        assert_eq!(open.len(), naive_open.count());
+        assert!(open.is_sorted_by_key(|(_, row)| row.since));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_tracker_takes_each_unit_once(ops in prop::collection::vec(op(), 1..50)) {
+        let mut pair = Pair::new();
+        for op in &ops {
+            let before = (pair.tables.clone(), pair.naive.clone());
+            pair.step(op);
+            pair.compare();
+            if pair.naive == before.1 {
+                prop_assert_eq!(&pair.tables, &before.0, "a refusal wrote something");
+            }
+        }
+    }
+}
+
+#[test]
+fn only_the_tracker_accepts() {
+    let mut tables = MemoryTables::default();
+    for (pinned, tracker, stranger) in [(Some(id(1)), 1, 0), (None, 0, 1)] {
+        let link = Link::root(range(0, 10), pinned, 0);
+        let spend = link.spend(range(0, 4), 1, START).unwrap();
+        let answer = reserve(&mut tables, &id(stranger), &spend, hold_id(1), utrm(4));
+        let tracker = id(tracker);
+        assert_eq!(refused(answer), Refusal::NotTracker { tracker });
+        let back = RangeReturn::of(&link.grant, range(0, 4));
+        let request = ReturnRequest {
+            grant: &link.grant,
+            back: &back,
+            holder: Some(&back.sign(&key(2))),
+        };
+        let answer = take_back(&mut tables, &id(stranger), &request, START);
+        assert_eq!(refused(answer), Refusal::NotTracker { tracker });
+        assert_eq!(tables, MemoryTables::default());
+    }
+}
+
+#[test]
+fn a_nonce_stands_for_one_spend_under_one_hold_for_one_amount() {
+    let mut tables = MemoryTables::default();
+    let link = Link::root(range(0, 10), Some(id(1)), 0);
+    let spend = link.spend(range(0, 4), 1, START).unwrap();
+    let other = link.spend(range(4, 8), 1, START).unwrap();
+    let mut ask = |spend: &CheckedSpend, hold, amount| {
+        reserve(&mut tables, &id(1), spend, hold_id(hold), utrm(amount))
+    };
+    assert!(matches!(ask(&spend, 1, 3), Ok(Reserved::New(_))));
+    assert!(matches!(ask(&spend, 1, 3), Ok(Reserved::Again(_))));
+    assert_eq!(refused(ask(&spend, 1, 2)), Refusal::NonceTaken);
+    assert_eq!(refused(ask(&spend, 2, 3)), Refusal::NonceTaken);
+    assert_eq!(refused(ask(&other, 1, 3)), Refusal::NonceTaken);
+    release(&mut tables, hold_id(1)).unwrap();
+    // What was released is not taken again by replaying the spend.
+    let Ok(Reserved::Again(row)) = reserve(&mut tables, &id(1), &spend, hold_id(1), utrm(3)) else {
+        panic!("it was there before");
+    };
+    assert_eq!(row.outcome, Some(Outcome::Released));
+}
+
+#[test]
+fn a_newer_chain_raises_the_epoch_and_voids_the_older() {
+    let mut tables = MemoryTables::default();
+    let (old, new) = (
+        Link::root(range(0, 10), None, 1),
+        Link::root(range(10, 20), None, 2),
+    );
+    let before = old.spend(range(0, 4), 1, START).unwrap();
+    assert!(reserve(&mut tables, &id(0), &before, hold_id(1), utrm(4)).is_ok());
+    let spend = new.spend(range(10, 14), 2, START).unwrap();
+    assert!(reserve(&mut tables, &id(0), &spend, hold_id(2), utrm(4)).is_ok());
+    assert_eq!(epoch(&tables, &id(0)).unwrap(), 2);
+    let spend = old.spend(range(4, 8), 3, START).unwrap();
+    let answer = reserve(&mut tables, &id(0), &spend, hold_id(3), utrm(4));
+    assert_eq!(
+        refused(answer),
+        Refusal::OldEpoch {
+            current: 2,
+            asked: 1
+        }
+    );
+    assert!(bump_epoch(&mut tables, &id(0), 1).is_err());
+    // What was accepted in time may still be settled.
+    assert!(commit(&mut tables, hold_id(1), utrm(3)).is_ok());
+    let in_use = used(&tables, &id(0), range(0, 20)).unwrap();
+    assert_eq!(in_use.ranges(), [range(0, 3), range(10, 14)]);
+}
+
+#[test]
+fn an_outcome_nobody_knows_counts_as_used_for_ever() {
+    let mut tables = MemoryTables::default();
+    let link = Link::root(range(0, 10), Some(id(1)), 0);
+    let spend = link.spend(range(0, 6), 1, START).unwrap();
+    reserve(&mut tables, &id(1), &spend, hold_id(1), utrm(6)).unwrap();
+    let back = RangeReturn::of(&link.grant, range(0, 10));
+    let request = ReturnRequest {
+        grant: &link.grant,
+        back: &back,
+        holder: None,
+    };
+    let long_after = START.after_ms(1_000 * LIFE);
+    let answer = take_back(&mut tables, &id(1), &request, long_after);
+    assert_eq!(refused(answer), Refusal::Used { units: range(0, 6) });
+    assert_eq!(open_reservations(&tables, 9).unwrap().len(), 1);
+    release(&mut tables, hold_id(1)).unwrap();
+    assert!(take_back(&mut tables, &id(1), &request, long_after).is_ok());
+}
+
+// ---- the one who grants ----
+
+#[derive(Clone, Debug)]
+enum Cut {
+    Carve {
+        serial: u64,
+        amount: u64,
+    },
+    Seal(u64),
+    Cancel(u64),
+    /// Asks the tracker for a part of a grant's units, and takes them back on its word.
+    Return {
+        serial: u64,
+        lo: Index,
+        len: u64,
+    },
+    /// The child spends.
+    Spend {
+        serial: u64,
+        lo: Index,
+        len: u64,
+    },
+}
+
+fn cut() -> impl Strategy<Value = Cut> {
+    let serial = || 1..9_u64;
+    let part = || (serial(), any::<Index>(), 1..12_u64);
+    prop_oneof![
+        4 => (serial(), 0..20_u64).prop_map(|(serial, amount)| Cut::Carve { serial, amount }),
+        4 => serial().prop_map(Cut::Seal),
+        2 => serial().prop_map(Cut::Cancel),
+        3 => part().prop_map(|(serial, lo, len)| Cut::Return { serial, lo, len }),
+        3 => part().prop_map(|(serial, lo, len)| Cut::Spend { serial, lo, len }),
+    ]
+}
+
+/// The root payer's ledger, which carves and tracks, and what a reader thinks of it.
+#[derive(Default)]
+struct Parent {
+    tables: MemoryTables,
+    /// Whose each unit is: 0 is nobody's.
+    owner: Vec<u64>,
+    spent: Vec<bool>,
+    grants: BTreeMap<u64, (Grant, bool)>,
+    nonce: u8,
+}
+
+impl Parent {
+    fn step(&mut self, cut: &Cut) {
+        match *cut {
+            Cut::Carve { serial, amount } => self.carve(serial, amount),
+            Cut::Seal(serial) => {
+                if let Some((grant, sealed)) = self.grants.get_mut(&serial) {
+                    seal(&mut self.tables, grant).unwrap();
+                    *sealed = true;
+                    let other = Grant {
+                        per_request: utrm(1),
+                        ..grant.clone()
+                    };
+                    let answer = seal(&mut self.tables, &other);
+                    assert!(matches!(refused(answer), Refusal::NotCarved { .. }));
+                }
+            }
+            Cut::Cancel(serial) => self.cancel(serial),
+            Cut::Return { serial, lo, len } => self.give_back(serial, lo, len),
+            Cut::Spend { serial, lo, len } => self.spend(serial, lo, len),
+        }
+    }
+
+    fn part(grant: &Grant, lo: Index, len: u64) -> Range {
+        let lo = grant.range.lo() + lo.index(place(grant.range.amount().utrm())) as u64;
+        range(lo, (lo + len).min(grant.range.hi()))
+    }
+
+    fn carve(&mut self, serial: u64, amount: u64) {
+        let source = Source {
+            parent: Grant::NO_PARENT,
+            range: range(0, UNITS),
+        };
+        let share = Share {
+            serial,
+            holder: id(2),
+            amount: utrm(amount),
+            expires: START.after_ms(LIFE),
+        };
+        let answer = carve(&mut self.tables, &source, &share);
+        if let Some((grant, _)) = self.grants.get(&serial) {
+            if grant.range.amount() == utrm(amount) {
+                assert_eq!(answer.unwrap().range, grant.range);
+            } else {
+                assert_eq!(refused(answer), Refusal::SerialTaken { serial });
+            }
+            return;
+        }
+        let lo = (0..UNITS).find(|lo| {
+            lo + amount <= UNITS && (*lo..lo + amount).all(|unit| self.owner[place(unit)] == 0)
+        });
+        match lo {
+            _ if amount == 0 => assert_eq!(refused(answer), Refusal::Zero),
+            None => assert!(matches!(refused(answer), Refusal::NoRoom { .. })),
+            Some(lo) => {
+                let carved = answer.unwrap();
+                assert_eq!(carved.range, range(lo, lo + amount));
+                self.owner[places(carved.range)].fill(serial);
+                let grant = Grant {
+                    serial,
+                    ..root_grant(carved.range, None, 0)
+                };
+                self.grants.insert(serial, (grant, false));
+            }
+        }
+    }
+
+    fn cancel(&mut self, serial: u64) {
+        let answer = cancel(&mut self.tables, &Grant::NO_PARENT, serial);
+        match self.grants.get(&serial) {
+            None => answer.unwrap(),
+            Some((_, true)) => assert!(matches!(refused(answer), Refusal::Sealed { .. })),
+            Some((grant, false)) => {
+                answer.unwrap();
+                self.owner[places(grant.range)].fill(0);
+                self.grants.remove(&serial);
+            }
+        }
+    }
+
+    fn spend(&mut self, serial: u64, lo: Index, len: u64) {
+        let Some((grant, true)) = self.grants.get(&serial) else {
+            return;
+        };
+        let units = Self::part(grant, lo, len);
+        let link = Link {
+            grant: grant.clone(),
+            chain: MandateChain::start(grant.clone(), &key(0)),
+            holder: 2,
+        };
+        self.nonce += 1;
+        let spend = link.spend(units, self.nonce, START).unwrap();
+        let answer = reserve(
+            &mut self.tables,
+            &id(0),
+            &spend,
+            hold_id(self.nonce),
+            units.amount(),
+        );
+        let free = places(units).all(|at| self.owner[at] == serial && !self.spent[at]);
+        assert_eq!(answer.is_ok(), free, "{answer:?}");
+        if free {
+            self.spent[places(units)].fill(true);
+        }
+    }
+
+    fn give_back(&mut self, serial: u64, lo: Index, len: u64) {
+        let Some((grant, sealed)) = self.grants.get(&serial) else {
+            return;
+        };
+        let units = Self::part(grant, lo, len);
+        let back = RangeReturn::of(grant, units);
+        let holder = back.sign(&key(2));
+        let request = ReturnRequest {
+            grant,
+            back: &back,
+            holder: Some(&holder),
+        };
+        let proof = Signed::new(back.clone(), &key(0));
+        if !sealed {
+            let answer = give_back(&mut self.tables, grant, &proof);
+            assert!(matches!(refused(answer), Refusal::NotCarved { .. }));
+            return;
+        }
+        let by_holder_alone = Signed::new(back.clone(), &key(2));
+        let answer = give_back(&mut self.tables, grant, &by_holder_alone);
+        assert!(matches!(refused(answer), Refusal::Return(_)));
+        let answer = take_back(&mut self.tables, &id(0), &request, START);
+        let free = places(units).all(|at| !self.spent[at]);
+        assert_eq!(answer.is_ok(), free);
+        if !free {
+            return;
+        }
+        let came = give_back(&mut self.tables, grant, &proof).unwrap();
+        let mine = places(units).filter(|at| self.owner[*at] == serial).count() as u64;
+        assert_eq!(came.total(), utrm(mine));
+        assert!(
+            give_back(&mut self.tables, grant, &proof)
+                .unwrap()
+                .is_empty()
+        );
+        for at in places(units) {
+            if self.owner[at] == serial {
+                self.owner[at] = 0;
+            }
+        }
+    }
+
+    fn compare(&self) {
+        let rows = carvings(&self.tables, &Grant::NO_PARENT, None, usize::MAX).unwrap();
+        assert!(rows.iter().map(|(serial, _)| serial).eq(self.grants.keys()));
+        let last = self.grants.keys().last().copied().unwrap_or(0);
+        assert_eq!(
+            next_serial(&self.tables, &Grant::NO_PARENT).unwrap(),
+            last + 1
+        );
+        for (serial, row) in &rows {
+            for at in places(row.range) {
+                let back = row.back.contains(at as u64);
+                // What came back is nobody's, or somebody else's by now.
+                assert_eq!(self.owner[at] == *serial, !back);
+            }
+        }
+        let mut given = RangeSet::new();
+        for unit in (0..UNITS).filter(|unit| self.owner[place(*unit)] != 0) {
+            given.insert(range(unit, unit + 1)).unwrap();
+        }
+        assert_eq!(
+            count_rows(&self.tables, Table::Carvings, b'g'),
+            given.ranges().len()
+        );
+        let spent = self.spent.iter().filter(|unit| **unit).count() as u64;
+        let set = used(&self.tables, &id(0), range(0, UNITS)).unwrap();
+        assert_eq!(set.total(), utrm(spent));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_carved_never_meets_and_what_comes_back_was_not_spent(
+        cuts in prop::collection::vec(cut(), 1..40),
+    ) {
+        let mut parent = Parent {
+            owner: vec![0; place(UNITS)],
+            spent: vec![false; place(UNITS)],
+            ..Parent::default()
+        };
+        for cut in &cuts {
+            parent.step(cut);
+            parent.compare();
+        }
+    }
+}
+
+#[test]
+fn a_holder_carves_out_of_its_own_grant() {
+    let mut tables = MemoryTables::default();
+    let parent = Link::root(range(100, 200), Some(id(1)), 0);
+    let source = Source {
+        parent: parent.grant.id(),
+        range: parent.grant.range,
+    };
+    let share = |serial, amount| Share {
+        serial,
+        holder: id(3),
+        amount: utrm(amount),
+        expires: START,
+    };
+    assert_eq!(
+        carve(&mut tables, &source, &share(1, 60)).unwrap().range,
+        range(100, 160)
+    );
+    assert_eq!(
+        carve(&mut tables, &source, &share(2, 30)).unwrap().range,
+        range(160, 190)
+    );
+    let (longest, asked) = (utrm(10), utrm(11));
+    let answer = carve(&mut tables, &source, &share(3, 11));
+    assert_eq!(refused(answer), Refusal::NoRoom { longest, asked });
+    cancel(&mut tables, &source.parent, 1).unwrap();
+    assert_eq!(
+        carve(&mut tables, &source, &share(3, 11)).unwrap().range,
+        range(100, 111)
+    );
+    // Another parent's units are numbered for themselves.
+    let own = Source {
+        parent: Grant::NO_PARENT,
+        range: range(0, 5),
+    };
+    assert_eq!(
+        carve(&mut tables, &own, &share(1, 5)).unwrap().range,
+        range(0, 5)
+    );
+    let later = carvings(&tables, &source.parent, Some(2), 9).unwrap();
+    assert_eq!(later.len(), 1);
+}
