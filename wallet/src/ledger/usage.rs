@@ -447,6 +447,15 @@ mod tests {
         assert_eq!(counts(&usage, later), [1, 1, 0, 0, 1]);
         assert_eq!(usage.same(2, later.after_ms(LOOP_MS - 1)), 1);
         assert_eq!(usage.same(2, later.after_ms(LOOP_MS)), 0);
+        // Also when it was bought often, and what counts only once.
+        let mut usage = Usage::default();
+        for n in 0..31 {
+            usage.charge(Amount::ZERO, 7, at(n));
+        }
+        let later = at(31).after_ms(LOOP_MS);
+        usage.charge(Amount::ZERO, 8, later);
+        usage.charge(Amount::ZERO, 9, later);
+        assert_eq!([7, 8, 9].map(|n| usage.same(n, later)), [0, 1, 1]);
         // Alone in the memory it is counted to the end.
         let mut usage = Usage::default();
         for n in 0..40 {

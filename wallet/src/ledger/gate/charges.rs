@@ -3,7 +3,7 @@
 #![expect(clippy::too_many_lines, reason = "a table is one list")]
 
 use tirami_manifest::NodeId;
-use tirami_manifest::mandate::{Pot, PotRule};
+use tirami_manifest::mandate::{Action, Pot, PotRule};
 
 use super::super::apply::apply;
 use super::super::approval::{APPROVAL_MS, Verdict};
@@ -423,6 +423,43 @@ fn explaining_tells_every_rule_of_every_mandate_in_order_and_changes_nothing() {
             .all(|f| f.rule <= Rule::PriceCeiling || f.rule == Rule::Funds)
     );
     assert!(free.iter().all(|f| f.passes));
+}
+
+#[test]
+fn explaining_tells_which_lists_and_states_say_anything() {
+    type Change = fn(&mut MemoryTables);
+    let cases: [(Rule, Change); 5] = [
+        (Rule::Freeze, freeze),
+        (Rule::Revoked, |b| {
+            change(b, LEAF, |row| row.revoked = Some(at(0)))
+        }),
+        (Rule::Payee, |b| {
+            set(b, LEAF, |t| t.scope.payees.allow = Some([PAYEE].into()))
+        }),
+        (Rule::Action, |b| {
+            set(b, LEAF, |t| {
+                t.scope.actions.deny = [Action::LocalChat].into()
+            })
+        }),
+        (Rule::Model, |b| {
+            set(b, LEAF, |t| t.scope.models.allow = Some([].into()))
+        }),
+    ];
+    for (rule, how) in cases {
+        let mut books = tree();
+        let says = |books: &MemoryTables| {
+            let findings = explain(books, &ROOT, &spend(LEAF), trm(1), at(0)).unwrap();
+            let said = |f: &&Finding| f.measure == Measure::Listed { said: true };
+            findings
+                .iter()
+                .filter(said)
+                .map(|f| f.rule)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(says(&books), []);
+        how(&mut books);
+        assert_eq!(says(&books), [rule]);
+    }
 }
 
 fn alerts(books: &MemoryTables) -> Vec<Alert> {
