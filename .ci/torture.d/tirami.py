@@ -224,7 +224,8 @@ class Tirami(Subject):
         return (
             "Two nodes on loopback: a founder sells the model `echo`, a member buys; each scenario has"
             " a new member, with a loan of 1,000 TRM. Limits are set with `budget set --lifetime` and"
-            " `--hour`, the rest is left at its defaults. Spends are `POST /v1/chat/completions` with"
+            " `--hour`, and the owner lifts the breakers, which would stop a thousand equal requests before"
+            " any limit does; the rest is left at its defaults. Spends are `POST /v1/chat/completions` with"
             f" an idempotency key, {trm(self.price)} TRM each. *Paid* is what the founder's ledger took"
             " from the member, *counted* is `budget show`. A busy node (429) and a lost connection are"
             " asked again under the same key. Limits: lifetime, and any 60 minutes. The clock of both"
