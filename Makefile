@@ -63,6 +63,8 @@ nightly: setup ## the same tests, many more rounds; then fuzz, half an hour in a
 	TIRAMI_KILL_ROUNDS=300 TIRAMI_CRASH_IMAGES=20000 TIRAMI_FLIPS=5000 TIRAMI_TRIALS=10000 \
 	PROPTEST_CASES=20000 \
 	$(CARGO) $(TEST) --workspace $(if $(NEXTEST),--profile nightly)
+	$(CARGO) build --workspace --bins
+	.ci/syncs
 	.ci/fuzz 360
 
 golden: setup ## write the golden files anew; review the diff

@@ -9,4 +9,5 @@ mod mandates;
 mod owner;
 mod restart;
 mod rules;
+mod secrets;
 mod trade;

@@ -326,6 +326,7 @@ fn an_approval_lets_through_what_it_says_while_it_says_so() {
     assert!(asks(&yes, 20, 0).is_ok());
     assert!(asks(&yes, 20, APPROVAL_MS - 1).is_ok());
     assert_eq!(asks(&yes, 20, APPROVAL_MS), Err(29));
+    assert_eq!(APPROVAL_MS, DAY);
     assert_eq!(asks(&yes, 21, 0), Err(29));
     for verdict in [Verdict::Waiting, Verdict::Denied { at: at(0) }] {
         let other = |books: &mut MemoryTables| {
@@ -431,18 +432,18 @@ fn explaining_tells_which_lists_and_states_say_anything() {
     let cases: [(Rule, Change); 5] = [
         (Rule::Freeze, freeze),
         (Rule::Revoked, |b| {
-            change(b, LEAF, |row| row.revoked = Some(at(0)))
+            change(b, LEAF, |row| row.revoked = Some(at(0)));
         }),
         (Rule::Payee, |b| {
-            set(b, LEAF, |t| t.scope.payees.allow = Some([PAYEE].into()))
+            set(b, LEAF, |t| t.scope.payees.allow = Some([PAYEE].into()));
         }),
         (Rule::Action, |b| {
             set(b, LEAF, |t| {
-                t.scope.actions.deny = [Action::LocalChat].into()
-            })
+                t.scope.actions.deny = [Action::LocalChat].into();
+            });
         }),
         (Rule::Model, |b| {
-            set(b, LEAF, |t| t.scope.models.allow = Some([].into()))
+            set(b, LEAF, |t| t.scope.models.allow = Some([].into()));
         }),
     ];
     for (rule, how) in cases {
