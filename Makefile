@@ -61,8 +61,9 @@ torture: setup ## spending limits under attack, ours and others'; writes docs/to
 
 nightly: setup ## the same tests, many more rounds; then fuzz, half an hour in all
 	TIRAMI_KILL_ROUNDS=300 TIRAMI_CRASH_IMAGES=20000 TIRAMI_FLIPS=5000 TIRAMI_TRIALS=10000 \
-	PROPTEST_CASES=20000 \
+	TIRAMI_ROUNDS=1000 PROPTEST_CASES=20000 \
 	$(CARGO) $(TEST) --workspace $(if $(NEXTEST),--profile nightly)
+	PROPTEST_CASES=1000000 $(CARGO) test --release -p tirami-wallet --test model -- --nocapture
 	$(CARGO) build --workspace --bins
 	.ci/syncs
 	.ci/fuzz 360

@@ -56,12 +56,15 @@ pub(crate) fn ask(
     if let Some(present) = tables.approval(&id)?
         && now < present.expires
         && present.epoch == epoch
-        && amount <= present.amount
     {
-        return match present.verdict {
-            Verdict::Denied { .. } => Err(WalletError::Denied(id)),
-            Verdict::Waiting | Verdict::Approved { .. } => Ok(()),
-        };
+        match present.verdict {
+            // No is no, also to more.
+            Verdict::Denied { .. } => return Err(WalletError::Denied(id)),
+            Verdict::Waiting | Verdict::Approved { .. } if amount <= present.amount => {
+                return Ok(());
+            }
+            Verdict::Waiting | Verdict::Approved { .. } => {}
+        }
     }
     forget_old(tables, now)?;
     let approval = Approval {

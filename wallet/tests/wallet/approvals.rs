@@ -205,7 +205,7 @@ async fn what_was_denied_stays_denied_and_anyone_may_deny() {
     let id = waits(hold(&wallet, "a", 1_500).await);
     let denied = wallet.deny(id).await.unwrap();
     assert!(matches!(denied.verdict, Verdict::Denied { .. }));
-    for n in [1_500, 1_001] {
+    for n in [1_500, 1_001, 2_500] {
         let refused = hold(&wallet, "a", n).await;
         assert!(
             matches!(refused, Err(WalletError::Denied(of)) if of == id),
