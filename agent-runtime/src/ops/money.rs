@@ -7,6 +7,7 @@ use tirami_manifest::signed::Signed;
 use tirami_manifest::{AgentId, Amount};
 use tirami_wallet::ledger::account::Account;
 use tirami_wallet::statement::Side;
+use tirami_wallet::store::Integrity;
 
 use super::loans::loan_output;
 use super::{
@@ -180,9 +181,8 @@ impl Operation for Audit {
         _: Option<TextSink>,
     ) -> Result<AuditOutput, Failure> {
         caller.must_be_main()?;
-        let checks: Vec<_> = runtime
-            .inner
-            .wallet
+        let wallet = &runtime.inner.wallet;
+        let mut checks: Vec<_> = wallet
             .audit()?
             .into_iter()
             .map(|check| CheckOutput {
@@ -191,7 +191,17 @@ impl Operation for Audit {
                 detail: check.detail,
             })
             .collect();
-        let accounts = runtime.inner.wallet.accounts()?;
+        let (holds, detail) = match wallet.integrity()? {
+            Integrity::Sound => (true, "all of it was read".to_owned()),
+            Integrity::Checking => (true, "the rest is still being read".to_owned()),
+            Integrity::Failed(why) => (false, why),
+        };
+        checks.push(CheckOutput {
+            rule: "every page of the file is what was written".to_owned(),
+            holds,
+            detail,
+        });
+        let accounts = wallet.accounts()?;
         Ok(AuditOutput {
             holds: checks.iter().all(|check| check.holds),
             checks,

@@ -160,6 +160,9 @@ impl Home {
     pub(crate) async fn audit(&self) {
         let audit = self.ask(&["wallet", "audit"]).await;
         assert_eq!(audit["holds"], true, "{audit:#}");
+        let rules = audit["checks"].as_array().unwrap().iter();
+        let of_pages = rules.filter(|check| check["rule"].as_str().unwrap().contains("every page"));
+        assert_eq!(of_pages.count(), 1, "{audit:#}");
     }
 
     /// Every receipt the history speaks of, for what this node bought (`purchase`) or sold

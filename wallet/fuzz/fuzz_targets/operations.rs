@@ -7,7 +7,7 @@
 #[path = "operations/asked.rs"]
 mod asked;
 // Some of it is only for the other tests.
-#[allow(dead_code)]
+#[allow(dead_code, reason = "it is written for the tests, which use all of it")]
 #[path = "../../tests/model/naive.rs"]
 mod naive;
 #[path = "operations/pair.rs"]

@@ -13,7 +13,6 @@ const CHUNK: usize = 1_024;
 
 /// What is known of a wallet's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Integrity {
     /// What was read so far is sound, and the rest is being read.
     Checking,
