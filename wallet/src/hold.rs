@@ -52,13 +52,16 @@ impl HoldRequest {
         let approval = approvals::id(attempt, &work);
         Spend {
             approval: Some(approval),
-            request: attempt
-                .body
-                .first_chunk()
-                .map_or(0, |bytes| u64::from_le_bytes(*bytes)),
+            request: request_of(&attempt.body),
             ..work.by(attempt.intent().agent())
         }
     }
+}
+
+/// What a request is counted by: the first 8 bytes of what its intent's key stands for.
+pub(crate) fn request_of(body: &[u8; 32]) -> u64 {
+    body.first_chunk()
+        .map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
 impl Work {

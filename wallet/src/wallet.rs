@@ -117,6 +117,21 @@ impl Wallet {
         Ok(self.inner.check.integrity(&self.opened()?))
     }
 
+    /// Waits until all of the file was read, and says what was found. This takes time in proportion to
+    /// the wallet, from its opening on.
+    ///
+    /// # Errors
+    ///
+    /// The wallet is closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub async fn whole_integrity(&self) -> Result<Integrity, WalletError> {
+        self.inner.check.ended().await;
+        self.integrity()
+    }
+
     /// Copies everything committed to a new file while the wallet goes on working. The copy is
     /// checked completely before it gets its name, and only its user can read it. It does not hold
     /// the node's key. This takes time in proportion to the wallet: call it on a blocking thread.
