@@ -24,7 +24,7 @@ from syncs import strace
 from tirami import question
 from tools import CACHE, HERE, Lost, NoConnection, call, run, until
 
-# What reads, writes and flushes the wallet and the keys.
+# What reads, writes and flushes the wallet.
 FILES = "pread64,pwrite64,fsync,fdatasync"
 # Descriptors that a node is left with: a little more than it needs by itself.
 DESCRIPTORS = 64
@@ -50,11 +50,12 @@ def short(purchases: int) -> None:
 
 
 def failing(pair: Pair, calls: str, error: str, most: int, step: int = 1) -> None:
-    """The call fails at its N-th time, for N up to `most` or the last there is."""
+    """The call fails at its N-th time in each thread, for N up to `most`."""
+    wallet = ["-P", str(pair.buyer.dir / "wallet.redb")] if calls == FILES else []
     met = 0
     for at in range(1, most + 1, step):
         key, before = f"{calls}/{error}/{at}", pair.agree()
-        code, answer, said = chat(pair.buyer, key, strace(calls, f"error={error}", at))
+        code, answer, said = chat(pair.buyer, key, [*strace(calls, f"error={error}", at), *wallet])
         what = f"{error} at call {at} of {calls}"
         if "panicked" in said:
             raise SystemExit(f"FAIL {what}: {said}")
@@ -97,7 +98,7 @@ def descriptors(many: int) -> None:
         host, port = buyer.url.removeprefix("http://").split(":")
         doors = {
             "HTTP": (socket.AF_INET, (host, int(port))),
-            "local socket": (socket.AF_UNIX, str(buyer.dir / "node.sock")),
+            "local-socket": (socket.AF_UNIX, str(buyer.dir / "node.sock")),
         }
         for name, (kind, address) in doors.items():
             with flood(kind, address, many):

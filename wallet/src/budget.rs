@@ -15,8 +15,6 @@ use crate::ledger::rows::{ReadRows, WriteRows};
 use crate::ledger::rule::{Finding, Measure, Rule};
 use crate::ledger::tables::{Aside, Order, Overlay, ReadTables, Table, decode};
 use crate::ledger::transfer::{Kind, Spend, Transfer, TransferCode};
-use crate::store::ReadTransaction;
-use crate::store::writer::latest_time;
 use crate::wallet::Wallet;
 
 /// What an agent may still spend.
@@ -177,13 +175,6 @@ impl Wallet {
     /// A store failure.
     pub fn frozen(&self) -> Result<Option<Freeze>, WalletError> {
         Ok(self.view()?.freeze()?)
-    }
-
-    /// What is committed, and the time: never earlier than what the writer saw.
-    fn view_now(&self) -> Result<(ReadTransaction, Timestamp), WalletError> {
-        let view = self.view()?;
-        let now = self.now().max(latest_time(&view)?);
-        Ok((view, now))
     }
 }
 

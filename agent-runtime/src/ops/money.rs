@@ -48,6 +48,7 @@ impl Operation for Balance {
         let owed = balance.loans.iter().fold(Amount::ZERO, |sum, loan| {
             sum.checked_add(loan.owed).unwrap_or(Amount::MAX)
         });
+        let now = wallet.now()?;
         Ok(BalanceOutput {
             agent: agent_name(runtime, &caller.agent)?,
             trm_balance: balance.available,
@@ -58,7 +59,7 @@ impl Operation for Balance {
             loans: balance
                 .loans
                 .iter()
-                .map(|loan| loan_output(runtime, loan))
+                .map(|loan| loan_output(now, loan))
                 .collect(),
             members: members
                 .into_iter()

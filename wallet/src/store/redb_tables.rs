@@ -144,17 +144,6 @@ impl WriteTransaction {
         write.commit().map_err(|e| health.explain(e))
     }
 
-    /// [`WriteTransaction::commit`] with one flush of the disk instead of two. A crash before the next
-    /// ordinary commit loses nothing, but opening the file then takes time in proportion to it.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`], as there.
-    pub(super) fn commit_at_once(mut self) -> Result<(), StoreError> {
-        self.write.set_quick_repair(false);
-        self.commit()
-    }
-
     fn open(
         &self,
         table: Table,

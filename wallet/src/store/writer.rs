@@ -70,7 +70,6 @@ impl Writer {
                 clock,
                 seen,
                 failed: None,
-                hurried: false,
             }
             .run(&served.0);
         });
@@ -82,7 +81,7 @@ impl Writer {
 
     /// Runs `command` in a transaction and answers after its commit. When it refuses, nothing of it
     /// is written. In the first lane it runs before whatever waits in the other, and is committed
-    /// with no more of it, by one flush of the disk.
+    /// with no more of it.
     ///
     /// # Cancel safety
     ///
@@ -156,34 +155,17 @@ struct Loop {
     /// The latest time seen, and how much had elapsed then.
     seen: (Timestamp, u64),
     failed: Option<StoreError>,
-    /// The last commit was made at once, so that another has to follow.
-    hurried: bool,
 }
 
 impl Loop {
     fn run(mut self, queue: &Queue<Command>) {
-        while let Some(first) = self.first(queue) {
+        while let Some(first) = queue.wait() {
             let mut answers = Vec::new();
             let outcome = self.transaction(first, queue, &mut answers);
             for answer in answers {
                 answer(outcome.clone());
             }
         }
-    }
-
-    /// What the next transaction begins with: after a commit that was made at once there is one, even
-    /// when nobody asks.
-    fn first(&self, queue: &Queue<Command>) -> Option<(Command, Lane)> {
-        if !self.hurried {
-            return queue.wait();
-        }
-        let nothing = || -> Command {
-            Box::new(|_| Ran {
-                answer: Box::new(drop),
-                failed: None,
-            })
-        };
-        Some(queue.next().unwrap_or_else(|| (nothing(), Lane::Usual)))
     }
 
     fn transaction(
@@ -197,7 +179,6 @@ impl Loop {
             None => self.opened.catch_up(),
         };
         if let Err(error) = failed {
-            self.hurried = false;
             answers.push(first(None).answer);
             return self.ends(Err(error));
         }
@@ -239,7 +220,6 @@ impl Loop {
         queue: &Queue<Command>,
         answers: &mut Vec<Answer>,
     ) -> Result<(), StoreError> {
-        let hurried = std::mem::take(&mut self.hurried);
         let started = self.clock.elapsed_ms();
         let now = self.now();
         let mut next = Some(first);
@@ -284,17 +264,12 @@ impl Loop {
             };
         }
         // Refusals change nothing, and cost no write to the disk.
-        if tables.is_empty() && !hurried {
+        if tables.is_empty() {
             return Ok(());
         }
         tables.put(Table::Meta, CLOCK, &now.ms().to_be_bytes())?;
         tables.keep()?;
-        if !urgent {
-            return write.commit();
-        }
-        write.commit_at_once()?;
-        self.hurried = true;
-        Ok(())
+        write.commit()
     }
 
     /// The clock's time, but never earlier than one seen before, and always as much later as time

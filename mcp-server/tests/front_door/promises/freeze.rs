@@ -111,18 +111,22 @@ async fn only_the_owners_passphrase_lifts_a_freeze() {
 /// As many as the HTTP door works for at once.
 const SPENDERS: usize = 64;
 
-/// Buys one answer after the other until it is refused: the receipts, and the refusal.
-async fn spend(http: Http, who: usize, bought: watch::Sender<usize>) -> (Vec<String>, Value) {
+/// Buys one answer after the other until spending is frozen: the receipts.
+async fn spend(http: Http, who: usize, bought: watch::Sender<usize>) -> Vec<String> {
     let mut receipts = Vec::new();
-    for n in 0.. {
-        let (status, answer) = http.post(CHAT, &chat("a b c", &format!("{who}/{n}"))).await;
-        if status != 200 {
-            return (receipts, answer);
+    loop {
+        let body = chat("a b c", &format!("{who}/{}", receipts.len()));
+        let (status, answer) = http.post(CHAT, &body).await;
+        if status == 200 {
+            receipts.push(answer["x_tirami"]["receipt"].as_str().unwrap().to_owned());
+            bought.send_modify(|bought| *bought += 1);
+        } else if answer["error"]["code"] == "frozen" {
+            return receipts;
+        } else {
+            // A provider that is busy may take too long to make an offer.
+            assert_eq!(answer["error"]["x_tirami"]["retryable"], true, "{answer}");
         }
-        receipts.push(answer["x_tirami"]["receipt"].as_str().unwrap().to_owned());
-        bought.send_modify(|bought| *bought += 1);
     }
-    unreachable!("the loop has no end")
 }
 
 /// Every entry in the books after that number, the newest first.
@@ -174,9 +178,7 @@ async fn nothing_is_held_or_paid_after_a_freeze_is_acknowledged_amid_64_spenders
     let last = frozen["last_entry"].as_u64().unwrap();
     let mut answered = Vec::new();
     for spender in join_all(spenders).await {
-        let (receipts, refusal) = spender.unwrap();
-        assert_eq!(refusal["error"]["code"], "frozen", "{refusal}");
-        answered.extend(receipts);
+        answered.extend(spender.unwrap());
     }
     nothing_moved_after(&pair.b, last).await;
     // What was answered is what was paid.
