@@ -300,6 +300,7 @@ fn line(tables: &impl ReadRows, entry: Entry) -> Result<Line, WalletError> {
             });
         }
         Kind::Post { hold, .. }
+        | Kind::Draw { hold, .. }
         | Kind::Vouch { hold, .. }
         | Kind::Void { hold, .. }
         | Kind::Expire { hold } => hold,
@@ -308,7 +309,7 @@ fn line(tables: &impl ReadRows, entry: Entry) -> Result<Line, WalletError> {
         table: Table::Holds,
     })?;
     let (amount, moved) = match entry.transfer.kind {
-        Kind::Post { amount, .. } => (amount, amount),
+        Kind::Post { amount, .. } | Kind::Draw { amount, .. } => (amount, amount),
         Kind::Vouch { amount, .. } => (amount, Amount::ZERO),
         // What was vouched for goes to the payee whatever ends the hold.
         _ => (row.amount, row.vouched),

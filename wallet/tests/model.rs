@@ -332,6 +332,10 @@ impl Pair {
                 hold,
                 amount: part(percent),
             },
+            End::Draw(percent) => Kind::Draw {
+                hold,
+                amount: part(percent),
+            },
             End::Post(percent) | End::Pay(percent) => Kind::Post {
                 hold,
                 amount: part(percent),

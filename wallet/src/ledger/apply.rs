@@ -112,7 +112,11 @@ fn one(
             };
             tables.set_hold(&transfer.id, &row)?;
         }
-        Kind::Vouch { .. } | Kind::Post { .. } | Kind::Void { .. } | Kind::Expire { .. } => {
+        Kind::Vouch { .. }
+        | Kind::Post { .. }
+        | Kind::Void { .. }
+        | Kind::Expire { .. }
+        | Kind::Draw { .. } => {
             on_hold(tables, transfer.kind, transfer.code, now)?;
         }
         Kind::Allot {
@@ -140,7 +144,9 @@ fn on_hold(
     now: Timestamp,
 ) -> Result<(), ApplyError> {
     match kind {
-        Kind::Vouch { amount, .. } | Kind::Post { amount, .. } if amount.is_zero() => {
+        Kind::Vouch { amount, .. } | Kind::Post { amount, .. } | Kind::Draw { amount, .. }
+            if amount.is_zero() =>
+        {
             return Err(Refusal::Zero.into());
         }
         Kind::Vouch { hold, amount } => {
@@ -174,9 +180,42 @@ fn on_hold(
             let end = (HoldEnd::Expired, row.vouched);
             end_hold(tables, (&hold, code), row, end, (Outcome::Failed, now))?;
         }
+        Kind::Draw { hold, amount } => move_part(tables, (&hold, code), amount, now)?,
         Kind::Single { .. } | Kind::Hold { .. } | Kind::Allot { .. } => {}
     }
     Ok(())
+}
+
+/// Moves part of a hold and leaves the rest set aside. What was charged stays charged: the hold was
+/// charged whole when it was made.
+fn move_part(
+    tables: &mut impl Tables,
+    (hold, code): (&TransferId, TransferCode),
+    amount: Amount,
+    now: Timestamp,
+) -> Result<(), ApplyError> {
+    let mut row = open_hold(tables, hold, now)?;
+    let left = row.amount.checked_sub(amount);
+    let left = left.ok_or(Refusal::MoreThanHeld {
+        held: row.amount,
+        asked: amount,
+    })?;
+    if left.is_zero() {
+        let end = (HoldEnd::Posted, amount);
+        return end_hold(tables, (hold, code), row, end, (Outcome::Paid, now));
+    }
+    change(tables, &row.debit, |t| {
+        lower(&mut t.debits_pending, amount)?;
+        raise(&mut t.debits_posted, amount)
+    })?;
+    change(tables, &row.credit, |t| {
+        lower(&mut t.credits_pending, amount)?;
+        raise(&mut t.credits_posted, amount)
+    })?;
+    enter(tables, &row.credit, pot::enters(code), amount)?;
+    row.amount = left;
+    row.vouched = row.vouched.saturating_sub(amount);
+    Ok(tables.set_hold(hold, &row)?)
 }
 
 /// Ends every hold whose time is over, at most `limit` of them.

@@ -201,6 +201,7 @@ impl Replay {
                     open.vouched = amount;
                 }
             }
+            Kind::Draw { hold, amount } => self.draws(holds, &hold, amount),
             Kind::Post { hold, amount } => self.ends(holds.remove(&hold), Some(amount)),
             Kind::Void { hold, .. } | Kind::Expire { hold } => self.ends(holds.remove(&hold), None),
             Kind::Allot {
@@ -210,6 +211,23 @@ impl Replay {
                     self.moves(Account::Agent(from), Account::Agent(to), amount);
                 }
             }
+        }
+    }
+
+    fn draws(&mut self, holds: &mut BTreeMap<TransferId, Open>, id: &TransferId, amount: Amount) {
+        let Some(hold) = holds.get_mut(id) else {
+            return;
+        };
+        hold.amount = hold.amount.saturating_sub(amount);
+        hold.vouched = hold.vouched.saturating_sub(amount);
+        let (debit, credit, ended) = (hold.debit, hold.credit, hold.amount.is_zero());
+        let totals = self.debit(debit);
+        totals.debits_pending = totals.debits_pending.saturating_sub(wide(amount));
+        let totals = self.debit(credit);
+        totals.credits_pending = totals.credits_pending.saturating_sub(wide(amount));
+        self.moves(debit, credit, amount);
+        if ended {
+            holds.remove(id);
         }
     }
 

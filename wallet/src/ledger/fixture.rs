@@ -145,6 +145,11 @@ pub(crate) fn vouch(name: &str, hold: &str, n: u64) -> Transfer {
     make(name, Kind::Vouch { hold, amount })
 }
 
+pub(crate) fn draw(name: &str, hold: &str, n: u64) -> Transfer {
+    let (hold, amount) = (id(hold), trm(n));
+    make(name, Kind::Draw { hold, amount })
+}
+
 pub(crate) fn void(name: &str, hold: &str) -> Transfer {
     let (hold, failed) = (id(hold), false);
     make(name, Kind::Void { hold, failed })

@@ -47,6 +47,8 @@ const ACCOUNTS: [Account; 7] = [
 pub(crate) enum End {
     Vouch(u64),
     Post(u64),
+    /// Moves it and leaves the rest.
+    Draw(u64),
     /// Posts it and moves it on to the payee.
     Pay(u64),
     Void(bool),
@@ -296,7 +298,8 @@ impl Dice {
     fn end(&mut self) -> End {
         let some = self.range(1, 101);
         let part = self.pick(&[some, some, some, 100, 100, 0, 110]);
-        match self.range(0, 16) {
+        match self.range(0, 18) {
+            16..18 => End::Draw(part),
             0..5 => End::Vouch(part),
             5..8 => End::Post(part),
             8..12 => End::Pay(part),

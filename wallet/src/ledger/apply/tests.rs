@@ -616,6 +616,61 @@ fn what_is_vouched_for_moves_whatever_ends_the_hold() {
 }
 
 #[test]
+fn a_draw_moves_part_of_a_hold_and_leaves_the_rest_set_aside() {
+    let mut books = books();
+    held(&mut books);
+    let state = |books: &MemoryTables| {
+        let totals = books.totals(&ALICE).unwrap();
+        let usage = usage(books, ROOT);
+        let out = available(books, &OUT);
+        let trm = |amount: Amount| amount.utrm() / 1_000_000;
+        (
+            trm(totals.pending()),
+            trm(out),
+            trm(usage.used_in_all()),
+            usage.open,
+        )
+    };
+    let refused = |books: &mut MemoryTables, t: Transfer| does(books, &t, at(0)).unwrap_err();
+    assert_eq!(refused(&mut books, draw("z", "h", 0)).number(), 2);
+    assert_eq!(refused(&mut books, draw("z", "nothing", 1)).number(), 4);
+    assert_eq!(refused(&mut books, draw("z", "h", 41)).number(), 6);
+    does(&mut books, &vouch("v", "h", 15), at(0)).unwrap();
+    // A freeze stops vouchers, not what was promised before.
+    freeze(&mut books);
+    does(&mut books, &draw("d1", "h", 10), at(0)).unwrap();
+    assert_eq!(state(&books), (30, 10, 40, 1));
+    assert_eq!(
+        books.hold(&id("h")).unwrap().map(|row| row.vouched),
+        Some(trm(5))
+    );
+    assert_eq!(
+        does(&mut books, &draw("d1", "h", 10), at(0)).unwrap(),
+        Applied::Already
+    );
+    assert_eq!(refused(&mut books, draw("d2", "h", 31)).number(), 6);
+    sound(&books);
+    // What is left goes back to where it came from; what was drawn stays spent.
+    let mut voided = books.clone();
+    does(&mut voided, &void("e", "h"), at(0)).unwrap();
+    assert_eq!(state(&voided), (0, 15, 15, 0));
+    sound(&voided);
+    // The last draw ends it.
+    does(&mut books, &draw("d2", "h", 30), at(0)).unwrap();
+    assert_eq!(state(&books), (0, 40, 40, 0));
+    assert_eq!(refused(&mut books, draw("d3", "h", 1)).number(), 5);
+    sound(&books);
+    // Its time ends it too, for as much as is left.
+    let mut books = super::super::fixture::books();
+    held(&mut books);
+    does(&mut books, &draw("d", "h", 10), at(0)).unwrap();
+    assert_eq!(refused(&mut books, draw("d", "h", 9)).number(), 1);
+    assert_eq!(expire_due(&mut books, at(TIMEOUT), 9).unwrap(), 1);
+    assert_eq!(state(&books), (0, 10, 10, 0));
+    sound(&books);
+}
+
+#[test]
 fn money_comes_in_and_goes_out_through_the_pots_it_belongs_to() {
     let mut books = books();
     let pots = |books: &MemoryTables, agent: AgentId| {
