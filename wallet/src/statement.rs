@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tirami_manifest::commerce::Receipt;
 use tirami_manifest::mandate::Pot;
-use tirami_manifest::{AgentId, Amount, NodeId, ReceiptId, Timestamp};
+use tirami_manifest::{AgentId, Amount, GrantId, NodeId, ReceiptId, Timestamp};
 
 use crate::economy::loan::{self, Loan};
 use crate::error::WalletError;
@@ -25,6 +25,20 @@ pub enum Side {
     },
     /// This node sold.
     Sold,
+    /// An agent of this node bought under a mandate that travels: another node pays.
+    BoughtUnder {
+        /// Which.
+        agent: AgentId,
+        /// The mandate.
+        grant: GrantId,
+    },
+    /// This node pays: it was bought under a mandate that was handed out here.
+    Drawn {
+        /// Which agent handed it out.
+        agent: AgentId,
+        /// The first grant of the chain.
+        grant: GrantId,
+    },
 }
 
 /// A stored receipt.

@@ -373,6 +373,7 @@ impl Node {
             amount: utrm(amount),
             quote: self.trade.quote.id(),
             work: WORK,
+            under: None,
         };
         Held(self.wallet.hold(request).await.expect("there is enough"))
     }

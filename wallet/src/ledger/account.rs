@@ -22,6 +22,8 @@ pub enum Account {
     Outgoing,
     /// Where TRM comes from, in an issuer's books. Its debits are the supply it made. Code 6.
     Issuer,
+    /// What agents handed out by mandates that travel, until it is drawn or comes back. Code 7.
+    Delegated,
 }
 
 /// Which side of an account may not outgrow the other.
@@ -48,15 +50,18 @@ impl Account {
             Self::Clearing(_) => 4,
             Self::Outgoing => 5,
             Self::Issuer => 6,
+            Self::Delegated => 7,
         }
     }
 
     /// The rule every transfer keeps.
     pub const fn rule(&self) -> Rule {
         match self {
-            Self::Agent(_) | Self::Revenue | Self::Clearing(_) | Self::Outgoing => {
-                Rule::DebitsWithinCredits
-            }
+            Self::Agent(_)
+            | Self::Revenue
+            | Self::Clearing(_)
+            | Self::Outgoing
+            | Self::Delegated => Rule::DebitsWithinCredits,
             Self::Position => Rule::CreditsWithinDebits,
             Self::Issuer => Rule::DebitsWithinQuota,
         }
@@ -70,7 +75,7 @@ impl Account {
         let whose: &[u8] = match self {
             Self::Agent(id) => id.as_bytes(),
             Self::Clearing(id) => id.as_bytes(),
-            Self::Revenue | Self::Position | Self::Outgoing | Self::Issuer => &[],
+            Self::Revenue | Self::Position | Self::Outgoing | Self::Issuer | Self::Delegated => &[],
         };
         for (to, from) in object.iter_mut().zip(whose) {
             *to = *from;
@@ -89,6 +94,7 @@ impl Account {
             4 => Self::Clearing(NodeId::from_bytes(*object)),
             5 => Self::Outgoing,
             6 => Self::Issuer,
+            7 => Self::Delegated,
             _ => return None,
         })
     }
@@ -103,6 +109,7 @@ impl fmt::Display for Account {
             Self::Clearing(id) => write!(f, "clearing {}", id.short()),
             Self::Outgoing => f.write_str("outgoing"),
             Self::Issuer => f.write_str("issuer"),
+            Self::Delegated => f.write_str("delegated"),
         }
     }
 }

@@ -56,11 +56,17 @@ pub enum Table {
     Carvings,
     /// Root payer and unit to the units used; reservations of them.
     Ranges,
+    /// Grant id to a mandate that travels and was handed out here.
+    HandedOut,
+    /// Grant id to a mandate that travels and is held here.
+    Held,
+    /// Quote id to the mandate that travels under which the job is paid.
+    Drawings,
 }
 
 impl Table {
     /// Every table with its name on disk.
-    pub const ALL: [(Self, &'static str); 21] = [
+    pub const ALL: [(Self, &'static str); 24] = [
         (Self::Accounts, "accounts-1"),
         (Self::Transfers, "transfers-2"),
         (Self::Log, "log-1"),
@@ -82,6 +88,9 @@ impl Table {
         (Self::Alerts, "alerts-1"),
         (Self::Carvings, "carvings-1"),
         (Self::Ranges, "ranges-1"),
+        (Self::HandedOut, "handed-out-1"),
+        (Self::Held, "held-1"),
+        (Self::Drawings, "drawings-1"),
     ];
 }
 

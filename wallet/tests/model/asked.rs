@@ -299,11 +299,11 @@ impl Dice {
         let some = self.range(1, 101);
         let part = self.pick(&[some, some, some, 100, 100, 0, 110]);
         match self.range(0, 18) {
-            16..18 => End::Draw(part),
             0..5 => End::Vouch(part),
             5..8 => End::Post(part),
             8..12 => End::Pay(part),
             12..15 => End::Void(self.percent(60)),
+            15..17 => End::Draw(part),
             _ => End::Unknown,
         }
     }

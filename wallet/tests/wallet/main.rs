@@ -83,6 +83,7 @@ fn request(attempt: Attempt, amount: u64, quote: QuoteId) -> HoldRequest {
         amount: trm(amount),
         quote,
         work: WORK,
+        under: None,
     }
 }
 
@@ -106,6 +107,7 @@ async fn hold_for(wallet: &Wallet, trade: &Trade, name: &str) -> Hold {
         amount,
         quote,
         work: WORK,
+        under: None,
     };
     wallet.hold(request).await.unwrap()
 }
