@@ -22,7 +22,7 @@ use crate::failure::{Failure, FailureCode};
 use crate::intake::{self, Intake};
 use crate::means::Means;
 use crate::ops::budget::bought_from;
-use crate::ops::{Caller, Chat, ChatOutput, PaidUnder, QuoteOutput, TextSink};
+use crate::ops::{Caller, Chat, ChatOutput, QuoteOutput, TextSink};
 use crate::quoting::{Wanted, ask_quote, broke_its_word, refusal};
 use crate::runtime::Runtime;
 use crate::{offers, plan, travelling};
@@ -301,10 +301,7 @@ impl Purchase<'_> {
             trm_balance: Amount::ZERO,
             trm_would_cost: None,
             receipt: Some(receipt.id()),
-            mandate: self.means.under.as_ref().map(|grant| PaidUnder {
-                mandate: grant.id(),
-                payer: grant.root,
-            }),
+            payer: self.means.under.as_ref().map(|grant| grant.root),
             idempotency_key: self.key.clone(),
             replayed: false,
         };

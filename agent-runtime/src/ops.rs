@@ -201,22 +201,13 @@ pub struct ChatOutput {
     pub trm_would_cost: Option<Amount>,
     /// The receipt both sides signed; absent for local work.
     pub receipt: Option<ReceiptId>,
-    /// The mandate that paid instead of the agent's account.
+    /// Who paid, when a mandate did and not the agent's account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mandate: Option<PaidUnder>,
+    pub payer: Option<NodeId>,
     /// The key this purchase is known by.
     pub idempotency_key: String,
     /// Whether this is the stored answer of an earlier call with the same key.
     pub replayed: bool,
-}
-
-/// A travelling mandate that paid.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct PaidUnder {
-    /// Its id.
-    pub mandate: GrantId,
-    /// The node whose money it is.
-    pub payer: NodeId,
 }
 
 /// A request for a price. The prompt does not leave the node.

@@ -118,13 +118,14 @@ pub(crate) fn refusal(provider: NodeId, refused: &Refuse) -> Failure {
     };
     let text = format!("provider {} refused: \"{}\"", provider.short(), refused);
     let failure = Failure::new(code, text);
-    let failure = if code == FailureCode::LoanDefault {
-        failure.hint(
+    let failure = match code {
+        FailureCode::LoanDefault => failure.hint(
             "repay the welcome loan: 'tirami-agent loans repay'; or sell to the lender, which \
              repays it first",
-        )
-    } else {
-        failure
+        ),
+        FailureCode::NotAllowed => failure
+            .hint("its payer decides what the mandate allows; without one your own account pays"),
+        _ => failure,
     };
     if refused.retry == Retry::Later {
         failure.retryable()

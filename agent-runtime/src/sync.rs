@@ -1,6 +1,6 @@
 //! Exchanging books: joining, welcome loans, and receipts and repayments until they are acknowledged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tirami_manifest::commerce::Receipt;
@@ -276,6 +276,9 @@ pub(crate) async fn keep_in_step(runtime: Runtime) {
                 tracing::warn!(%error, "a ticket that is no good could not be dropped");
             }
         }
+        if let Err(failure) = stay_reachable(&runtime).await {
+            tracing::debug!(%failure, "those who draw on a mandate cannot reach this node");
+        }
         if let Err(failure) = deliver(&runtime).await {
             tracing::debug!(%failure, "receipts have to wait");
         }
@@ -283,6 +286,27 @@ pub(crate) async fn keep_in_step(runtime: Runtime) {
             tracing::debug!(%failure, "a repayment has to wait");
         }
     }
+}
+
+/// While a mandate that this node pays for is out, keeps a connection to whoever may draw on it: they
+/// ask this node before a job, or tell it afterwards, and may not know where it is.
+async fn stay_reachable(runtime: &Runtime) -> Result<(), Failure> {
+    let out = runtime.inner.wallet.handed_out()?;
+    let open = out
+        .iter()
+        .filter(|out| out.row.is_root() && out.row.closed.is_none());
+    let pinned: BTreeSet<Option<NodeId>> = open.map(|out| out.grant.pinned).collect();
+    if pinned.is_empty() {
+        return Ok(());
+    }
+    let connected = runtime.transport()?.connected();
+    for peer in crate::offers::known_peers(runtime)? {
+        let draws = pinned.contains(&None) || pinned.contains(&Some(peer.id));
+        if draws && !peer.addresses.is_empty() && !connected.contains(&peer.id) {
+            exchange(runtime, &peer, Frame::ListOffers).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Sends every receipt that is not acknowledged, to everybody at once.

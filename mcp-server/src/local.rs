@@ -11,10 +11,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tirami_agent_runtime::ops::{
-    Accounts, Alerts, Approvals, Audit, Backup, Balance, Budget, Chat, Deny, ExplainBudget, Freeze,
-    GetManifest, GetReceipt, GrantMandate, History, Join, Loans, MakeTicket, Mandates, Models,
-    Obey, Operation, Peers, Quote, RepayLoan, RevokeMandate, Schedule, SetOwner, Statement, Status,
-    TextSink, TightenBudget,
+    AcceptMandate, Accounts, Alerts, Approvals, Audit, Backup, Balance, Budget, Chat, Deny,
+    ExplainBudget, Freeze, GetManifest, GetReceipt, GiveBackMandate, GrantMandate, HandOutMandate,
+    History, Join, Loans, MakeTicket, Mandates, Models, Obey, Operation, Peers, Quote,
+    ReclaimMandate, RepayLoan, RevokeMandate, Schedule, SetOwner, Statement, Status, TextSink,
+    TightenBudget, TravellingMandates,
 };
 use tirami_agent_runtime::{Failure, FailureCode, Runtime};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -179,6 +180,7 @@ macro_rules! dispatch {
 }
 
 dispatch!(
+    AcceptMandate,
     Accounts,
     Alerts,
     Approvals,
@@ -192,7 +194,9 @@ dispatch!(
     Freeze,
     GetManifest,
     GetReceipt,
+    GiveBackMandate,
     GrantMandate,
+    HandOutMandate,
     History,
     Join,
     Loans,
@@ -202,6 +206,7 @@ dispatch!(
     Obey,
     Peers,
     Quote,
+    ReclaimMandate,
     RepayLoan,
     RevokeMandate,
     Schedule,
@@ -209,6 +214,7 @@ dispatch!(
     Statement,
     Status,
     TightenBudget,
+    TravellingMandates,
 );
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape map_err takes")]
