@@ -13,7 +13,7 @@ use std::time::Duration;
 use tirami_agent_runtime::ops::{
     AcceptMandate, Audit, Balance, Caller, Chat, ChatOutput, Freeze, GetReceipt, GiveBackMandate,
     HandOutMandate, HandOutOutput, HandedOutOutput, HeldOutput, Join, MakeTicket, Operation, Quote,
-    ReclaimMandate, TightenBudget, TravellingMandates,
+    ReclaimAllMandates, ReclaimMandate, TightenBudget, TravellingMandates,
 };
 use tirami_agent_runtime::{Builder, Failure, FailureCode, NodeConfig, Runtime};
 use tirami_manifest::job::{Message, Role};
@@ -567,6 +567,81 @@ async fn a_cut(pinned: bool, frame: u64) {
     assert_eq!(back.trm_came_back, rest, "frame {frame}");
     assert_eq!(back.mandate.state, "closed", "frame {frame}");
     agree(&founder, &[&parent, &child]).await;
+}
+
+#[tokio::test]
+async fn many_spenders_at_once_never_take_more_than_was_handed_out() {
+    for pinned in [true, false] {
+        let net = Net::new();
+        let [founder, parent, child] = net.three().await;
+        let pin = pinned.then(|| founder.node());
+        let whole = trm!("1");
+        let mandate = handed(&parent, &child, hand_out(&child, whole, pin)).await;
+        let mut spenders = tokio::task::JoinSet::new();
+        for n in 0..24 {
+            let child = child.clone();
+            let chat = chat(&format!("{n} a b c d e f g"), mandate);
+            spenders.spawn(async move { run(&child, chat).await });
+        }
+        let (mut costs, mut refused) = (Vec::new(), 0);
+        while let Some(ended) = spenders.join_next().await {
+            match ended.unwrap() {
+                Ok(answer) => costs.push(answer.trm_cost),
+                Err(failure) => {
+                    // Never because two of them were given the same units.
+                    assert_eq!(failure.code, FailureCode::OverBudget, "{failure}");
+                    refused += 1;
+                }
+            }
+        }
+        assert!(
+            !costs.is_empty() && refused > 0,
+            "{} {refused}",
+            costs.len()
+        );
+        let drawn = sum(&costs);
+        assert!(drawn <= whole);
+        let told = async {
+            while out(&parent, mandate).await.trm_drawn != drawn {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), told)
+            .await
+            .unwrap();
+        let sold = run(&founder, Balance {}).await.unwrap();
+        assert_eq!(sold.trm_earned, drawn);
+        agree(&founder, &[&parent, &child]).await;
+    }
+}
+
+#[tokio::test]
+async fn voiding_ends_every_mandate_and_new_ones_hold() {
+    let net = Net::new();
+    let [founder, parent, child] = net.three().await;
+    let pin = Some(founder.node());
+    let asked = handed(&parent, &child, hand_out(&child, trm!("5"), None)).await;
+    let pinned = handed(&parent, &child, hand_out(&child, trm!("7"), pin)).await;
+    let answer = run(&child, chat("before", asked)).await.unwrap();
+    let all = run(&parent, ReclaimAllMandates {}).await.unwrap();
+    assert!(all.failures.is_empty(), "{all:?}");
+    assert!(
+        all.mandates.iter().all(|one| one.state == "closed"),
+        "{all:?}"
+    );
+    assert_eq!(
+        all.trm_came_back,
+        trm!("12").checked_sub(answer.trm_cost).unwrap()
+    );
+    for mandate in [asked, pinned] {
+        let refused = run(&child, chat("after", mandate)).await.unwrap_err();
+        assert_eq!(refused.code, FailureCode::NotAllowed, "{refused}");
+    }
+    for pin in [None, pin] {
+        let mandate = handed(&parent, &child, hand_out(&child, trm!("5"), pin)).await;
+        run(&child, chat("again", mandate)).await.unwrap();
+    }
+    agree(&founder, &[&child]).await;
 }
 
 #[tokio::test]

@@ -14,8 +14,8 @@ use tirami_agent_runtime::ops::{
     AcceptMandate, Accounts, Alerts, Approvals, Audit, Backup, Balance, Budget, Chat, Deny,
     ExplainBudget, Freeze, GetManifest, GetReceipt, GiveBackMandate, GrantMandate, HandOutMandate,
     History, Join, Loans, MakeTicket, Mandates, Models, Obey, Operation, Peers, Quote,
-    ReclaimMandate, RepayLoan, RevokeMandate, Schedule, SetOwner, Statement, Status, TextSink,
-    TightenBudget, TravellingMandates,
+    ReclaimAllMandates, ReclaimMandate, RepayLoan, RevokeMandate, Schedule, SetOwner, Statement,
+    Status, TextSink, TightenBudget, TravellingMandates,
 };
 use tirami_agent_runtime::{Failure, FailureCode, Runtime};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -206,6 +206,7 @@ dispatch!(
     Obey,
     Peers,
     Quote,
+    ReclaimAllMandates,
     ReclaimMandate,
     RepayLoan,
     RevokeMandate,

@@ -179,6 +179,22 @@ pub struct ReclaimOutput {
     pub mandate: HandedOutOutput,
 }
 
+super::empty_input!(
+    /// Voids every mandate that was handed out here, and takes back what is left of each.
+    ReclaimAllMandates
+);
+
+/// What became of every mandate that was handed out here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReclaimAllOutput {
+    /// What came back now, of all.
+    pub trm_came_back: Amount,
+    /// Those that were open, after it.
+    pub mandates: Vec<HandedOutOutput>,
+    /// Why some could not be taken back whole; what is left of them stays set aside.
+    pub failures: Vec<Failure>,
+}
+
 /// Gives back what is left of a mandate that is held here, and spends nothing more of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -377,6 +393,43 @@ impl Operation for ReclaimMandate {
         Ok(ReclaimOutput {
             trm_came_back,
             mandate: handed_out_output(runtime, &after)?,
+        })
+    }
+}
+
+impl Operation for ReclaimAllMandates {
+    const NAME: &'static str = "reclaim_all_mandates";
+    type Output = ReclaimAllOutput;
+
+    async fn run(
+        self,
+        runtime: &Runtime,
+        caller: Caller,
+        _: Option<TextSink>,
+    ) -> Result<ReclaimAllOutput, Failure> {
+        caller.must_be_main()?;
+        let wallet = &runtime.inner.wallet;
+        wallet.void_handed_out().await?;
+        let (mut trm_came_back, mut failures, mut mandates) =
+            (Amount::ZERO, Vec::new(), Vec::new());
+        let all = wallet.handed_out()?;
+        let open = all
+            .iter()
+            .filter(|out| out.row.is_root() && out.row.closed.is_none());
+        for out in open {
+            let grant = out.grant.id();
+            match travelling::reclaim(runtime, grant).await {
+                Ok(came) => {
+                    trm_came_back = trm_came_back.checked_add(came).unwrap_or(Amount::MAX);
+                }
+                Err(failure) => failures.push(failure),
+            }
+            mandates.push(handed_out_output(runtime, &one(runtime, &grant)?)?);
+        }
+        Ok(ReclaimAllOutput {
+            trm_came_back,
+            mandates,
+            failures,
         })
     }
 }

@@ -22,7 +22,7 @@ use super::passphrase::PassphraseArgs;
 use super::table::{Align, Table};
 use super::terms::TermArgs;
 use super::token::agent_name;
-use super::travelling::{self, AcceptArgs, HandOutArgs, MandateArgs};
+use super::travelling::{self, AcceptArgs, HandOutArgs, MandateArgs, ReclaimArgs};
 use crate::access::Need;
 
 #[derive(Debug, Subcommand)]
@@ -40,7 +40,7 @@ pub(super) enum MandateCommand {
     /// Take a mandate that another node handed out to this one
     Accept(AcceptArgs),
     /// Take back what is left of a mandate that was handed to another node
-    Reclaim(MandateArgs),
+    Reclaim(ReclaimArgs),
     /// Give back what is left of a mandate that is held here
     GiveBack(MandateArgs),
 }

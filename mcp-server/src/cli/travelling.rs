@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 use tirami_agent_runtime::ops::{
     AcceptMandate, GiveBackMandate, HandOutMandate, HandOutOutput, HandedOutOutput, HeldOutput,
-    Models, ReclaimMandate, TravellingMandates, TravellingOutput,
+    Models, ReclaimAllMandates, ReclaimMandate, TravellingMandates, TravellingOutput,
 };
 use tirami_manifest::{Amount, GrantId, NodeId};
 
@@ -80,6 +80,16 @@ pub(super) struct AcceptArgs {
 pub(super) struct MandateArgs {
     /// The mandate: 64 hexadecimal digits, as 'tirami-agent mandate list --json' shows
     mandate: GrantId,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReclaimArgs {
+    /// The mandate: 64 hexadecimal digits, as 'tirami-agent mandate list --json' shows
+    #[arg(required_unless_present = "all")]
+    mandate: Option<GrantId>,
+    /// Void every mandate that was handed out here, and take back what is left of each
+    #[arg(long, conflicts_with = "mandate")]
+    all: bool,
 }
 
 /// Reads a duration in whole seconds.
@@ -306,15 +316,16 @@ fn facts_of_held(one: &HeldOutput) -> Vec<(&'static str, String)> {
     ]
 }
 
-pub(super) async fn reclaim(context: &Context, args: MandateArgs) -> Result<Exit, Problem> {
+pub(super) async fn reclaim(context: &Context, args: ReclaimArgs) -> Result<Exit, Problem> {
+    let Some(mandate) = args.mandate else {
+        return reclaim_all(context).await;
+    };
     let question = format!(
         "This ends the mandate {} for whoever holds it or part of it.",
-        args.mandate.short()
+        mandate.short()
     );
     confirm(context, &question)?;
-    let operation = ReclaimMandate {
-        mandate: args.mandate,
-    };
+    let operation = ReclaimMandate { mandate };
     let reclaimed = context.ask(Need::Mesh, operation).await?;
     let out = &context.out;
     if out.is_json() {
@@ -333,6 +344,29 @@ pub(super) async fn reclaim(context: &Context, args: MandateArgs) -> Result<Exit
         ));
     }
     Ok(Exit::Ok)
+}
+
+async fn reclaim_all(context: &Context) -> Result<Exit, Problem> {
+    let question = "This ends every mandate that was handed out here, for whoever holds it.";
+    confirm(context, question)?;
+    let reclaimed = context.ask(Need::Mesh, ReclaimAllMandates {}).await?;
+    let out = &context.out;
+    if out.is_json() {
+        out.json(&reclaimed);
+    } else {
+        out.line(&format!("{} TRM came back", reclaimed.trm_came_back));
+        out.table(&handed_out(&reclaimed.mandates));
+        for failure in &reclaimed.failures {
+            let hint = failure.hint.as_deref().unwrap_or_default();
+            out.note(&format!("{}; {hint}", failure.message));
+        }
+    }
+    // What could not be taken back is still out.
+    Ok(if reclaimed.failures.is_empty() {
+        Exit::Ok
+    } else {
+        Exit::Failure
+    })
 }
 
 pub(super) async fn give_back(context: &Context, args: MandateArgs) -> Result<Exit, Problem> {

@@ -222,9 +222,9 @@ fn body_of(kind: u16, body: &[u8]) -> Result<Frame, CodecError> {
             Frame::ListOffers
         }
         33 => Frame::Offers(read::<Offers>(kind, body)?),
-        48 => Frame::AskQuote(read::<AskQuote>(kind, body)?),
+        57 => Frame::AskQuote(read::<AskQuote>(kind, body)?),
         49 => Frame::Quoted(read::<Quoted>(kind, body)?),
-        50 => Frame::Start(read::<Start>(kind, body)?),
+        58 => Frame::Start(read::<Start>(kind, body)?),
         51 => Frame::Chunk(read::<Chunk>(kind, body)?),
         52 => Frame::Voucher(read::<SignedBytes>(kind, body)?),
         53 => Frame::Propose(read::<Propose>(kind, body)?),

@@ -24,11 +24,11 @@ pub enum Frame {
     ListOffers,
     /// 33: what it sells.
     Offers(Offers),
-    /// 48: asks for a binding price.
+    /// 57: asks for a binding price. (48 was the same without mandates.)
     AskQuote(AskQuote),
     /// 49: the binding price.
     Quoted(Quoted),
-    /// 50: the prompt, under a quote and a hold.
+    /// 58: the prompt, under a quote and a hold. (50 was the same without mandates.)
     Start(Start),
     /// 51: some of the answer.
     Chunk(Chunk),
@@ -71,9 +71,9 @@ impl Frame {
             Self::Repaid(_) => 19,
             Self::ListOffers => 32,
             Self::Offers(_) => 33,
-            Self::AskQuote(_) => 48,
+            Self::AskQuote(_) => 57,
             Self::Quoted(_) => 49,
-            Self::Start(_) => 50,
+            Self::Start(_) => 58,
             Self::Chunk(_) => 51,
             Self::Voucher(_) => 52,
             Self::Propose(_) => 53,

@@ -174,6 +174,23 @@ impl Wallet {
             .await
     }
 
+    /// Voids every mandate that was handed out here so far: raises the epoch that new ones carry. Where
+    /// this node is asked, nothing passes under the earlier ones from now on; a pinned provider learns
+    /// of it when it is asked to give units back, or by a newer mandate.
+    ///
+    /// # Errors
+    ///
+    /// A store failure.
+    pub async fn void_handed_out(&self) -> Result<u64, WalletError> {
+        let node = self.node();
+        self.write(move |tables, _| {
+            let next = ranges::epoch(tables, &node)?.saturating_add(1);
+            ranges::bump_epoch(tables, &node, next)?;
+            Ok(next)
+        })
+        .await
+    }
+
     /// Takes back what is left of a mandate that this node remembers the units of, at once. Answers
     /// how much came back.
     ///
