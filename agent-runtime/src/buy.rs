@@ -231,6 +231,18 @@ impl From<Stopped> for Cut {
     }
 }
 
+impl Cut {
+    /// The provider said no, so it claims nothing; but units that it refused may be used, and the next
+    /// try shall name others.
+    fn refused(stopped: Stopped, code: RefuseCode) -> Self {
+        let reason = match why(&stopped) {
+            VoidReason::CalledOff if code != RefuseCode::Mandate => VoidReason::NotTaken,
+            reason => reason,
+        };
+        Self { stopped, reason }
+    }
+}
+
 /// What a provider delivered.
 struct Delivered {
     text: String,
@@ -480,14 +492,7 @@ impl Purchase<'_> {
                 }
                 Some(Frame::Refuse(refused)) => {
                     let stopped = after(refusal(peer, &refused));
-                    // Units that are refused may be used: the next try names others.
-                    let reason = match why(&stopped) {
-                        VoidReason::CalledOff if refused.code != RefuseCode::Mandate => {
-                            VoidReason::NotTaken
-                        }
-                        reason => reason,
-                    };
-                    return Err(Cut { stopped, reason });
+                    return Err(Cut::refused(stopped, refused.code));
                 }
                 Some(other) => {
                     let what = format!("it said {} in the middle of a job", other.name());

@@ -187,15 +187,14 @@ impl From<WalletError> for Failure {
                 Some("ask the one who handed the mandate out for another".into()),
                 None,
             ),
-            WalletError::UnknownGrant(_) => (FailureCode::NotFound, None, None),
             WalletError::Terms(_) | WalletError::Mandate(_) | WalletError::Approval(..) => {
                 (FailureCode::InvalidInput, None, None)
             }
             WalletError::UnknownToken => (FailureCode::Unauthorized, None, None),
-            WalletError::UnknownAgent(_) | WalletError::UnknownApproval(_) => {
-                (FailureCode::NotFound, None, None)
-            }
-            WalletError::NoLoan => (FailureCode::NotFound, None, None),
+            WalletError::UnknownAgent(_)
+            | WalletError::UnknownApproval(_)
+            | WalletError::UnknownGrant(_)
+            | WalletError::NoLoan => (FailureCode::NotFound, None, None),
             WalletError::LoanDefault { .. } => (FailureCode::LoanDefault, None, None),
             WalletError::Repayment(_) => (FailureCode::InvalidInput, None, None),
             WalletError::OtherNetwork { .. } | WalletError::Invitation(_) => {

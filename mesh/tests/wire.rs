@@ -458,6 +458,7 @@ fn a_length_above_the_limit_is_refused_before_anything_is_read() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table is one list")]
 fn fields_above_their_limits_are_refused_by_sender_and_receiver() {
     let message = |len| Message {
         role: Role::User,

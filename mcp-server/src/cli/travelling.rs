@@ -22,7 +22,6 @@ use crate::access::Need;
 /// Most bytes of a mandate's text: one of the longest layout, in base64, with room for its prefix.
 const TEXT_MAX: u64 = 32 * 1_024;
 
-#[expect(clippy::doc_markdown, reason = "help is shown as it is written")]
 #[derive(Debug, Args)]
 pub(super) struct HandOutArgs {
     /// The node that may spend it: 64 hexadecimal digits, as its 'tirami-agent status' shows

@@ -124,12 +124,11 @@ pub fn encode(frame: &Frame) -> Result<Vec<u8>, CodecError> {
         Frame::Quoted(body) => bytes_of(frame, body),
         Frame::Start(body) => bytes_of(frame, body),
         Frame::Chunk(body) => bytes_of(frame, body),
-        Frame::Voucher(body) => bytes_of(frame, body),
+        Frame::Voucher(body) | Frame::ReleaseUnits(body) => bytes_of(frame, body),
         Frame::Propose(body) => bytes_of(frame, body),
         Frame::Countersign(body) => bytes_of(frame, body),
         Frame::Settled(body) => bytes_of(frame, body),
         Frame::ReserveUnits(body) => bytes_of(frame, body),
-        Frame::ReleaseUnits(body) => bytes_of(frame, body),
         Frame::Drawn(body) => bytes_of(frame, body),
         Frame::ReturnUnits(body) => bytes_of(frame, body),
         Frame::UnitsReturned(body) => bytes_of(frame, body),
@@ -293,11 +292,10 @@ fn check(frame: &Frame) -> Result<(), CodecError> {
                 CHUNK_TEXT_MAX,
             )
         }
-        Frame::Voucher(body) => document(&body.0),
+        Frame::Voucher(body) | Frame::ReleaseUnits(body) => document(&body.0),
         Frame::Propose(body) => document(&body.agreement),
         Frame::Countersign(body) => document(&body.receipt),
         Frame::ReserveUnits(body) => check_under(&body.under),
-        Frame::ReleaseUnits(body) => document(&body.0),
         Frame::Drawn(body) => {
             document(&body.receipt)?;
             check_under(&body.under)

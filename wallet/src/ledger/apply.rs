@@ -112,13 +112,6 @@ fn one(
             };
             tables.set_hold(&transfer.id, &row)?;
         }
-        Kind::Vouch { .. }
-        | Kind::Post { .. }
-        | Kind::Void { .. }
-        | Kind::Expire { .. }
-        | Kind::Draw { .. } => {
-            on_hold(tables, transfer.kind, transfer.code, now)?;
-        }
         Kind::Allot {
             from,
             from_pot,
@@ -126,6 +119,7 @@ fn one(
             to_pot,
             amount,
         } => allot(tables, (&from, from_pot), (&to, to_pot), amount)?,
+        on_a_hold => on_hold(tables, on_a_hold, transfer.code, now)?,
     }
     let seq = tables.last_seq()?.saturating_add(1);
     tables.record(&Entry {

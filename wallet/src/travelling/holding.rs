@@ -8,7 +8,7 @@ use tirami_manifest::mandate_chain::{
     Action, Grant, MandateChain, RangeReturn, SKEW_MS, Spend, SpendError, VerifiedChain, is_over,
 };
 use tirami_manifest::signed::Signed;
-use tirami_manifest::{AgentId, Amount, GrantId, NodeId, Timestamp, TransferId};
+use tirami_manifest::{AgentId, Amount, GrantId, Multiplier, NodeId, Timestamp, TransferId};
 
 use super::{Under, damaged};
 use crate::error::WalletError;
@@ -176,7 +176,7 @@ pub(crate) fn name_units(
     let row = held(tables, &grant, &spend.agent)?;
     let chain = verified(tables, &row, now)?;
     let until = now.after_ms(SPEND_VALID_MS).min(chain.limits().expires);
-    let (Some(payee), Some(model)) = (request.work.payee, request.work.model) else {
+    let (Some(provider), Some(model)) = (request.work.payee, request.work.model) else {
         let text = "a spend under a mandate names provider and model";
         return Err(WalletError::Mandate(text.into()));
     };
@@ -188,7 +188,7 @@ pub(crate) fn name_units(
         return Err(WalletError::Mandate(format!(
             "the price is {} parts per million of par; the mandate allows {}",
             price.ppm(),
-            chain.limits().ceiling.map_or(0, |most| most.ppm())
+            chain.limits().ceiling.map_or(0, Multiplier::ppm)
         )));
     }
     let most = chain.limits().per_request;
@@ -206,7 +206,7 @@ pub(crate) fn name_units(
         network: chain.limits().network,
         chain: grant,
         range: named,
-        payee,
+        payee: provider,
         action: Action::Chat,
         model,
         request: *request.quote.as_bytes(),
@@ -214,7 +214,7 @@ pub(crate) fn name_units(
         expires: until,
     };
     let spend = Signed::new(spend, &wallet.inner.key);
-    chain.check(&spend, payee, now)?;
+    chain.check(&spend, provider, now)?;
     Ok(Under {
         chain: row.chain()?,
         spend,
