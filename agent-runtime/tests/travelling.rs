@@ -24,6 +24,9 @@ use tirami_mesh::engine::echo::Echo;
 use tirami_mesh::net::memory::MemoryNetwork;
 use tirami_wallet::keystore::node_key;
 
+/// How a request to hand out is changed.
+type Ask = fn(&mut HandOutMandate);
+
 /// The founder sells; parent, child and grandchild do not.
 const NODES: usize = 4;
 
@@ -263,6 +266,7 @@ async fn without_a_pin_the_payer_is_asked_before_each_job_and_its_freeze_holds()
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table is one list")]
 async fn what_is_handed_out_counts_against_the_agent_and_only_what_it_may_itself() {
     let net = Net::new();
     let [founder, parent, child] = net.three().await;
@@ -279,7 +283,6 @@ async fn what_is_handed_out_counts_against_the_agent_and_only_what_it_may_itself
     run(&parent, tighten).await.unwrap();
     let pin = Some(founder.node());
     // (what is asked, the code, a word of the reason)
-    type Ask = fn(&mut HandOutMandate);
     let refused: [(Ask, FailureCode, &str); 6] = [
         (
             |o| o.trm_amount = trm!("61"),
@@ -322,8 +325,8 @@ async fn what_is_handed_out_counts_against_the_agent_and_only_what_it_may_itself
     let first = run(&parent, op.clone()).await.unwrap();
     assert_eq!(run(&parent, op.clone()).await.unwrap(), first);
     op.trm_amount = trm!("31");
-    let reused = run(&parent, op).await.unwrap_err();
-    assert_eq!(reused.code, FailureCode::IdempotencyKeyReused);
+    let other = run(&parent, op).await.unwrap_err();
+    assert_eq!(other.code, FailureCode::IdempotencyKeyReused);
     assert_eq!(balance(&parent).await.1, trm!("30"));
     // The hour is counted for what was handed out, and given back with it.
     let more = hand_out(&child, trm!("31"), pin);
@@ -440,7 +443,6 @@ async fn a_mandate_is_handed_on_narrower_and_both_draw_on_the_same_units() {
         valid_s: 3_600,
         ..hand_out(&grandchild, amount, None)
     };
-    type Ask = fn(&mut HandOutMandate);
     let refused: [(Ask, &str); 5] = [
         (|o| o.trm_amount = trm!("10.1"), "in a row"),
         (|o| o.per_request_trm = Some(trm!("10.1")), "per_request"),
