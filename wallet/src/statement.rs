@@ -154,8 +154,8 @@ impl Wallet {
         let accounts = self.view()?.accounts()?;
         Ok(accounts
             .into_iter()
-            .filter_map(|(account, totals)| match account {
-                Account::Clearing(peer) => Some((peer, totals)),
+            .filter_map(|(account, row)| match account {
+                Account::Clearing(peer) => Some((peer, row.totals)),
                 _ => None,
             })
             .collect())
@@ -167,7 +167,10 @@ impl Wallet {
     ///
     /// A store failure.
     pub fn accounts(&self) -> Result<Vec<(Account, Totals)>, WalletError> {
-        Ok(self.view()?.accounts()?)
+        let accounts = self.view()?.accounts()?.into_iter();
+        Ok(accounts
+            .map(|(account, row)| (account, row.totals))
+            .collect())
     }
 
     /// The newest transfers before number `before`, newest first, at most `limit`.

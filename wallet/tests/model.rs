@@ -425,14 +425,17 @@ impl Pair {
         }
         for agent in AGENTS {
             let usage = books.usage(&agent).unwrap();
-            assert_eq!(usage.used, wide(model.used(agent, u64::MAX)), "lifetime");
-            assert_eq!(usize::try_from(usage.open).unwrap(), model.in_flight(agent));
-            assert_eq!(usage.errors, model.mandates[&agent].failures.0);
+            assert_eq!(usage.used(), wide(model.used(agent, u64::MAX)), "lifetime");
+            assert_eq!(
+                usize::try_from(usage.open()).unwrap(),
+                model.in_flight(agent)
+            );
+            assert_eq!(usage.errors(), model.mandates[&agent].failures.0);
             let now = self.now();
             let sums = [
-                usage.minute.sum(now),
-                usage.hour.sum(now),
-                usage.day.sum(now),
+                usage.minute().sum(now),
+                usage.hour().sum(now),
+                usage.day().sum(now),
             ];
             for ((_, span, bucket), sum) in WINDOWS.into_iter().skip(1).zip(sums) {
                 let (exact, most) = (model.used(agent, span), model.used(agent, span + bucket));
@@ -444,7 +447,7 @@ impl Pair {
                 .iter()
                 .filter(|(_, m)| m.parent == Some(agent));
             let theirs: u64 = below.map(|(child, _)| model.used(*child, u64::MAX)).sum();
-            assert!(wide(theirs) <= usage.used);
+            assert!(wide(theirs) <= usage.used());
         }
     }
 

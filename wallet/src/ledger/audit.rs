@@ -6,7 +6,7 @@ use serde::Serialize;
 use tirami_manifest::mandate::Pot;
 use tirami_manifest::{AgentId, Amount, TransferId};
 
-use super::account::{Account, Totals};
+use super::account::{Account, AccountRow, Flags, Totals};
 use super::rows::{ReadRows, seq_of};
 use super::tables::{Order, Table};
 use super::transfer::{Entry, HoldRow, Kind};
@@ -37,7 +37,11 @@ const fn check(rule: &'static str, holds: bool, detail: String) -> Check {
 ///
 /// A store failure.
 pub fn audit(tables: &impl ReadRows) -> Result<Vec<Check>, StoreError> {
-    let accounts: BTreeMap<Account, Totals> = tables.accounts()?.into_iter().collect();
+    let rows = tables.accounts()?;
+    let accounts: BTreeMap<Account, Totals> = rows
+        .iter()
+        .map(|(account, row)| (*account, row.totals))
+        .collect();
     let replayed = replay(tables)?;
     let open = tables.open_holds(tirami_manifest::Timestamp::from_ms(u64::MAX), usize::MAX)?;
     let sum = |part: fn(&Totals) -> u128| {
@@ -53,14 +57,7 @@ pub fn audit(tables: &impl ReadRows) -> Result<Vec<Check>, StoreError> {
     let issued = accounts
         .get(&Account::Issuer)
         .map_or(0, |t| t.debits_posted);
-    let overdrawn: Vec<String> = accounts
-        .iter()
-        .filter(|(account, t)| {
-            matches!(account.rule(), super::account::Rule::DebitsWithinCredits)
-                && t.debits_posted.saturating_add(t.debits_pending) > t.credits_posted
-        })
-        .map(|(account, _)| account.to_string())
-        .collect();
+    let overdrawn = overdrawn(&rows);
     let (pots, mandates) = mismatches(tables, &accounts, &open)?;
     Ok(vec![
         check(
@@ -107,6 +104,19 @@ pub fn audit(tables: &impl ReadRows) -> Result<Vec<Check>, StoreError> {
             format!("{issued} micro-TRM made"),
         ),
     ])
+}
+
+/// Accounts that do not keep the limits of their kind.
+fn overdrawn(rows: &[(Account, AccountRow)]) -> Vec<String> {
+    rows.iter()
+        .filter(|(account, row)| {
+            let t = &row.totals;
+            row.flags != account.flags()
+                || row.flags.keeps(Flags::DEBITS_WITHIN_CREDITS)
+                    && t.debits_posted.saturating_add(t.debits_pending) > t.credits_posted
+        })
+        .map(|(account, _)| account.to_string())
+        .collect()
 }
 
 struct Replay {
@@ -282,7 +292,7 @@ fn mismatches(
         };
         let agent = AgentId::from_bytes(key.try_into().map_err(|_| damaged)?);
         let (says, are) = (
-            tables.usage(&agent)?.open,
+            tables.usage(&agent)?.open(),
             counted.get(&agent).copied().unwrap_or(0),
         );
         if says != are {

@@ -254,7 +254,7 @@ pub(crate) fn usage(books: &MemoryTables, agent: AgentId) -> Usage {
 
 /// What an agent's mandate counts in the hour that ends at `ms`, in whole TRM.
 pub(crate) fn used_in_hour(books: &MemoryTables, agent: AgentId, ms: u64) -> u64 {
-    usage(books, agent).hour.sum(at(ms)) / 1_000_000
+    usage(books, agent).hour().sum(at(ms)) / 1_000_000
 }
 
 pub(crate) fn available(books: &MemoryTables, account: &Account) -> Amount {

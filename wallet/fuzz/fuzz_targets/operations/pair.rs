@@ -409,15 +409,15 @@ impl Pair {
         }
         for agent in AGENTS {
             let usage = books.usage(&agent).expect("a row");
-            assert_eq!(usage.used, wide(model.used(agent, u64::MAX)), "lifetime");
-            let open = usize::try_from(usage.open).expect("a few");
+            assert_eq!(usage.used(), wide(model.used(agent, u64::MAX)), "lifetime");
+            let open = usize::try_from(usage.open()).expect("a few");
             assert_eq!(open, model.in_flight(agent), "in flight");
-            assert_eq!(usage.errors, model.mandates[&agent].failures.0);
+            assert_eq!(usage.errors(), model.mandates[&agent].failures.0);
             let now = self.now();
             let sums = [
-                usage.minute.sum(now),
-                usage.hour.sum(now),
-                usage.day.sum(now),
+                usage.minute().sum(now),
+                usage.hour().sum(now),
+                usage.day().sum(now),
             ];
             for ((_, span, bucket), sum) in WINDOWS.into_iter().skip(1).zip(sums) {
                 let (exact, most) = (model.used(agent, span), model.used(agent, span + bucket));
