@@ -11,7 +11,7 @@ use tirami_manifest::model::{ModelCard, Usage};
 use tirami_manifest::signed::{Verified, hash};
 use tirami_manifest::{Amount, Multiplier, Timestamp};
 use tirami_mesh::net::transport::{Link, NetError, PeerAddr};
-use tirami_mesh::proto::message::{Countersign, Frame, Offer, RefuseCode, Start};
+use tirami_mesh::proto::message::{Countersign, Frame, Offer, Refuse, RefuseCode, Retry, Start};
 use tirami_wallet::hold::{VoidReason, Work};
 use tirami_wallet::intent::{Attempt, Intent, IntentKey};
 use tirami_wallet::ledger::refusal::Refusal;
@@ -234,9 +234,10 @@ impl From<Stopped> for Cut {
 impl Cut {
     /// The provider said no, so it claims nothing; but units that it refused may be used, and the next
     /// try shall name others.
-    fn refused(stopped: Stopped, code: RefuseCode) -> Self {
+    fn refused(stopped: Stopped, said: &Refuse) -> Self {
+        let units = said.code == RefuseCode::Mandate && said.retry == Retry::Never;
         let reason = match why(&stopped) {
-            VoidReason::CalledOff if code != RefuseCode::Mandate => VoidReason::NotTaken,
+            VoidReason::CalledOff if !units => VoidReason::NotTaken,
             reason => reason,
         };
         Self { stopped, reason }
@@ -492,7 +493,7 @@ impl Purchase<'_> {
                 }
                 Some(Frame::Refuse(refused)) => {
                     let stopped = after(refusal(peer, &refused));
-                    return Err(Cut::refused(stopped, refused.code));
+                    return Err(Cut::refused(stopped, &refused));
                 }
                 Some(other) => {
                     let what = format!("it said {} in the middle of a job", other.name());

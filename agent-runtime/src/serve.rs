@@ -185,9 +185,10 @@ async fn job(
                     .await;
                     return Ok(());
                 };
+                // Before a mandate is checked, so that it held at the time that both will sign.
+                let started = runtime.now();
                 return match begin(runtime, &quote, &start).await {
                     Ok(run) => {
-                        let started = runtime.now();
                         Sale {
                             runtime,
                             quote,

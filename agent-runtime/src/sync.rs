@@ -302,8 +302,9 @@ async fn stay_reachable(runtime: &Runtime) -> Result<(), Failure> {
     let connected = runtime.transport()?.connected();
     for peer in crate::offers::known_peers(runtime)? {
         let draws = pinned.contains(&None) || pinned.contains(&Some(peer.id));
-        if draws && !peer.addresses.is_empty() && !connected.contains(&peer.id) {
-            exchange(runtime, &peer, Frame::ListOffers).await?;
+        let away = draws && !peer.addresses.is_empty() && !connected.contains(&peer.id);
+        if away && let Err(failure) = exchange(runtime, &peer, Frame::ListOffers).await {
+            tracing::debug!(peer = %peer.id.short(), %failure, "a peer cannot draw on a mandate now");
         }
     }
     Ok(())

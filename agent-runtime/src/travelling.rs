@@ -81,8 +81,12 @@ pub(crate) async fn accept(
             }
         }
     }
-    if checked.tracker() != runtime.node() {
-        ask_root(runtime, &checked, quote.max_amount).await?;
+    if checked.tracker() != runtime.node()
+        && let Err(refused) = ask_root(runtime, &checked, quote.max_amount).await
+    {
+        // It may have set the units aside all the same.
+        let_go(runtime, checked.tracker(), &checked.under().spend);
+        return Err(refused);
     }
     Ok(Some(checked))
 }
@@ -190,6 +194,13 @@ pub(crate) async fn give_back(runtime: &Runtime, asked: &ReturnUnits) -> Frame {
         let chain = MandateChain::from_bytes(&asked.chain).map_err(|e| bad(&e))?;
         let back = Signed::<RangeReturn>::from_bytes(&asked.back).map_err(|e| bad(&e))?;
         let wallet = &runtime.inner.wallet;
+        let root = back.body.root;
+        let known = root == runtime.node()
+            || wallet.standing(&root).map_err(|error| no(&error))? != Standing::Unknown;
+        if !known {
+            let text = "the payer is neither a member nor the authority of this network";
+            return Err(refused(RefuseCode::NotMember, text, Retry::Never));
+        }
         let given = wallet.give_units_back(chain, back.body, back.signature);
         given.await.map_err(|error| no(&error))
     };

@@ -568,6 +568,11 @@ fn an_outcome_nobody_knows_counts_as_used_until_the_tracker_gives_it_up() {
     assert_eq!(give_up(&mut tables, just_before, 9).unwrap(), 0);
     assert_eq!(give_up(&mut tables, over.after_ms(SKEW_MS), 9).unwrap(), 1);
     assert!(open_reservations(&tables, 9).unwrap().is_empty());
+    // What went back meanwhile cannot be claimed any more.
+    let mut back = tables.clone();
+    assert_eq!(answer(&mut back), [range(0, 10)]);
+    let late = refused(commit_late(&mut back, hold_id(1), utrm(4)));
+    assert!(matches!(late, Refusal::Returned { .. }), "{late:?}");
     // What was owed on it may still be claimed while its units are free, and once only.
     let mut claimed = tables.clone();
     assert!(matches!(
@@ -583,6 +588,33 @@ fn an_outcome_nobody_knows_counts_as_used_until_the_tracker_gives_it_up() {
     let answer = commit_late(&mut tables, hold_id(1), utrm(4));
     assert_eq!(refused(answer), Refusal::Used { units: range(2, 4) });
     commit_late(&mut tables, hold_id(1), utrm(2)).unwrap();
+}
+
+#[test]
+fn a_spend_that_never_ends_keeps_its_units_an_hour() {
+    let mut tables = MemoryTables::default();
+    let mut grant = root_grant(range(0, 10), Some(id(1)), 0);
+    grant.expires = Timestamp::from_ms(u64::MAX);
+    let chain = MandateChain::start(grant, &key(0));
+    let chain = chain.verify(id(0), NETWORK, START, 0).unwrap();
+    let spend = Spend {
+        network: NETWORK,
+        chain: chain.id(),
+        range: range(0, 6),
+        payee: id(1),
+        action: Action::Chat,
+        model: ModelId::from_bytes([3; 32]),
+        request: [0; 32],
+        nonce: [1; 16],
+        expires: Timestamp::from_ms(u64::MAX),
+    };
+    let spend = Signed::new(spend, &key(2));
+    let spend = chain.check(&spend, id(1), START).unwrap();
+    reserve(&mut tables, &id(1), &spend, hold_id(1), utrm(6)).unwrap();
+    let hour = START.after_ms(3_600_000 + SKEW_MS);
+    let just = Timestamp::from_ms(hour.ms() - 1);
+    assert_eq!(give_up(&mut tables, just, 9).unwrap(), 0);
+    assert_eq!(give_up(&mut tables, hour, 9).unwrap(), 1);
 }
 
 #[test]

@@ -176,7 +176,7 @@ impl Wallet {
 
     /// Voids every mandate that was handed out here so far: raises the epoch that new ones carry. Where
     /// this node is asked, nothing passes under the earlier ones from now on; a pinned provider learns
-    /// of it when it is asked to give units back, or by a newer mandate.
+    /// of it by a newer mandate only, so what is pinned is to be taken back as well.
     ///
     /// # Errors
     ///
@@ -319,7 +319,6 @@ fn hand_on(
     now: Timestamp,
 ) -> Result<Result<MandateChain, Refusal>, WalletError> {
     let agent = attempt.intent().agent();
-    gate::refuse_when_frozen(tables)?;
     let held = holding::held(tables, &from, &agent)?;
     let verified = holding::verified(tables, &held, now)?;
     let above = verified.limits();
@@ -327,16 +326,37 @@ fn hand_on(
         let text = "pinned is for the first grant to say; this one is handed on as it is";
         return Err(WalletError::Mandate(text.into()));
     }
+    // What the agent may not do with it, nobody gets from it.
+    let effective = HandOut {
+        pinned: above.pinned,
+        payees: named_or(&asked.payees, above.payees.list()),
+        models: named_or(&asked.models, above.models.list()),
+        ..asked.clone()
+    };
+    let terms = narrowed(&chain(tables, &agent)?, &effective)?;
+    let work = Work {
+        action: Action::Chat,
+        payee: terms.payees.list().first().copied(),
+        model: terms.models.list().first().copied(),
+        price: terms.ceiling,
+    };
+    let payer = tables.mandate(&agent)?.map_or(agent, |row| row.payer);
+    gate::check(tables, &payer, &work.of(attempt), Amount::ZERO, now)?;
     let (range, serial) = carve(tables, (from, verified.range()), asked)?;
     let grant = Grant {
         parent: from,
         serial,
         range,
         holder: asked.holder,
-        per_request: asked.per_request.unwrap_or(above.per_request),
-        ceiling: asked.ceiling.or(above.ceiling),
-        models: listed("model", &asked.models)?.unwrap_or_else(|| above.models.clone()),
-        payees: listed("payee", &asked.payees)?.unwrap_or_else(|| above.payees.clone()),
+        per_request: asked
+            .per_request
+            .unwrap_or_else(|| terms.per_request.min(above.per_request)),
+        ceiling: match (terms.ceiling, above.ceiling) {
+            (Some(own), Some(most)) if asked.ceiling.is_none() => Some(own.min(most)),
+            (own, most) => own.or(most),
+        },
+        models: terms.models,
+        payees: terms.payees,
         expires: asked.expires,
         depth_left: asked.depth_left,
         ..above.clone()
@@ -347,6 +367,11 @@ fn hand_on(
     let chain = held.chain()?.extend(grant, &wallet.inner.key);
     keep(tables, (agent, &chain), None, now)?;
     Ok(Ok(chain))
+}
+
+/// What was named, or else all that is allowed.
+fn named_or<T: Copy>(asked: &[T], above: &[T]) -> Vec<T> {
+    if asked.is_empty() { above } else { asked }.to_vec()
 }
 
 fn carve(
@@ -547,6 +572,7 @@ pub(crate) fn book(
     let epoch = first.map_or(0, |link| link.body.epoch);
     let chain = under.chain.verify(*node, genesis.id(), then, epoch)?;
     let spend = chain.check(&under.spend, agreement.provider, then)?;
+    can_be_paid(tables, node, &agreement.provider)?;
     let body = &under.spend.body;
     for (same, what) in [
         (body.request == *agreement.quote.as_bytes(), "quote"),
@@ -561,9 +587,19 @@ pub(crate) fn book(
         }
     }
     let units = units_hold(body);
+    let used = body.range.split(agreement.amount).0;
+    let back = &carving(tables, last(&row.chain()?)?)?.back;
+    if let Some(units) = used.and_then(|used| back.overlap(used)) {
+        return Err(ranges::Refusal::Returned { grant: root, units }.into());
+    }
     if spend.tracker() == *node {
+        // This receipt is new, so what the spend paid for was another.
+        let before = ranges::reservation(tables, &units)?.and_then(|row| row.outcome);
+        if matches!(before, Some(ranges::Outcome::Spent(_))) {
+            return Err(WalletError::OtherReceipt("purchase; its spend is used"));
+        }
         ranges::commit_late(tables, units, agreement.amount)?;
-    } else if let Some(used) = body.range.split(agreement.amount).0 {
+    } else if let Some(used) = used {
         ranges::use_up(tables, node, used)?;
     }
     if !agreement.amount.is_zero() {
@@ -593,6 +629,22 @@ pub(crate) fn book(
     };
     tables.put_row(Table::Receipts, id.as_bytes(), &row)?;
     Ok(Applied::Now)
+}
+
+/// Refuses a provider that this network cannot pay on this node's word: the authority can be, and where
+/// this node is it, its members.
+pub(super) fn can_be_paid(
+    tables: &impl ReadTables,
+    node: &NodeId,
+    provider: &NodeId,
+) -> Result<(), WalletError> {
+    let authority = network(tables)?.ok_or(WalletError::NoNetwork)?.authority();
+    let kept = Account::Clearing(*provider).key();
+    let member = authority == Some(*node) && tables.get(Table::Accounts, &kept)?.is_some();
+    if provider == node || authority == Some(*provider) || member {
+        return Ok(());
+    }
+    Err(WalletError::OtherReceipt("network's provider"))
 }
 
 /// What was drawn goes on to the provider. Where that is the network's authority, it is in its books
@@ -641,6 +693,11 @@ fn take_back(
     let terms = last(&chain)?;
     let mut came = RangeSet::new();
     for back in backs {
+        let used = ranges::used(tables, &terms.root, back.body.range)?;
+        if let (true, Some(units)) = (row.is_root(), used.ranges().first().copied()) {
+            // Its receipt says otherwise.
+            return Err(ranges::Refusal::Used { units }.into());
+        }
         for units in ranges::give_back(tables, terms, back)?.ranges() {
             came.insert(*units).map_err(|_| damaged(Table::Carvings))?;
         }

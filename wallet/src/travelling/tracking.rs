@@ -12,7 +12,7 @@ use tirami_manifest::range::Range;
 use tirami_manifest::signed::{Signed, Verified};
 use tirami_manifest::{Amount, NodeId, QuoteId, Timestamp};
 
-use super::handing_out::HandedOut;
+use super::handing_out::{self, HandedOut};
 use super::{Under, damaged, units_hold};
 use crate::error::WalletError;
 use crate::hold::Work;
@@ -27,6 +27,9 @@ use crate::wallet::Wallet;
 /// Reservations of spends that are over which are given up, per new one; two, so that they never
 /// pile up.
 const GIVE_UP_AT_ONCE: usize = 2;
+
+/// The same, when units are asked back; chosen: one request does not keep the writer for long.
+const GIVE_UP_FOR_RETURN: usize = 1_000;
 
 /// A job that a mandate pays for, by its quote.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,6 +141,7 @@ impl Wallet {
         self.write(move |tables, now| {
             let chain = verified(tables, &under.chain, now)?;
             let spend = chain.check(&under.spend, provider, now)?;
+            handing_out::can_be_paid(tables, &node, &provider)?;
             let root = *spend.grants().first().ok_or(damaged(Table::HandedOut))?;
             let row: HandedOut = tables
                 .row(Table::HandedOut, root.as_bytes())?
@@ -354,7 +358,7 @@ pub(super) fn give_units_back(
     (grant, by): (&Grant, Option<&Signature>),
     now: Timestamp,
 ) -> Result<Vec<Signed<RangeReturn>>, WalletError> {
-    ranges::give_up(tables, now, usize::MAX)?;
+    ranges::give_up(tables, now, GIVE_UP_FOR_RETURN)?;
     let back = RangeReturn::of(grant, grant.range);
     let request = ReturnRequest {
         grant,

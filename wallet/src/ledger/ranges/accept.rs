@@ -25,6 +25,10 @@ const OPEN: u8 = b'o';
 /// Tag of epochs, by root payer.
 const EPOCH: u8 = b'e';
 
+/// How long units without an outcome are kept at most, whatever the holder signed: an hour, longer than
+/// a job takes.
+const RESERVED_MS: u64 = 3_600_000;
+
 const DAMAGED: StoreError = StoreError::Row {
     table: Table::Ranges,
 };
@@ -53,8 +57,11 @@ pub struct Reservation {
     pub range: Range,
     /// Since when.
     pub since: Timestamp,
-    /// When the spend is over: from then on units without an outcome may be given up.
+    /// When the spend, its grant or an hour is over: from then on units without an outcome may be
+    /// given up.
     pub until: Timestamp,
+    /// The grants it stands under, the root payer's first.
+    pub grants: Vec<GrantId>,
     /// `None` while nobody knows; all units count as used then.
     pub outcome: Option<Outcome>,
 }
@@ -114,7 +121,8 @@ pub fn reserve(
         spend: spend.spend().signed().body.digest(),
         range,
         since: spend.at(),
-        until: spend.spend().expires,
+        until: spend.ends().min(spend.at().after_ms(RESERVED_MS)),
+        grants: spend.grants().to_vec(),
         outcome: None,
     };
     tables.put_row(Table::Ranges, &nonce_key, &hold)?;
@@ -149,7 +157,7 @@ pub fn give_up(
 ///
 /// # Errors
 ///
-/// Those of [`commit`], and [`Refusal::Used`].
+/// Those of [`commit`], [`Refusal::Returned`] and [`Refusal::Used`].
 pub fn commit_late(
     tables: &mut impl Tables,
     hold: TransferId,
@@ -167,6 +175,7 @@ pub fn commit_late(
         }
         .into());
     }
+    refuse_returned(tables, &row.grants, spent)?;
     use_up(tables, &row.root, spent)?;
     row.outcome = Some(Outcome::Spent(actual));
     tables.put_row(Table::Ranges, &hold_key(&hold), &row)?;
@@ -206,16 +215,26 @@ fn admit(
         let asked = spend.epoch();
         return Err(Refusal::OldEpoch { current, asked }.into());
     }
-    for grant in spend.grants() {
+    refuse_returned(tables, spend.grants(), range)?;
+    match used_units(&spend.root()).overlap(tables, range)? {
+        Some(units) => Err(Refusal::Used { units }.into()),
+        None => Ok(range),
+    }
+}
+
+/// Refuses units that went back from one of the grants they stand under.
+fn refuse_returned(
+    tables: &impl ReadTables,
+    grants: &[GrantId],
+    range: Range,
+) -> Result<(), RangesError> {
+    for grant in grants {
         if let Some(units) = returned_units(grant).overlap(tables, range)? {
             let grant = *grant;
             return Err(Refusal::Returned { grant, units }.into());
         }
     }
-    match used_units(&spend.root()).overlap(tables, range)? {
-        Some(units) => Err(Refusal::Used { units }.into()),
-        None => Ok(range),
-    }
+    Ok(())
 }
 
 /// Ends a reservation: its lowest `actual` units stay used, the rest comes free. The same again
