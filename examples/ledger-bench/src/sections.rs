@@ -269,6 +269,9 @@ pub(crate) fn history(report: &mut Report, folder: &Path, args: &Args) {
         // What a killed process leaves: the file as it is while nobody writes.
         let killed = folder.join("killed");
         fs::copy(&path, &killed).expect("the folder takes files");
+        // What the copying left to be written is not the opening's to wait for.
+        let copy = fs::File::open(&killed).and_then(|copy| copy.sync_all());
+        copy.expect("the folder takes files");
         purse.close();
         let size = fs::metadata(&path).map_or(0, |file| file.len());
         let mib = |bytes| count(bytes) / 1024.0 / 1024.0;
