@@ -563,7 +563,7 @@ fn an_outcome_nobody_knows_counts_as_used_until_the_tracker_gives_it_up() {
     };
     assert_eq!(answer(&mut tables), [range(6, 10)]);
     assert_eq!(open_reservations(&tables, 9).unwrap().len(), 1);
-    let over = spend.spend().expires;
+    let over = spend.ends();
     let just_before = Timestamp::from_ms(over.ms() + SKEW_MS - 1);
     assert_eq!(give_up(&mut tables, just_before, 9).unwrap(), 0);
     assert_eq!(give_up(&mut tables, over.after_ms(SKEW_MS), 9).unwrap(), 1);
