@@ -1,7 +1,7 @@
 //! The agent as a program sees it: ask, and get an answer with what it cost.
 
 use tirami_manifest::job::{Message, Role};
-use tirami_manifest::{Amount, NodeId, ReceiptId};
+use tirami_manifest::{Amount, GrantId, NodeId, ReceiptId};
 use tirami_wallet::token::main_agent;
 
 use crate::failure::{Failure, FailureCode};
@@ -95,6 +95,13 @@ impl Ask {
     #[must_use]
     pub const fn at_most(mut self, most: Amount) -> Self {
         self.chat.max_trm = Some(most);
+        self
+    }
+
+    /// Lets a mandate that travels pay instead of the agent's account: one that this agent holds.
+    #[must_use]
+    pub const fn under(mut self, mandate: GrantId) -> Self {
+        self.chat.mandate = Some(mandate);
         self
     }
 

@@ -11,7 +11,7 @@ use tirami_manifest::model::{ModelCard, Usage};
 use tirami_manifest::signed::{Verified, hash};
 use tirami_manifest::{Amount, Multiplier, Timestamp};
 use tirami_mesh::net::transport::{Link, NetError, PeerAddr};
-use tirami_mesh::proto::message::{Countersign, Frame, Offer, Start};
+use tirami_mesh::proto::message::{Countersign, Frame, Offer, Refuse, RefuseCode, Retry, Start};
 use tirami_wallet::hold::{VoidReason, Work};
 use tirami_wallet::intent::{Attempt, Intent, IntentKey};
 use tirami_wallet::ledger::refusal::Refusal;
@@ -20,11 +20,12 @@ use tirami_wallet::{Hold, HoldRequest, WalletError};
 use crate::clock::random;
 use crate::failure::{Failure, FailureCode};
 use crate::intake::{self, Intake};
+use crate::means::Means;
 use crate::ops::budget::bought_from;
 use crate::ops::{Caller, Chat, ChatOutput, QuoteOutput, TextSink};
-use crate::quoting::{ask_quote, broke_its_word, refusal};
+use crate::quoting::{Wanted, ask_quote, broke_its_word, refusal};
 use crate::runtime::Runtime;
-use crate::{offers, plan};
+use crate::{offers, plan, travelling};
 
 /// Longest idempotency key, in bytes.
 pub(crate) use tirami_wallet::intent::KEY_MAX;
@@ -68,7 +69,7 @@ pub(crate) async fn buy(
         return Err(WalletError::from(Refusal::Frozen { reason }).into());
     }
     let means = Means::of(runtime, caller, chat)?;
-    let sellers = offers::sellers(runtime).await?;
+    let sellers = means.limit(offers::sellers(runtime).await?);
     let plan = plan::plan(chat, &sellers, means.most, body_hash(chat)?);
     let chosen: Vec<_> = plan
         .ranked
@@ -109,7 +110,7 @@ pub(crate) async fn price(
     chat: &Chat,
 ) -> Result<QuoteOutput, Failure> {
     let means = Means::of(runtime, caller, chat)?;
-    let mut sellers = offers::sellers(runtime).await?;
+    let mut sellers = means.limit(offers::sellers(runtime).await?);
     let here = sellers
         .iter()
         .any(|seller| seller.local && !seller.offers.is_empty());
@@ -131,12 +132,20 @@ pub(crate) async fn price(
         .affordable_out(estimate, offer.multiplier, means.most);
     let max_out = chat.max_tokens.or(affordable).unwrap_or(1);
     let mut link = runtime.transport()?.open(&seller.peer).await?;
-    let quote = ask_quote(runtime, &mut link, offer, &chat.messages, max_out).await?;
+    let wanted = Wanted {
+        max_out,
+        under_mandate: means.under.is_some(),
+    };
+    let quote = ask_quote(runtime, &mut link, offer, &chat.messages, wanted).await?;
     link.finish()?;
+    let asked = means
+        .under
+        .as_ref()
+        .map_or(quote.max_amount, |_| Amount::ZERO);
     let refusal = runtime
         .inner
         .wallet
-        .admits(&caller.agent, work(&quote), quote.max_amount)
+        .admits(&caller.agent, work(&quote), asked)
         .err();
     let refusal = refusal.map(|error| error.to_string()).or_else(|| {
         (quote.max_amount > means.most)
@@ -154,31 +163,6 @@ pub(crate) async fn price(
         within_budget: refusal.is_none(),
         refusal,
     })
-}
-
-/// What a request may spend, and what says so.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Means {
-    pub(crate) most: Amount,
-    by: &'static str,
-}
-
-impl Means {
-    /// The least of what every mandate, the balance and the request itself allow.
-    pub(crate) fn of(runtime: &Runtime, caller: Caller, chat: &Chat) -> Result<Self, Failure> {
-        let wallet = &runtime.inner.wallet;
-        let budget = wallet.budget(&caller.agent)?;
-        Ok(match chat.max_trm {
-            Some(most) if most < budget.left => Self {
-                most,
-                by: "max_trm",
-            },
-            _ => Self {
-                most: budget.left,
-                by: budget.by.name(),
-            },
-        })
-    }
 }
 
 /// What the idempotency key stands for: everything but the key.
@@ -234,6 +218,32 @@ pub(crate) struct Purchase<'a> {
     pub(crate) text: Option<TextSink>,
 }
 
+/// A purchase that broke off, and how its hold ends.
+struct Cut {
+    stopped: Stopped,
+    reason: VoidReason,
+}
+
+impl From<Stopped> for Cut {
+    fn from(stopped: Stopped) -> Self {
+        let reason = why(&stopped);
+        Self { stopped, reason }
+    }
+}
+
+impl Cut {
+    /// The provider said no, so it claims nothing; but units that it refused may be used, and the next
+    /// try shall name others.
+    fn refused(stopped: Stopped, said: &Refuse) -> Self {
+        let units = said.code == RefuseCode::Mandate && said.retry == Retry::Never;
+        let reason = match why(&stopped) {
+            VoidReason::CalledOff if !units => VoidReason::NotTaken,
+            reason => reason,
+        };
+        Self { stopped, reason }
+    }
+}
+
 /// What a provider delivered.
 struct Delivered {
     text: String,
@@ -272,8 +282,8 @@ impl Purchase<'_> {
         let hold = self.hold(&quote).await?;
         let delivered = match self.perform(&mut link, &quote, &hold).await {
             Ok(delivered) => delivered,
-            Err(stopped) => {
-                give_back(hold, why(&stopped)).await;
+            Err(Cut { stopped, reason }) => {
+                give_back(hold, reason).await;
                 return Err(stopped);
             }
         };
@@ -304,6 +314,7 @@ impl Purchase<'_> {
             trm_balance: Amount::ZERO,
             trm_would_cost: None,
             receipt: Some(receipt.id()),
+            payer: self.means.under.as_ref().map(|grant| grant.root),
             idempotency_key: self.key.clone(),
             replayed: false,
         };
@@ -370,7 +381,11 @@ impl Purchase<'_> {
         offer: &Offer,
         max_out: u32,
     ) -> Result<Verified<Quote>, Stopped> {
-        ask_quote(self.runtime, link, offer, &self.chat.messages, max_out)
+        let wanted = Wanted {
+            max_out,
+            under_mandate: self.means.under.is_some(),
+        };
+        ask_quote(self.runtime, link, offer, &self.chat.messages, wanted)
             .await
             .map_err(Stopped::TryNext)
     }
@@ -393,6 +408,7 @@ impl Purchase<'_> {
             amount: quote.max_amount,
             quote: quote.id(),
             work: work(quote),
+            under: self.means.mandate(),
         };
         self.runtime
             .inner
@@ -420,7 +436,7 @@ impl Purchase<'_> {
         link: &mut Link,
         quote: &Verified<Quote>,
         hold: &Hold,
-    ) -> Result<Delivered, Stopped> {
+    ) -> Result<Delivered, Cut> {
         let sampler = sampler(self.chat);
         let start = Start {
             quote: quote.id(),
@@ -428,6 +444,7 @@ impl Purchase<'_> {
             messages: self.chat.messages.clone(),
             sampler,
             stop: self.chat.stop.clone(),
+            under: hold.under().map(travelling::to_wire),
         };
         let lost = |error: NetError| Stopped::TryNext(error.into());
         link.send(&Frame::Start(start)).await.map_err(lost)?;
@@ -442,7 +459,7 @@ impl Purchase<'_> {
                     if let Err(error) = link.send(&Frame::Cancel).await {
                         tracing::debug!(%error, "the provider did not hear the cancellation");
                     }
-                    return Err(Stopped::Final(self.frozen_now()));
+                    return Err(Stopped::Final(self.frozen_now()).into());
                 }
                 frame = link.receive_within(SILENT_FOR) => frame,
             };
@@ -461,7 +478,9 @@ impl Purchase<'_> {
                         cancelled = true;
                         link.send(&Frame::Cancel).await.map_err(lost)?;
                     }
-                    self.renew(hold, &mut renewed).await?;
+                    self.renew(hold, &mut renewed)
+                        .await
+                        .map_err(Stopped::from)?;
                 }
                 Some(Frame::Propose(propose)) => {
                     let checked =
@@ -472,12 +491,15 @@ impl Purchase<'_> {
                         proposal,
                     });
                 }
-                Some(Frame::Refuse(refused)) => return Err(after(refusal(peer, &refused))),
+                Some(Frame::Refuse(refused)) => {
+                    let stopped = after(refusal(peer, &refused));
+                    return Err(Cut::refused(stopped, &refused));
+                }
                 Some(other) => {
                     let what = format!("it said {} in the middle of a job", other.name());
-                    return Err(after(broke_its_word(peer, &what)));
+                    return Err(after(broke_its_word(peer, &what)).into());
                 }
-                None => return Err(after(broke_its_word(peer, "it hung up"))),
+                None => return Err(after(broke_its_word(peer, "it hung up")).into()),
             }
         }
     }

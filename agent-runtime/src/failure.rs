@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tirami_manifest::{ApprovalId, Timestamp};
 use tirami_wallet::keystore::KeyError;
+use tirami_wallet::ledger::ranges;
 use tirami_wallet::ledger::refusal::Refusal;
 use tirami_wallet::ledger::rule::Rule;
 use tirami_wallet::store::StoreError;
@@ -174,14 +175,26 @@ impl From<WalletError> for Failure {
             | WalletError::HasOwner(_)
             | WalletError::Order(_) => (FailureCode::OwnerRequired, None, None),
             WalletError::Denied(_) => (FailureCode::Denied, None, None),
+            WalletError::Units(ranges::Refusal::NoRoom { longest, .. }) => (
+                FailureCode::OverBudget,
+                Some(format!(
+                    "ask for at most {longest} TRM, or for another mandate"
+                )),
+                None,
+            ),
+            WalletError::Chain(_) | WalletError::Spend(_) | WalletError::Units(_) => (
+                FailureCode::NotAllowed,
+                Some("ask the one who handed the mandate out for another".into()),
+                None,
+            ),
             WalletError::Terms(_) | WalletError::Mandate(_) | WalletError::Approval(..) => {
                 (FailureCode::InvalidInput, None, None)
             }
             WalletError::UnknownToken => (FailureCode::Unauthorized, None, None),
-            WalletError::UnknownAgent(_) | WalletError::UnknownApproval(_) => {
-                (FailureCode::NotFound, None, None)
-            }
-            WalletError::NoLoan => (FailureCode::NotFound, None, None),
+            WalletError::UnknownAgent(_)
+            | WalletError::UnknownApproval(_)
+            | WalletError::UnknownGrant(_)
+            | WalletError::NoLoan => (FailureCode::NotFound, None, None),
             WalletError::LoanDefault { .. } => (FailureCode::LoanDefault, None, None),
             WalletError::Repayment(_) => (FailureCode::InvalidInput, None, None),
             WalletError::OtherNetwork { .. } | WalletError::Invitation(_) => {

@@ -53,6 +53,7 @@ impl Purchase<'_> {
             trm_balance: wallet.balance(&self.caller.agent)?.available,
             trm_would_cost: offer.card.price(usage, Multiplier::PAR).ok(),
             receipt: None,
+            payer: None,
             idempotency_key: self.key.clone(),
             replayed: false,
         };

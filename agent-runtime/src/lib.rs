@@ -1,7 +1,7 @@
 //! What an agent's node does: buys, serves, keeps its place in a network, and recovers.
 //!
-//! The only crate that knows both money and network. They meet in four files: `buy.rs`, `serve.rs`,
-//! `sync.rs` and `recover.rs`; `runtime.rs` builds both.
+//! The only crate that knows both money and network. They meet in five files: `buy.rs`, `serve.rs`,
+//! `sync.rs`, `travelling.rs` and `recover.rs`; `runtime.rs` builds both.
 
 pub mod agent;
 pub mod clock;
@@ -16,6 +16,7 @@ mod buy;
 mod config;
 mod here;
 mod intake;
+mod means;
 mod offers;
 mod plan;
 mod quoting;
@@ -23,6 +24,7 @@ mod recover;
 mod refusing;
 mod serve;
 mod sync;
+mod travelling;
 
 pub use agent::{Answer, Ask, Payment};
 pub use config::NodeConfig;

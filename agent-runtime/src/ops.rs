@@ -9,9 +9,9 @@ use std::future::Future;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tirami_manifest::AgentId;
 use tirami_manifest::job::Message;
 use tirami_manifest::receipt_file::ReceiptFile;
+use tirami_manifest::{AgentId, GrantId};
 use tirami_manifest::{Amount, ModelId, NetworkId, NodeId, OwnerId, QuoteId, ReceiptId};
 use tokio::sync::mpsc;
 
@@ -35,6 +35,7 @@ mod mandates;
 mod money;
 mod node;
 mod statement;
+mod travelling;
 mod work;
 
 pub use backup::*;
@@ -42,6 +43,7 @@ pub use books::*;
 pub use loans::*;
 pub use mandates::*;
 pub use statement::*;
+pub use travelling::*;
 
 use crate::failure::{Failure, FailureCode};
 use crate::runtime::Runtime;
@@ -166,6 +168,9 @@ pub struct Chat {
     pub seed: Option<u64>,
     /// Texts that end the generation.
     pub stop: Vec<String>,
+    /// The travelling mandate that pays instead of the agent's account; held by the caller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mandate: Option<GrantId>,
 }
 
 /// An answer and what it cost.
@@ -196,6 +201,9 @@ pub struct ChatOutput {
     pub trm_would_cost: Option<Amount>,
     /// The receipt both sides signed; absent for local work.
     pub receipt: Option<ReceiptId>,
+    /// Who paid, when a mandate did and not the agent's account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payer: Option<NodeId>,
     /// The key this purchase is known by.
     pub idempotency_key: String,
     /// Whether this is the stored answer of an earlier call with the same key.
@@ -537,6 +545,7 @@ impl Chat {
             top_k: 0,
             seed: None,
             stop: Vec::new(),
+            mandate: None,
         }
     }
 }

@@ -29,13 +29,25 @@ fn most_in(messages: &[Message]) -> u32 {
     })
 }
 
+/// What a price is asked for, beside the prompt.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    /// Most tokens to generate.
+    pub(crate) max_out: u32,
+    /// Whether a travelling mandate will pay.
+    pub(crate) under_mandate: bool,
+}
+
 /// Asks one provider for a price and checks that the quote is for us and follows from its card.
 pub(crate) async fn ask_quote(
     runtime: &Runtime,
     link: &mut Link,
     offer: &Offer,
     messages: &[Message],
-    max_out: u32,
+    Wanted {
+        max_out,
+        under_mandate,
+    }: Wanted,
 ) -> Result<Verified<Quote>, Failure> {
     let provider = link.peer();
     let shape = PromptShape::of(messages)
@@ -44,6 +56,7 @@ pub(crate) async fn ask_quote(
         model: offer.card.id,
         shape,
         max_out,
+        under_mandate,
     }))
     .await?;
     let quote = match link.receive_within(QUOTE_WITHIN).await? {
@@ -100,17 +113,19 @@ pub(crate) fn refusal(provider: NodeId, refused: &Refuse) -> Failure {
         RefuseCode::TooLong => FailureCode::InvalidInput,
         RefuseCode::Busy => FailureCode::Busy,
         RefuseCode::LoanDefault => FailureCode::LoanDefault,
+        RefuseCode::Mandate => FailureCode::NotAllowed,
         _ => FailureCode::ProviderFailed,
     };
     let text = format!("provider {} refused: \"{}\"", provider.short(), refused);
     let failure = Failure::new(code, text);
-    let failure = if code == FailureCode::LoanDefault {
-        failure.hint(
+    let failure = match code {
+        FailureCode::LoanDefault => failure.hint(
             "repay the welcome loan: 'tirami-agent loans repay'; or sell to the lender, which \
              repays it first",
-        )
-    } else {
-        failure
+        ),
+        FailureCode::NotAllowed => failure
+            .hint("its payer decides what the mandate allows; without one your own account pays"),
+        _ => failure,
     };
     if refused.retry == Retry::Later {
         failure.retryable()

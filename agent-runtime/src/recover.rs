@@ -30,14 +30,14 @@ pub(crate) async fn keep_swept(runtime: Runtime) {
     loop {
         ticks.tick().await;
         let wallet = &runtime.inner.wallet;
-        let open = match wallet.open_holds() {
-            Ok(holds) => !holds.is_empty(),
+        let due = match wallet.open_holds() {
+            Ok(holds) => holds.iter().any(|(_, row)| row.expires <= runtime.now()),
             Err(error) => {
                 tracing::error!(%error, "the open holds could not be read");
                 continue;
             }
         };
-        if open && let Err(error) = wallet.sweep().await {
+        if due && let Err(error) = wallet.sweep().await {
             tracing::error!(%error, "holds that are due could not be expired");
         }
         match wallet.repay_due().await {

@@ -24,7 +24,7 @@ use crate::clock::random;
 use crate::failure::{Failure, FailureCode};
 use crate::refusing::{engine_refused, in_default, internal, refuse, refused, say};
 use crate::runtime::Runtime;
-use crate::{offers, sync};
+use crate::{offers, sync, travelling};
 
 /// How long a quote binds: 30 s.
 const QUOTE_VALID_MS: u64 = 30_000;
@@ -133,6 +133,14 @@ async fn request(runtime: &Runtime, peer: NodeId, mut link: Link) -> Result<(), 
         Frame::Countersign(receipt) => {
             say(link, sync::book_sale(runtime, peer, &receipt.receipt).await).await;
         }
+        Frame::ReserveUnits(asked) => {
+            say(link, travelling::reserve(runtime, peer, &asked).await).await;
+        }
+        Frame::ReleaseUnits(spend) => {
+            say(link, travelling::release(runtime, peer, &spend).await).await;
+        }
+        Frame::Drawn(drawn) => say(link, travelling::book_draw(runtime, peer, &drawn).await).await,
+        Frame::ReturnUnits(asked) => say(link, travelling::give_back(runtime, &asked).await).await,
         Frame::AskQuote(ask) => job(runtime, peer, link, ask).await?,
         other => {
             let text = format!("a stream does not start with {}", other.name());
@@ -177,9 +185,10 @@ async fn job(
                     .await;
                     return Ok(());
                 };
+                // Before a mandate is checked, so that it held at the time that both will sign.
+                let started = runtime.now();
                 return match begin(runtime, &quote, &start).await {
                     Ok(run) => {
-                        let started = runtime.now();
                         Sale {
                             runtime,
                             quote,
@@ -240,23 +249,9 @@ fn quote(runtime: &Runtime, consumer: NodeId, ask: &AskQuote) -> Result<Verified
             Retry::Never,
         )
     })?;
-    match runtime
-        .inner
-        .wallet
-        .standing(&consumer)
-        .map_err(|e| internal(&e))?
-    {
-        Standing::Authority => {}
-        Standing::Kept(available) if available >= max_amount => {}
-        Standing::Kept(available) => {
-            let text = format!("{available} TRM are available, the quote would be {max_amount}");
-            return Err(refused(RefuseCode::NotFunded, &text, Retry::Later));
-        }
-        Standing::Defaulted(owed) => return Err(in_default(owed)),
-        Standing::Unknown => {
-            let text = "only members and the authority of this network can buy here";
-            return Err(refused(RefuseCode::NotMember, text, Retry::Never));
-        }
+    // Who pays under a mandate shows when the job starts.
+    if !ask.under_mandate {
+        can_pay(runtime, &consumer, max_amount)?;
     }
     let issued = runtime.now();
     let quote = Quote {
@@ -280,6 +275,24 @@ fn quote(runtime: &Runtime, consumer: NodeId, ask: &AskQuote) -> Result<Verified
         .map_err(|e| refused(RefuseCode::Internal, &e.to_string(), Retry::Later))
 }
 
+/// Whether a consumer's own account covers a price.
+fn can_pay(runtime: &Runtime, consumer: &NodeId, price: Amount) -> Result<(), Refused> {
+    let standing = runtime.inner.wallet.standing(consumer);
+    match standing.map_err(|e| internal(&e))? {
+        Standing::Authority => Ok(()),
+        Standing::Kept(available) if available >= price => Ok(()),
+        Standing::Kept(available) => {
+            let text = format!("{available} TRM are available, the quote would be {price}");
+            Err(refused(RefuseCode::NotFunded, &text, Retry::Later))
+        }
+        Standing::Defaulted(owed) => Err(in_default(owed)),
+        Standing::Unknown => {
+            let text = "only members and the authority of this network can buy here";
+            Err(refused(RefuseCode::NotMember, text, Retry::Never))
+        }
+    }
+}
+
 /// How many tokens of a context prompt and answer may take.
 ///
 /// `bound` counts every byte as a token, several times what a text takes; so a prompt that might not
@@ -291,7 +304,7 @@ pub(crate) fn divide_context(context: u32, bound: u32, max_out: u32) -> (u32, u3
     (max_in, max_out.min(context.saturating_sub(max_in)))
 }
 
-/// Sets the consumer's means aside and starts the engine.
+/// Sets the means of who pays aside and starts the engine.
 async fn begin(runtime: &Runtime, quote: &Verified<Quote>, start: &Start) -> Result<Run, Refused> {
     if start.quote != quote.id() || quote.expires <= runtime.now() {
         let text = "the quote is another one or has expired; ask for a new one";
@@ -304,18 +317,17 @@ async fn begin(runtime: &Runtime, quote: &Verified<Quote>, start: &Start) -> Res
             Retry::Never,
         )
     })?;
-    runtime
-        .inner
-        .wallet
-        .reserve(quote)
-        .await
-        .map_err(|error| match error {
-            WalletError::Refused(_) => {
-                refused(RefuseCode::NotFunded, &error.to_string(), Retry::Later)
-            }
-            WalletError::LoanDefault { owed } => in_default(owed),
-            other => internal(&other),
-        })?;
+    let under = travelling::accept(runtime, quote, start).await?;
+    let elsewhere = under
+        .as_ref()
+        .filter(|under| under.tracker() != runtime.node())
+        .map(|under| (under.tracker(), under.under().spend.clone()));
+    if let Err(error) = runtime.inner.wallet.reserve(quote, under).await {
+        if let Some((tracker, spend)) = elsewhere {
+            travelling::let_go(runtime, tracker, &spend);
+        }
+        return Err(not_reserved(&error));
+    }
     let job = Job {
         messages: start.messages.clone(),
         max_in: quote.max_in,
@@ -329,6 +341,17 @@ async fn begin(runtime: &Runtime, quote: &Verified<Quote>, start: &Start) -> Res
             release(runtime, quote).await;
             Err(engine_refused(&error))
         }
+    }
+}
+
+fn not_reserved(error: &WalletError) -> Refused {
+    match error {
+        WalletError::Refused(_) => refused(RefuseCode::NotFunded, &error.to_string(), Retry::Later),
+        WalletError::LoanDefault { owed } => in_default(*owed),
+        WalletError::Units(_) | WalletError::Mandate(_) | WalletError::UnknownGrant(_) => {
+            refused(RefuseCode::Mandate, &error.to_string(), Retry::Never)
+        }
+        other => internal(other),
     }
 }
 
@@ -590,7 +613,9 @@ fn engine<'a>(
 }
 
 async fn release(runtime: &Runtime, quote: &Verified<Quote>) {
-    if let Err(error) = runtime.inner.wallet.release_reservation(quote.id()).await {
-        tracing::warn!(%error, "a reservation is left to its time");
+    match runtime.inner.wallet.release_reservation(quote.id()).await {
+        Ok(Some((tracker, spend))) => travelling::let_go(runtime, tracker, &spend),
+        Ok(None) => {}
+        Err(error) => tracing::warn!(%error, "a reservation is left to its time"),
     }
 }

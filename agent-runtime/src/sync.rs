@@ -1,6 +1,6 @@
 //! Exchanging books: joining, welcome loans, and receipts and repayments until they are acknowledged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tirami_manifest::commerce::Receipt;
@@ -8,21 +8,29 @@ use tirami_manifest::genesis::{Invitation, LoanGrant};
 use tirami_manifest::loan::Repayment;
 use tirami_manifest::signed::Signed;
 use tirami_manifest::ticket::Ticket;
-use tirami_manifest::{Amount, NodeId};
+use tirami_manifest::{Amount, NodeId, ReceiptId};
 use tirami_mesh::net::transport::PeerAddr;
-use tirami_mesh::proto::message::{Countersign, Frame, Join, Joined, RefuseCode, Repay, Retry};
+use tirami_mesh::proto::message::{
+    Countersign, Drawn, Frame, Join, Joined, RefuseCode, Repay, Retry,
+};
 use tirami_wallet::WalletError;
+use tirami_wallet::outbox::Outgoing;
 
 use crate::failure::{Failure, FailureCode};
 use crate::ops::JoinOutput;
 use crate::refusing::refuse;
 use crate::runtime::Runtime;
+use crate::travelling;
 
 /// How often unfinished business is tried again; chosen.
 const TRY_EVERY: Duration = Duration::from_secs(2);
 
 /// How long a peer may take to answer; chosen.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long a consumer waits, at most, for its payer to be told; chosen: within what it waits for the
+/// booking itself.
+const TELL_WITHIN: Duration = Duration::from_secs(1);
 
 /// Enters the network of a ticket and asks for the welcome loan.
 pub(crate) async fn join(runtime: &Runtime, text: &str) -> Result<JoinOutput, Failure> {
@@ -155,7 +163,10 @@ pub(crate) async fn book_sale(runtime: &Runtime, consumer: NodeId, bytes: &[u8])
     }
     let id = receipt.id();
     match runtime.inner.wallet.earn(receipt).await {
-        Ok(_) => Frame::Settled(id),
+        Ok(_) => {
+            tell_payer(runtime, id).await;
+            Frame::Settled(id)
+        }
         Err(error @ WalletError::OtherReceipt(_)) => bad(&error.to_string()),
         Err(error) => {
             tracing::warn!(%error, receipt = %id.short(), "a sale could not be booked yet");
@@ -165,6 +176,31 @@ pub(crate) async fn book_sale(runtime: &Runtime, consumer: NodeId, bytes: &[u8])
                 Retry::Later,
             )
         }
+    }
+}
+
+/// Tells the root payer of a mandate that was asked before the job what came of it, so that the units
+/// that were not used are free for the consumer's next request. If it does not hear it now, the outbox
+/// tells it.
+async fn tell_payer(runtime: &Runtime, receipt: ReceiptId) {
+    let told = async {
+        let outgoing = runtime.inner.wallet.outgoing(&receipt)?;
+        let asked = |outgoing: &Outgoing| {
+            let under = outgoing.under.as_ref();
+            let first = under.and_then(|under| under.chain.links.first());
+            first.is_some_and(|link| link.body.pinned.is_none())
+        };
+        let Some(outgoing) = outgoing.filter(asked) else {
+            return Ok(());
+        };
+        let peers = crate::offers::known_peers(runtime)?;
+        let peer = address_of(&peers, outgoing.to);
+        deliver_one(runtime, &peer, outgoing).await
+    };
+    match tokio::time::timeout(TELL_WITHIN, told).await {
+        Ok(Ok(())) => {}
+        Ok(Err(failure)) => tracing::debug!(%failure, "a payer is told later"),
+        Err(_) => tracing::debug!("a payer takes long to hear what was bought"),
     }
 }
 
@@ -215,7 +251,7 @@ pub(crate) async fn deliver_repayment(runtime: &Runtime) -> Result<(), Failure> 
 }
 
 /// Where a peer is, as far as it is known.
-fn address_of(peers: &[PeerAddr], id: NodeId) -> PeerAddr {
+pub(crate) fn address_of(peers: &[PeerAddr], id: NodeId) -> PeerAddr {
     let known = peers.iter().find(|peer| peer.id == id).cloned();
     known.unwrap_or(PeerAddr {
         id,
@@ -240,6 +276,9 @@ pub(crate) async fn keep_in_step(runtime: Runtime) {
                 tracing::warn!(%error, "a ticket that is no good could not be dropped");
             }
         }
+        if let Err(failure) = stay_reachable(&runtime).await {
+            tracing::debug!(%failure, "those who draw on a mandate cannot reach this node");
+        }
         if let Err(failure) = deliver(&runtime).await {
             tracing::debug!(%failure, "receipts have to wait");
         }
@@ -249,19 +288,41 @@ pub(crate) async fn keep_in_step(runtime: Runtime) {
     }
 }
 
-/// Sends every receipt that is not acknowledged, to all providers at once.
+/// While a mandate that this node pays for is out, keeps a connection to whoever may draw on it: they
+/// ask this node before a job, or tell it afterwards, and may not know where it is.
+async fn stay_reachable(runtime: &Runtime) -> Result<(), Failure> {
+    let out = runtime.inner.wallet.handed_out()?;
+    let open = out
+        .iter()
+        .filter(|out| out.row.is_root() && out.row.closed.is_none());
+    let pinned: BTreeSet<Option<NodeId>> = open.map(|out| out.grant.pinned).collect();
+    if pinned.is_empty() {
+        return Ok(());
+    }
+    let connected = runtime.transport()?.connected();
+    for peer in crate::offers::known_peers(runtime)? {
+        let draws = pinned.contains(&None) || pinned.contains(&Some(peer.id));
+        let away = draws && !peer.addresses.is_empty() && !connected.contains(&peer.id);
+        if away && let Err(failure) = exchange(runtime, &peer, Frame::ListOffers).await {
+            tracing::debug!(peer = %peer.id.short(), %failure, "a peer cannot draw on a mandate now");
+        }
+    }
+    Ok(())
+}
+
+/// Sends every receipt that is not acknowledged, to everybody at once.
 async fn deliver(runtime: &Runtime) -> Result<(), Failure> {
-    let mut outbox: BTreeMap<NodeId, Vec<Vec<u8>>> = BTreeMap::new();
-    for (provider, receipt) in runtime.inner.wallet.outbox()? {
-        outbox.entry(provider).or_default().push(receipt);
+    let mut outbox: BTreeMap<NodeId, Vec<Outgoing>> = BTreeMap::new();
+    for receipt in runtime.inner.wallet.outbox()? {
+        outbox.entry(receipt.to).or_default().push(receipt);
     }
     if outbox.is_empty() {
         return Ok(());
     }
     let peers = crate::offers::known_peers(runtime)?;
     let mut deliveries = tokio::task::JoinSet::new();
-    for (provider, receipts) in outbox {
-        let peer = address_of(&peers, provider);
+    for (node, receipts) in outbox {
+        let peer = address_of(&peers, node);
         let runtime = runtime.clone();
         deliveries.spawn(async move {
             for receipt in receipts {
@@ -276,11 +337,22 @@ async fn deliver(runtime: &Runtime) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn deliver_one(runtime: &Runtime, peer: &PeerAddr, receipt: Vec<u8>) -> Result<(), Failure> {
-    match exchange(runtime, peer, Frame::Countersign(Countersign { receipt })).await? {
+async fn deliver_one(
+    runtime: &Runtime,
+    peer: &PeerAddr,
+    Outgoing { receipt, under, .. }: Outgoing,
+) -> Result<(), Failure> {
+    let frame = match under {
+        Some(under) => Frame::Drawn(Drawn {
+            receipt,
+            under: travelling::to_wire(&under),
+        }),
+        None => Frame::Countersign(Countersign { receipt }),
+    };
+    match exchange(runtime, peer, frame).await? {
         Frame::Settled(id) => runtime.inner.wallet.acknowledged(id).await?,
         Frame::Refuse(refused) => {
-            tracing::warn!(peer = %peer.id.short(), %refused, "a provider does not book a receipt");
+            tracing::warn!(peer = %peer.id.short(), %refused, "a node does not book a receipt");
         }
         other => return Err(unexpected(peer, &other)),
     }
@@ -288,7 +360,11 @@ async fn deliver_one(runtime: &Runtime, peer: &PeerAddr, receipt: Vec<u8>) -> Re
 }
 
 /// One question, one answer, on a stream of its own.
-async fn exchange(runtime: &Runtime, peer: &PeerAddr, frame: Frame) -> Result<Frame, Failure> {
+pub(crate) async fn exchange(
+    runtime: &Runtime,
+    peer: &PeerAddr,
+    frame: Frame,
+) -> Result<Frame, Failure> {
     let mut link = runtime.transport()?.open(peer).await?;
     link.send(&frame).await?;
     link.finish()?;

@@ -20,6 +20,7 @@ pub mod genesis;
 pub mod id;
 pub mod job;
 pub mod key;
+mod line;
 pub mod loan;
 pub mod mandate;
 pub mod mandate_chain;

@@ -12,11 +12,13 @@ use crate::amount::{Amount, Multiplier};
 use crate::id::{ModelId, NodeId};
 use crate::time::Timestamp;
 
+mod bearing;
 mod layout;
 mod pot;
 mod quiet;
 mod tighter;
 
+pub use bearing::{Bearing, Permit, Purchase};
 pub use pot::{Pot, PotRule};
 pub use quiet::QuietHours;
 pub use tighter::Looser;
@@ -45,6 +47,14 @@ impl Action {
         match self {
             Self::Chat => "chat",
             Self::LocalChat => "local_chat",
+        }
+    }
+
+    /// Its number.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Chat => 1,
+            Self::LocalChat => 2,
         }
     }
 }

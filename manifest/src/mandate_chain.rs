@@ -28,7 +28,10 @@ mod grant;
 mod spend;
 
 pub use allowed::{Action, Actions, Allowed, LIST_MAX, ListError};
-pub use chain::{CHAIN_BYTES_MAX, ChainError, LINKS_MAX, MandateChain, VerifiedChain};
+pub use chain::{
+    CHAIN_BYTES_MAX, CHAIN_PREFIX, ChainError, ChainTextError, LINKS_MAX, MandateChain,
+    VerifiedChain,
+};
 pub use evidence::{Claims, Equivocation, EvidenceError};
 pub use giving_back::{RangeReturn, ReturnError};
 pub use grant::Grant;

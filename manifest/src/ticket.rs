@@ -4,12 +4,9 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use sha2::{Digest, Sha256};
-
 use crate::bytes::{DecodeError, Reader, Writer};
 use crate::genesis::{Genesis, Invitation};
+use crate::line::{self, LineError};
 use crate::signed::{Document, SignatureError, Signed};
 
 /// How a ticket's text starts.
@@ -91,17 +88,9 @@ impl Ticket {
     }
 }
 
-fn checksum(bytes: &[u8]) -> [u8; 4] {
-    let digest: [u8; 32] = Sha256::digest(bytes).into();
-    [digest[0], digest[1], digest[2], digest[3]]
-}
-
 impl fmt::Display for Ticket {
-    /// The prefix, then base64url of the bytes and the first four bytes of their SHA-256.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut bytes = self.to_bytes();
-        bytes.extend(checksum(&bytes));
-        write!(f, "{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(bytes))
+        f.write_str(&line::write(PREFIX, self.to_bytes()))
     }
 }
 
@@ -109,17 +98,10 @@ impl FromStr for Ticket {
     type Err = TicketError;
 
     fn from_str(text: &str) -> Result<Self, TicketError> {
-        let text = text
-            .trim()
-            .strip_prefix(PREFIX)
-            .ok_or(TicketError::Prefix)?;
-        let bytes = BASE64_URL_SAFE_NO_PAD
-            .decode(text)
-            .map_err(|_| TicketError::Damaged)?;
-        let (body, sum) = bytes.split_last_chunk::<4>().ok_or(TicketError::Damaged)?;
-        if checksum(body) != *sum {
-            return Err(TicketError::Damaged);
-        }
-        Self::from_bytes(body)
+        let body = line::read(PREFIX, text).map_err(|error| match error {
+            LineError::Prefix => TicketError::Prefix,
+            LineError::Damaged => TicketError::Damaged,
+        })?;
+        Self::from_bytes(&body)
     }
 }

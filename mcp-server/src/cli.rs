@@ -34,6 +34,7 @@ mod status;
 pub mod table;
 mod terms;
 mod token;
+mod travelling;
 pub(crate) mod up;
 mod wallet;
 pub(crate) mod web;

@@ -13,10 +13,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tirami_agent_runtime::ops::{
-    Accounts, Alerts, Approvals, Audit, Backup, Balance, Budget, Chat, Deny, ExplainBudget, Freeze,
-    GetManifest, GetReceipt, GrantMandate, History, Join, Loans, MakeTicket, Mandates, Models,
-    Obey, Operation, Peers, Quote, RepayLoan, RevokeMandate, Schedule, SetOwner, Statement, Status,
-    TextSink, TightenBudget,
+    AcceptMandate, Accounts, Alerts, Approvals, Audit, Backup, Balance, Budget, Chat, Deny,
+    ExplainBudget, Freeze, GetManifest, GetReceipt, GiveBackMandate, GrantMandate, HandOutMandate,
+    History, Join, Loans, MakeTicket, Mandates, Models, Obey, Operation, Peers, Quote,
+    ReclaimAllMandates, ReclaimMandate, RepayLoan, RevokeMandate, Schedule, SetOwner, Statement,
+    Status, TextSink, TightenBudget, TravellingMandates,
 };
 use tirami_agent_runtime::{Failure, FailureCode, Runtime};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -201,6 +202,7 @@ macro_rules! dispatch {
 }
 
 dispatch!(
+    AcceptMandate,
     Accounts,
     Alerts,
     Approvals,
@@ -214,7 +216,9 @@ dispatch!(
     Freeze,
     GetManifest,
     GetReceipt,
+    GiveBackMandate,
     GrantMandate,
+    HandOutMandate,
     History,
     Join,
     Loans,
@@ -224,6 +228,8 @@ dispatch!(
     Obey,
     Peers,
     Quote,
+    ReclaimAllMandates,
+    ReclaimMandate,
     RepayLoan,
     RevokeMandate,
     Schedule,
@@ -231,6 +237,7 @@ dispatch!(
     Statement,
     Status,
     TightenBudget,
+    TravellingMandates,
 );
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape map_err takes")]

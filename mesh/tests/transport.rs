@@ -93,6 +93,7 @@ async fn frames_pass_both_ways_in_order(pair: Pair) {
         }],
         sampler: Sampler::GREEDY,
         stop: vec![],
+        under: None,
     });
     let frames = [chunk(0, "a"), long, Frame::Cancel, chunk(1, "")];
     let echo = async {

@@ -2,8 +2,10 @@
 
 use tirami_manifest::commerce::ReceiptError;
 use tirami_manifest::mandate::Looser;
+use tirami_manifest::mandate_chain::{ChainError, SpendError};
 use tirami_manifest::{Amount, ApprovalId};
 
+use crate::ledger::ranges::{self, RangesError};
 use crate::ledger::refusal::{ApplyError, Refusal};
 use crate::store::StoreError;
 
@@ -69,6 +71,21 @@ pub enum WalletError {
     /// A mandate that cannot be granted or revoked as asked.
     #[error("{0}")]
     Mandate(String),
+    /// A mandate that travels does not hold.
+    #[error("the mandate does not hold: {0}")]
+    Chain(#[from] ChainError),
+    /// A mandate that travels does not allow the spend.
+    #[error("the mandate does not allow it: {0}")]
+    Spend(#[from] SpendError),
+    /// Units of a mandate that travels cannot be used, handed out or taken back as asked.
+    #[error("the mandate's units: {0}")]
+    Units(#[from] ranges::Refusal),
+    /// No such mandate was handed out here, or is held here by this agent.
+    #[error(
+        "no mandate {0} was handed out here or is held by this agent; 'tirami-agent mandate list' \
+         shows those that are"
+    )]
+    UnknownGrant(String),
     /// The owner, or somebody for the owner, said no to this request.
     #[error("the request was denied ({0}); ask for something else under another idempotency_key")]
     Denied(ApprovalId),
@@ -126,6 +143,15 @@ impl From<ApplyError> for WalletError {
         match error {
             ApplyError::Refused(refusal) => Self::Refused(refusal),
             ApplyError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+impl From<RangesError> for WalletError {
+    fn from(error: RangesError) -> Self {
+        match error {
+            RangesError::Refused(refusal) => Self::Units(refusal),
+            RangesError::Store(error) => Self::Store(error),
         }
     }
 }

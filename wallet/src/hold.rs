@@ -2,7 +2,9 @@
 
 use tirami_manifest::commerce::VerifiedReceipt;
 use tirami_manifest::mandate::Action;
-use tirami_manifest::{Amount, ModelId, Multiplier, NodeId, QuoteId, Timestamp, TransferId};
+use tirami_manifest::{
+    Amount, GrantId, ModelId, Multiplier, NodeId, QuoteId, Timestamp, TransferId,
+};
 
 use crate::approvals;
 use crate::economy::repayment;
@@ -17,6 +19,7 @@ use crate::ledger::tables::{Table, Tables};
 use crate::ledger::transfer::{self, Kind, Spend, Transfer, TransferCode, reference};
 use crate::membership::network;
 use crate::statement::{ReceiptRow, Side};
+use crate::travelling::{Under, holding};
 use crate::wallet::Wallet;
 
 /// What is to be set aside, and for what.
@@ -30,6 +33,8 @@ pub struct HoldRequest {
     pub quote: QuoteId,
     /// What is bought, and from whom.
     pub work: Work,
+    /// The mandate that pays, when it is not the agent's account.
+    pub under: Option<GrantId>,
 }
 
 /// What a spend is for: what the gate judges beside the amount.
@@ -48,13 +53,7 @@ pub struct Work {
 impl HoldRequest {
     /// What the gate judges.
     pub(crate) fn spend(&self) -> Spend {
-        let (work, attempt) = (self.work, &self.attempt);
-        let approval = approvals::id(attempt, &work);
-        Spend {
-            approval: Some(approval),
-            request: request_of(&attempt.body),
-            ..work.by(attempt.intent().agent())
-        }
+        self.work.of(&self.attempt)
     }
 }
 
@@ -65,6 +64,15 @@ pub(crate) fn request_of(body: &[u8; 32]) -> u64 {
 }
 
 impl Work {
+    /// The spend of one try at an intent.
+    pub(crate) fn of(self, attempt: &Attempt) -> Spend {
+        Spend {
+            approval: Some(approvals::id(attempt, &self)),
+            request: request_of(&attempt.body),
+            ..self.by(attempt.intent().agent())
+        }
+    }
+
     /// Somebody's spend on this, which has no name yet.
     pub(crate) const fn by(self, agent: tirami_manifest::AgentId) -> Spend {
         Spend {
@@ -86,6 +94,8 @@ pub enum VoidReason {
     Failed,
     /// Nobody wants it any more: a freeze, a cancellation, a restart.
     CalledOff,
+    /// The provider said that it did not take the job, so it has no claim of its own either.
+    NotTaken,
 }
 
 /// Money set aside for one purchase: settle it, void it, or let it expire.
@@ -98,6 +108,8 @@ pub struct Hold {
     id: TransferId,
     attempt: Attempt,
     quote: QuoteId,
+    /// Units of a mandate that pays instead of the agent's account; the ledger holds nothing then.
+    under: Option<Box<Under>>,
     wallet: Wallet,
 }
 
@@ -110,56 +122,52 @@ impl Wallet {
     ///
     /// A [`Refusal`], [`WalletError::Denied`], or a store failure.
     pub async fn hold(&self, request: HoldRequest) -> Result<Hold, WalletError> {
-        let spend = request.spend();
-        let HoldRequest {
-            attempt,
-            amount,
-            quote,
-            ..
-        } = request;
+        let (attempt, quote) = (request.attempt.clone(), request.quote);
         let id = attempt.hold_id();
-        let timeout_ms = self.inner.hold_timeout_ms;
-        let key = attempt.intent().key.clone();
-        let node = self.node();
-        let outcome = self
-            .write(move |tables, now| {
-                // After its due date nothing of what was lent is spent on anything else.
-                repayment::pay_due(tables, &node, now)?;
-                let payer = tables
-                    .mandate(&spend.agent)?
-                    .map_or(spend.agent, |row| row.payer);
-                let transfer = Transfer {
-                    id,
-                    kind: Kind::Hold {
-                        debit: Account::Agent(payer),
-                        credit: Account::Outgoing,
-                        amount,
-                        timeout_ms,
-                        spend: Some(spend),
-                    },
-                    code: TransferCode::Budget,
-                    reference: *quote.as_bytes(),
-                };
-                match apply(tables, &transfer, now) {
-                    Ok(Applied::Now) => Ok(Ok(())),
-                    // The right to end a hold exists once, and somebody has had it.
-                    Ok(Applied::Already) => Err(Refusal::IdTaken { id }.into()),
-                    Err(ApplyError::Refused(refusal @ Refusal::NeedsApproval { .. })) => {
-                        approvals::ask(tables, &spend, &key, amount, now)?;
-                        // Written, although the hold was refused.
-                        Ok(Err(refusal))
-                    }
-                    Err(error) => Err(error.into()),
+        let wallet = self.clone();
+        let under = self
+            .write(move |tables, now| match request.under {
+                Some(grant) => {
+                    let under = holding::name_units(tables, &wallet, (&request, grant), now)?;
+                    Ok(Ok(Some(under)))
                 }
+                None => Ok(wallet.hold_money(tables, &request, now)?.map(|()| None)),
             })
-            .await?;
-        outcome?;
+            .await??;
         Ok(Hold {
             id,
             attempt,
             quote,
+            under: under.map(Box::new),
             wallet: self.clone(),
         })
+    }
+
+    fn hold_money(
+        &self,
+        tables: &mut impl Tables,
+        request: &HoldRequest,
+        now: Timestamp,
+    ) -> Result<Result<(), Refusal>, WalletError> {
+        let spend = request.spend();
+        // After its due date nothing of what was lent is spent on anything else.
+        repayment::pay_due(tables, &self.node(), now)?;
+        let payer = tables
+            .mandate(&spend.agent)?
+            .map_or(spend.agent, |row| row.payer);
+        let transfer = Transfer {
+            id: request.attempt.hold_id(),
+            kind: Kind::Hold {
+                debit: Account::Agent(payer),
+                credit: Account::Outgoing,
+                amount: request.amount,
+                timeout_ms: self.inner.hold_timeout_ms,
+                spend: Some(spend),
+            },
+            code: TransferCode::Budget,
+            reference: *request.quote.as_bytes(),
+        };
+        set_aside(tables, &transfer, &request.attempt.intent().key, now)
     }
 
     /// Gives back every hold for a purchase that is still open. To be called before anything is
@@ -184,10 +192,42 @@ impl Wallet {
     }
 }
 
+/// Makes a hold that an agent pays for. What needs the owner's approval is remembered as waiting for
+/// it, which is written although the hold is refused.
+pub(crate) fn set_aside(
+    tables: &mut impl Tables,
+    transfer: &Transfer,
+    key: &str,
+    now: Timestamp,
+) -> Result<Result<(), Refusal>, WalletError> {
+    match (apply(tables, transfer, now), transfer.kind) {
+        (Ok(Applied::Now), _) => Ok(Ok(())),
+        // The right to end a hold exists once, and somebody has had it.
+        (Ok(Applied::Already), _) => Err(Refusal::IdTaken { id: transfer.id }.into()),
+        (
+            Err(ApplyError::Refused(refusal @ Refusal::NeedsApproval { .. })),
+            Kind::Hold {
+                amount,
+                spend: Some(spend),
+                ..
+            },
+        ) => {
+            approvals::ask(tables, &spend, key, amount, now)?;
+            Ok(Err(refusal))
+        }
+        (Err(error), _) => Err(error.into()),
+    }
+}
+
 impl Hold {
     /// The hold's transfer in the ledger, named in the receipt.
     pub const fn id(&self) -> TransferId {
         self.id
+    }
+
+    /// What pays instead of the agent's account: to be sent with the prompt.
+    pub fn under(&self) -> Option<&Under> {
+        self.under.as_deref()
     }
 
     /// Lets the hold live its whole timeout again: the provider gave a sign of life.
@@ -197,6 +237,10 @@ impl Hold {
     /// A refusal when the hold has ended, or a store failure.
     pub async fn renew(&self) -> Result<(), WalletError> {
         let id = self.id;
+        if self.under.is_some() {
+            // Units stay named until their spend is over.
+            return Ok(());
+        }
         self.wallet
             .write(move |tables, now| Ok(renew(tables, &id, now)?))
             .await
@@ -252,6 +296,7 @@ impl Hold {
         let (node, hold, quote) = (self.wallet.node(), self.id, self.quote);
         let intent = self.attempt.intent().clone();
         let sealed = seal(&self.wallet.inner.key, &answer)?;
+        let grant = self.under.as_ref().map(|under| under.spend.body.chain);
         self.wallet
             .write(move |tables, now| {
                 let agreement = &receipt.agreement;
@@ -272,15 +317,20 @@ impl Hold {
                 if agreement.amount > vouched {
                     refuse_when_frozen(tables)?;
                 }
-                pay(tables, &hold, &receipt, now)?;
-                let parties = (&node, &agreement.provider);
-                let paid = (receipt.id(), agreement.amount);
-                repayment::retire(tables, &genesis, parties, paid, now)?;
+                let agent = intent.agent();
+                let side = if let Some(grant) = grant {
+                    holding::settle_units(tables, hold, agreement.amount)?;
+                    Side::BoughtUnder { agent, grant }
+                } else {
+                    pay(tables, &hold, &receipt, now)?;
+                    let parties = (&node, &agreement.provider);
+                    let paid = (receipt.id(), agreement.amount);
+                    repayment::retire(tables, &genesis, parties, paid, now)?;
+                    Side::Bought { agent }
+                };
                 let row = ReceiptRow {
                     bytes: receipt.to_bytes(),
-                    side: Side::Bought {
-                        agent: intent.agent(),
-                    },
+                    side,
                     at: now,
                 };
                 let id = receipt.id();
@@ -298,8 +348,16 @@ impl Hold {
     /// A refusal when the hold has ended, or a store failure.
     pub async fn void(self, reason: VoidReason) -> Result<(), WalletError> {
         let id = self.id;
+        if self.under.is_some() && reason != VoidReason::NotTaken {
+            // The provider may still count the units as used, until the spend is over.
+            return Ok(());
+        }
+        let named = self.under.is_some();
         self.wallet
             .write(move |tables, now| {
+                if named {
+                    return holding::free_units(tables, id);
+                }
                 apply(tables, &void(id, reason), now)?;
                 Ok(())
             })

@@ -26,6 +26,7 @@ pub mod sales;
 pub mod statement;
 pub mod store;
 pub mod token;
+pub mod travelling;
 
 mod wallet;
 

@@ -1,4 +1,5 @@
-//! Receipts on their way: countersigned here, not yet acknowledged by their provider.
+//! Receipts on their way: to the provider that earned one, and to the root payer of the mandate that
+//! pays for it, until they have it.
 
 use tirami_manifest::{NodeId, ReceiptId};
 
@@ -8,28 +9,47 @@ use crate::ledger::apply::apply;
 use crate::ledger::tables::{Order, ReadTables, Table, Tables, decode};
 use crate::ledger::transfer::{self, Kind, Transfer, TransferCode};
 use crate::membership::network;
-use crate::statement::ReceiptRow;
+use crate::statement::{ReceiptRow, Side};
 use crate::store::StoreError;
+use crate::travelling::{Under, holding, tracking};
 use crate::wallet::Wallet;
 
+/// One receipt on its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// To whom.
+    pub to: NodeId,
+    /// As [`tirami_manifest::commerce::Receipt::to_bytes`] made it.
+    pub receipt: Vec<u8>,
+    /// What pays for it, when the other side is the one that pays and not the one that earned it.
+    pub under: Option<Under>,
+}
+
 impl Wallet {
-    /// Receipts that were countersigned here and not yet acknowledged by their provider.
+    /// Receipts that the other side has not acknowledged yet.
     ///
     /// # Errors
     ///
     /// A store failure.
-    pub fn outbox(&self) -> Result<Vec<(NodeId, Vec<u8>)>, WalletError> {
+    pub fn outbox(&self) -> Result<Vec<Outgoing>, WalletError> {
         let view = self.view()?;
         view.scan(Table::Outbox, &[], None, Order::Ascending, usize::MAX)?
             .into_iter()
-            .map(|(id, peer)| {
-                let damaged = StoreError::Row {
-                    table: Table::Outbox,
-                };
-                let row: ReceiptRow = view.row(Table::Receipts, &id)?.ok_or(damaged)?;
-                Ok((decode(Table::Outbox, &peer)?, row.bytes))
-            })
+            .map(|(id, peer)| outgoing(&view, &id, &peer))
             .collect()
+    }
+
+    /// One receipt that the other side has not acknowledged yet.
+    ///
+    /// # Errors
+    ///
+    /// A store failure.
+    pub fn outgoing(&self, receipt: &ReceiptId) -> Result<Option<Outgoing>, WalletError> {
+        let view = self.view()?;
+        let id = receipt.as_bytes();
+        view.get(Table::Outbox, id)?
+            .map(|peer| outgoing(&view, id, &peer))
+            .transpose()
     }
 
     /// The provider has the receipt on disk: it need not be sent again, and where the provider is
@@ -52,7 +72,9 @@ impl Wallet {
                 .ok_or(damaged)?;
             let agreement = row.receipt()?.agreement;
             let genesis = network(tables)?.ok_or(WalletError::NoNetwork)?;
-            if genesis.authority() != Some(node) && !agreement.amount.is_zero() {
+            // What another node pays for moved nothing in these books.
+            let paid_here = matches!(row.side, Side::Bought { .. });
+            if paid_here && genesis.authority() != Some(node) && !agreement.amount.is_zero() {
                 let settle = Transfer {
                     id: transfer::id("acknowledged", &[receipt.as_bytes()]),
                     kind: Kind::Single {
@@ -66,8 +88,30 @@ impl Wallet {
                 };
                 apply(tables, &settle, now)?;
             }
+            if matches!(row.side, Side::BoughtUnder { .. }) {
+                holding::free_units(tables, agreement.hold)?;
+            }
             Ok(tables.remove(Table::Outbox, receipt.as_bytes())?)
         })
         .await
     }
+}
+
+fn outgoing(tables: &impl ReadTables, id: &[u8], peer: &[u8]) -> Result<Outgoing, WalletError> {
+    let damaged = StoreError::Row {
+        table: Table::Outbox,
+    };
+    let row: ReceiptRow = tables.row(Table::Receipts, id)?.ok_or(damaged)?;
+    let under = if row.side == Side::Sold {
+        let quote = row.receipt()?.agreement.quote;
+        let drawing = tracking::drawing(tables, &quote)?;
+        drawing.map(|row| row.under()).transpose()?
+    } else {
+        None
+    };
+    Ok(Outgoing {
+        to: decode(Table::Outbox, peer)?,
+        receipt: row.bytes,
+        under,
+    })
 }

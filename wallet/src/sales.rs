@@ -5,7 +5,8 @@
 //! authority's own books, which hold the money before the receipt is signed.
 
 use tirami_manifest::commerce::{Quote, VerifiedReceipt};
-use tirami_manifest::signed::Verified;
+use tirami_manifest::mandate_chain::Spend;
+use tirami_manifest::signed::{Signed, Verified};
 use tirami_manifest::{Amount, InvitationId, NodeId, QuoteId, TransferId};
 
 use crate::economy::{loan, repayment};
@@ -18,6 +19,8 @@ use crate::ledger::transfer::{self, Kind, Transfer, TransferCode};
 use crate::membership::network;
 use crate::statement::{ReceiptRow, Side};
 use crate::token::main_agent;
+use crate::travelling::tracking::CheckedUnder;
+use crate::travelling::{handing_out, tracking};
 use crate::wallet::Wallet;
 
 /// How a provider knows that a consumer can pay.
@@ -60,21 +63,30 @@ impl Wallet {
         })
     }
 
-    /// Sets a consumer's means aside for one quote, where this node keeps its account. Asking again
-    /// for the same quote is refused: a quote is good for one job.
+    /// Sets the payer's means aside for one quote: where this node keeps its account, there; where a
+    /// mandate pays and this node remembers its units, those too. Asking again for the same quote is
+    /// refused: a quote is good for one job.
     ///
     /// # Errors
     ///
-    /// [`WalletError::LoanDefault`], a refusal of the ledger, or a store failure.
-    pub async fn reserve(&self, quote: &Verified<Quote>) -> Result<(), WalletError> {
-        if matches!(self.standing(&quote.consumer)?, Standing::Authority) {
+    /// [`WalletError::LoanDefault`], a refusal of the ledger or of the units, or a store failure.
+    pub async fn reserve(
+        &self,
+        quote: &Verified<Quote>,
+        under: Option<CheckedUnder>,
+    ) -> Result<(), WalletError> {
+        let node = self.node();
+        let payer = under.as_ref().map_or(quote.consumer, CheckedUnder::payer);
+        // What this node pays itself, and what the authority pays, is held in the payer's own books.
+        let held_there = payer == node || self.standing(&payer)? == Standing::Authority;
+        if held_there && under.is_none() {
             return Ok(());
         }
         let id = reservation(&quote.id());
         let transfer = Transfer {
             id,
             kind: Kind::Hold {
-                debit: Account::Clearing(quote.consumer),
+                debit: Account::Clearing(payer),
                 credit: Account::Revenue,
                 amount: quote.max_amount,
                 timeout_ms: self.inner.hold_timeout_ms,
@@ -83,10 +95,19 @@ impl Wallet {
             code: TransferCode::Reservation,
             reference: *quote.id().as_bytes(),
         };
-        let (node, consumer) = (self.node(), quote.consumer);
+        let quote = quote.signed().body.clone();
         self.write(move |tables, now| {
-            if let Some(owed) = loan::in_default(tables, (&node, &consumer), now)? {
+            if let Some(owed) = loan::in_default(tables, (&node, &payer), now)? {
                 return Err(WalletError::LoanDefault { owed });
+            }
+            if tracking::drawing(tables, &quote.id())?.is_some() {
+                return Err(WalletError::OtherReceipt("job under the same quote"));
+            }
+            if let Some(under) = &under {
+                tracking::begin(tables, &node, (&quote, under), now)?;
+            }
+            if held_there {
+                return Ok(());
             }
             match apply(tables, &transfer, now)? {
                 Applied::Now => Ok(()),
@@ -112,12 +133,17 @@ impl Wallet {
         .await
     }
 
-    /// Gives a reservation back: the job never ended in a proposal.
+    /// Gives a reservation back: the job never ended in a proposal. Answers whom to tell that the units
+    /// of a spend are free, when it is not this node that remembers them.
     ///
     /// # Errors
     ///
     /// A store failure.
-    pub async fn release_reservation(&self, quote: QuoteId) -> Result<(), WalletError> {
+    pub async fn release_reservation(
+        &self,
+        quote: QuoteId,
+    ) -> Result<Option<(NodeId, Signed<Spend>)>, WalletError> {
+        let node = self.node();
         self.write(move |tables, now| {
             let hold = reservation(&quote);
             let open = tables
@@ -140,7 +166,7 @@ impl Wallet {
                     now,
                 )?;
             }
-            Ok(())
+            tracking::not_done(tables, &node, &quote)
         })
         .await
     }
@@ -167,18 +193,29 @@ impl Wallet {
                 return Ok(Applied::Already);
             }
             let authority = genesis.authority();
-            if authority != Some(node) && authority != Some(agreement.consumer) {
+            let drawing = tracking::drawing(tables, &agreement.quote)?;
+            let payer = drawing
+                .as_ref()
+                .map_or(agreement.consumer, |drawing| drawing.payer);
+            if authority.is_none_or(|authority| authority != node && authority != payer) {
                 return Err(WalletError::OtherReceipt(
                     "consumer than the network's authority",
                 ));
             }
+            if let Some(drawing) = &drawing {
+                if payer == node {
+                    // This node's own mandate: paid and earned in one.
+                    return handing_out::book(tables, &node, (&receipt, &drawing.under()?), now);
+                }
+                tracking::done(tables, &node, drawing, agreement.amount)?;
+                tables.put_row(Table::Outbox, id.as_bytes(), &payer)?;
+            }
             if !agreement.amount.is_zero() {
                 let kept_here = authority == Some(node);
-                let parties = (&agreement.consumer, &node);
                 let of = (agreement.amount, now);
-                let repaid = repayment::out_of_sale(tables, &genesis, parties, of)?;
+                let repaid = repayment::out_of_sale(tables, &genesis, (&payer, &node), of)?;
                 let part = repaid.as_ref().map(|(loan, part)| (loan.invitation, *part));
-                let group = sale(tables, &receipt, (kept_here, part), now)?;
+                let group = sale(tables, (&receipt, &payer), (kept_here, part), now)?;
                 apply_group(tables, &group, now)?;
                 if let Some((loan, _)) = repaid {
                     loan.save(tables)?;
@@ -201,18 +238,18 @@ fn reservation(quote: &QuoteId) -> TransferId {
     transfer::id("reservation", &[quote.as_bytes()])
 }
 
-/// From the consumer's clearing account to revenue, and from there to the main agent. Where this
-/// node does not keep the consumer's account, what is earned first enters its standing; where a loan
+/// From the payer's clearing account to revenue, and from there to the main agent. Where this
+/// node does not keep the payer's account, what is earned first enters its standing; where a loan
 /// is repaid out of it, that part leaves the standing again before the agent gets the rest.
 fn sale(
     tables: &impl ReadRows,
-    receipt: &VerifiedReceipt,
+    (receipt, payer): (&VerifiedReceipt, &NodeId),
     (kept_here, repaid): (bool, Option<(InvitationId, Amount)>),
     now: tirami_manifest::Timestamp,
 ) -> Result<Vec<Transfer>, WalletError> {
     let (id, agreement) = (receipt.id(), &receipt.agreement);
     let (amount, reference) = (agreement.amount, *id.as_bytes());
-    let clearing = Account::Clearing(agreement.consumer);
+    let clearing = Account::Clearing(*payer);
     let mut group = Vec::new();
     let mut push = |purpose, kind, (code, reference)| {
         group.push(Transfer {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tirami_manifest::commerce::Receipt;
 use tirami_manifest::mandate::Pot;
-use tirami_manifest::{AgentId, Amount, NodeId, ReceiptId, Timestamp};
+use tirami_manifest::{AgentId, Amount, GrantId, NodeId, ReceiptId, Timestamp};
 
 use crate::economy::loan::{self, Loan};
 use crate::error::WalletError;
@@ -25,6 +25,20 @@ pub enum Side {
     },
     /// This node sold.
     Sold,
+    /// An agent of this node bought under a mandate that travels: another node pays.
+    BoughtUnder {
+        /// Which.
+        agent: AgentId,
+        /// The mandate.
+        grant: GrantId,
+    },
+    /// This node pays: it was bought under a mandate that was handed out here.
+    Drawn {
+        /// Which agent handed it out.
+        agent: AgentId,
+        /// The first grant of the chain.
+        grant: GrantId,
+    },
 }
 
 /// A stored receipt.
@@ -140,8 +154,8 @@ impl Wallet {
         let accounts = self.view()?.accounts()?;
         Ok(accounts
             .into_iter()
-            .filter_map(|(account, totals)| match account {
-                Account::Clearing(peer) => Some((peer, totals)),
+            .filter_map(|(account, row)| match account {
+                Account::Clearing(peer) => Some((peer, row.totals)),
                 _ => None,
             })
             .collect())
@@ -153,7 +167,10 @@ impl Wallet {
     ///
     /// A store failure.
     pub fn accounts(&self) -> Result<Vec<(Account, Totals)>, WalletError> {
-        Ok(self.view()?.accounts()?)
+        let accounts = self.view()?.accounts()?.into_iter();
+        Ok(accounts
+            .map(|(account, row)| (account, row.totals))
+            .collect())
     }
 
     /// The newest transfers before number `before`, newest first, at most `limit`.
@@ -300,6 +317,7 @@ fn line(tables: &impl ReadRows, entry: Entry) -> Result<Line, WalletError> {
             });
         }
         Kind::Post { hold, .. }
+        | Kind::Draw { hold, .. }
         | Kind::Vouch { hold, .. }
         | Kind::Void { hold, .. }
         | Kind::Expire { hold } => hold,
@@ -308,7 +326,7 @@ fn line(tables: &impl ReadRows, entry: Entry) -> Result<Line, WalletError> {
         table: Table::Holds,
     })?;
     let (amount, moved) = match entry.transfer.kind {
-        Kind::Post { amount, .. } => (amount, amount),
+        Kind::Post { amount, .. } | Kind::Draw { amount, .. } => (amount, amount),
         Kind::Vouch { amount, .. } => (amount, Amount::ZERO),
         // What was vouched for goes to the payee whatever ends the hold.
         _ => (row.amount, row.vouched),

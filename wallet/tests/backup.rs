@@ -47,7 +47,7 @@ async fn a_backup_among_five_hundred_writes_is_what_was_committed_at_one_moment(
             let [nonce, _] = n.to_le_bytes();
             let terms = (1 + u32::from(n / 4), nonce);
             let sale = Trade::new(genesis().id(), &key(1), &key(2), terms);
-            writing.reserve(&sale.quote).await.unwrap();
+            writing.reserve(&sale.quote, None).await.unwrap();
             sales.push(sale.quote.id());
         }
         sales

@@ -68,6 +68,7 @@ fn purchase(name: &str, attempt: Intent, quote: QuoteId) -> HoldRequest {
         amount: trm(50),
         quote,
         work: WORK,
+        under: None,
     }
 }
 
@@ -100,7 +101,7 @@ async fn live(path: &Path) {
     let request = purchase("open", open, QuoteId::from_bytes([2; 32]));
     wallet.hold(request).await.unwrap().leave_to_expire();
     let sale = Trade::new(genesis().id(), &key(1), &key(2), (9, 9));
-    wallet.reserve(&sale.quote).await.unwrap();
+    wallet.reserve(&sale.quote, None).await.unwrap();
     wallet.freeze("saved".into()).await.unwrap();
     sound(&wallet);
     wallet.close().await;

@@ -16,11 +16,12 @@ use tirami_manifest::mandate_chain::{
 };
 use tirami_manifest::range::{Range, RangeSet};
 use tirami_manifest::signed::{Document, Signed};
-use tirami_manifest::{Amount, ModelId, NetworkId, NodeId, Timestamp, TransferId};
+use tirami_manifest::{Amount, GrantId, ModelId, NetworkId, NodeId, Timestamp, TransferId};
 use tirami_wallet::ledger::ranges::{
     Outcome, RangesError, Refusal, Reserved, ReturnRequest, Share, Source, bump_epoch, cancel,
-    carve, carvings, commit, epoch, give_back, next_serial, open_reservations, release,
-    reservation, reserve, seal, take_back, unspent, used,
+    carve, carvings, commit, commit_late, epoch, free_rest, free_units, give_back, give_up,
+    keep_units, name_units, next_serial, open_reservations, release, reservation, reserve, seal,
+    take_back, unspent, used,
 };
 use tirami_wallet::ledger::tables::{MemoryTables, Order, ReadTables, Table};
 
@@ -404,15 +405,19 @@ impl Pair {
         let request = ReturnRequest {
             grant,
             back: &back,
-            holder: signature.as_ref(),
+            by: signature.as_ref(),
         };
         let answer = take_back(&mut self.tables, &id(1), &request, naive.now);
         let over = naive.now >= START.after_ms(LIFE + SKEW_MS) || naive.epoch > grant.epoch;
-        let may = (signed || over) && !Naive::any(&naive.used, units);
+        let may = signed || over;
         assert_eq!(answer.is_ok(), may, "{answer:?}");
-        if may {
+        if let Ok(back) = answer {
             let flags = naive.returned.entry(link).or_insert_with(Naive::none);
-            flags[places(units)].fill(true);
+            for unit in units.lo()..units.hi() {
+                let free = !naive.used[place(unit)];
+                assert_eq!(back.contains(unit), free, "unit {unit}");
+                flags[place(unit)] |= free;
+            }
         }
     }
 
@@ -447,7 +452,7 @@ impl Pair {
         let open = open_reservations(&self.tables, usize::MAX).unwrap();
         let naive_open = self.naive.holds.values().filter(|row| row.end.is_none());
         assert_eq!(open.len(), naive_open.count());
-        assert!(open.is_sorted_by_key(|(_, row)| row.since));
+        assert!(open.is_sorted_by_key(|(_, row)| row.until));
     }
 }
 
@@ -481,7 +486,7 @@ fn only_the_tracker_accepts() {
         let request = ReturnRequest {
             grant: &link.grant,
             back: &back,
-            holder: Some(&back.sign(&key(2))),
+            by: Some(&back.sign(&key(2))),
         };
         let answer = take_back(&mut tables, &id(stranger), &request, START);
         assert_eq!(refused(answer), Refusal::NotTracker { tracker });
@@ -540,7 +545,7 @@ fn a_newer_chain_raises_the_epoch_and_voids_the_older() {
 }
 
 #[test]
-fn an_outcome_nobody_knows_counts_as_used_for_ever() {
+fn an_outcome_nobody_knows_counts_as_used_until_the_tracker_gives_it_up() {
     let mut tables = MemoryTables::default();
     let link = Link::root(range(0, 10), Some(id(1)), 0);
     let spend = link.spend(range(0, 6), 1, START).unwrap();
@@ -549,14 +554,114 @@ fn an_outcome_nobody_knows_counts_as_used_for_ever() {
     let request = ReturnRequest {
         grant: &link.grant,
         back: &back,
-        holder: None,
+        by: None,
     };
     let long_after = START.after_ms(1_000 * LIFE);
-    let answer = take_back(&mut tables, &id(1), &request, long_after);
-    assert_eq!(refused(answer), Refusal::Used { units: range(0, 6) });
+    let answer = |tables: &mut MemoryTables| {
+        let back = take_back(tables, &id(1), &request, long_after).unwrap();
+        back.ranges().to_vec()
+    };
+    assert_eq!(answer(&mut tables), [range(6, 10)]);
     assert_eq!(open_reservations(&tables, 9).unwrap().len(), 1);
-    release(&mut tables, hold_id(1)).unwrap();
-    assert!(take_back(&mut tables, &id(1), &request, long_after).is_ok());
+    let over = spend.ends();
+    let just_before = Timestamp::from_ms(over.ms() + SKEW_MS - 1);
+    assert_eq!(give_up(&mut tables, just_before, 9).unwrap(), 0);
+    assert_eq!(give_up(&mut tables, over.after_ms(SKEW_MS), 9).unwrap(), 1);
+    assert!(open_reservations(&tables, 9).unwrap().is_empty());
+    // What went back meanwhile cannot be claimed any more.
+    let mut back = tables.clone();
+    assert_eq!(answer(&mut back), [range(0, 10)]);
+    let late = refused(commit_late(&mut back, hold_id(1), utrm(4)));
+    assert!(matches!(late, Refusal::Returned { .. }), "{late:?}");
+    // What was owed on it may still be claimed while its units are free, and once only.
+    let mut claimed = tables.clone();
+    assert!(matches!(
+        refused(commit_late(&mut claimed, hold_id(1), utrm(7))),
+        Refusal::MoreThanReserved { .. }
+    ));
+    commit_late(&mut claimed, hold_id(1), utrm(4)).unwrap();
+    commit_late(&mut claimed, hold_id(1), utrm(4)).unwrap();
+    assert!(commit_late(&mut claimed, hold_id(1), utrm(5)).is_err());
+    assert_eq!(answer(&mut claimed), [range(4, 10)]);
+    let again = link.spend(range(2, 6), 2, START).unwrap();
+    reserve(&mut tables, &id(1), &again, hold_id(2), utrm(4)).unwrap();
+    let answer = commit_late(&mut tables, hold_id(1), utrm(4));
+    assert_eq!(refused(answer), Refusal::Used { units: range(2, 4) });
+    commit_late(&mut tables, hold_id(1), utrm(2)).unwrap();
+}
+
+#[test]
+fn a_spend_that_never_ends_keeps_its_units_an_hour() {
+    let mut tables = MemoryTables::default();
+    let mut grant = root_grant(range(0, 10), Some(id(1)), 0);
+    grant.expires = Timestamp::from_ms(u64::MAX);
+    let chain = MandateChain::start(grant, &key(0));
+    let chain = chain.verify(id(0), NETWORK, START, 0).unwrap();
+    let spend = Spend {
+        network: NETWORK,
+        chain: chain.id(),
+        range: range(0, 6),
+        payee: id(1),
+        action: Action::Chat,
+        model: ModelId::from_bytes([3; 32]),
+        request: [0; 32],
+        nonce: [1; 16],
+        expires: Timestamp::from_ms(u64::MAX),
+    };
+    let spend = Signed::new(spend, &key(2));
+    let spend = chain.check(&spend, id(1), START).unwrap();
+    reserve(&mut tables, &id(1), &spend, hold_id(1), utrm(6)).unwrap();
+    let hour = START.after_ms(3_600_000 + SKEW_MS);
+    let just = Timestamp::from_ms(hour.ms() - 1);
+    assert_eq!(give_up(&mut tables, just, 9).unwrap(), 0);
+    assert_eq!(give_up(&mut tables, hour, 9).unwrap(), 1);
+}
+
+#[test]
+fn a_holder_names_units_that_it_neither_handed_on_nor_named_before() {
+    let mut tables = MemoryTables::default();
+    let source = Source {
+        parent: GrantId::from_bytes([9; 32]),
+        range: range(10, 30),
+    };
+    let until = START.after_ms(1_000);
+    let names = |tables: &mut MemoryTables, hold: u8, n: u64, now: Timestamp| {
+        let until = now.after_ms(1_000);
+        name_units(tables, &source, (hold_id(hold), utrm(n)), (now, until))
+    };
+    let share = Share {
+        serial: 1,
+        holder: id(3),
+        amount: utrm(5),
+        expires: until,
+    };
+    assert_eq!(names(&mut tables, 1, 4, START).unwrap(), range(10, 14));
+    assert_eq!(
+        carve(&mut tables, &source, &share).unwrap().range,
+        range(14, 19)
+    );
+    assert_eq!(names(&mut tables, 2, 6, START).unwrap(), range(19, 25));
+    assert_eq!(free_units(&tables, &source).unwrap(), (utrm(5), utrm(5)));
+    assert!(matches!(
+        refused(names(&mut tables, 3, 6, START)),
+        Refusal::NoRoom { .. }
+    ));
+    let taken = refused(names(&mut tables, 2, 1, START));
+    assert!(matches!(taken, Refusal::HoldTaken { .. }));
+    assert_eq!(refused(names(&mut tables, 3, 0, START)), Refusal::Zero);
+    // Of what was spent only the lowest units are gone, once the tracker knows it too.
+    assert!(keep_units(&mut tables, hold_id(2), utrm(7)).is_err());
+    keep_units(&mut tables, hold_id(2), utrm(2)).unwrap();
+    keep_units(&mut tables, hold_id(2), utrm(6)).unwrap();
+    assert_eq!(free_units(&tables, &source).unwrap(), (utrm(5), utrm(5)));
+    free_rest(&mut tables, hold_id(2)).unwrap();
+    free_rest(&mut tables, hold_id(2)).unwrap();
+    assert_eq!(free_units(&tables, &source).unwrap(), (utrm(9), utrm(9)));
+    // What nobody answered for is forgotten when the spend is over by every clock.
+    let later = until.after_ms(2 * SKEW_MS);
+    let just = Timestamp::from_ms(later.ms() - 1);
+    assert_eq!(names(&mut tables, 3, 1, just).unwrap(), range(21, 22));
+    assert_eq!(names(&mut tables, 4, 4, later).unwrap(), range(10, 14));
 }
 
 // ---- the one who grants ----
@@ -721,7 +826,7 @@ impl Parent {
         let request = ReturnRequest {
             grant,
             back: &back,
-            holder: Some(&holder),
+            by: Some(&holder),
         };
         let proof = Signed::new(back.clone(), &key(0));
         if !sealed {
@@ -732,23 +837,23 @@ impl Parent {
         let by_holder_alone = Signed::new(back.clone(), &key(2));
         let answer = give_back(&mut self.tables, grant, &by_holder_alone);
         assert!(matches!(refused(answer), Refusal::Return(_)));
-        let answer = take_back(&mut self.tables, &id(0), &request, START);
-        let free = places(units).all(|at| !self.spent[at]);
-        assert_eq!(answer.is_ok(), free);
-        if !free {
-            return;
-        }
-        let came = give_back(&mut self.tables, grant, &proof).unwrap();
-        let mine = places(units).filter(|at| self.owner[*at] == serial).count() as u64;
-        assert_eq!(came.total(), utrm(mine));
-        assert!(
-            give_back(&mut self.tables, grant, &proof)
-                .unwrap()
-                .is_empty()
-        );
-        for at in places(units) {
-            if self.owner[at] == serial {
-                self.owner[at] = 0;
+        let answer = take_back(&mut self.tables, &id(0), &request, START).unwrap();
+        let unspent: Vec<bool> = places(units).map(|at| !self.spent[at]).collect();
+        let says: Vec<bool> = (units.lo()..units.hi())
+            .map(|unit| answer.contains(unit))
+            .collect();
+        assert_eq!(says, unspent);
+        for run in answer.ranges() {
+            let proof = Signed::new(RangeReturn::of(grant, *run), &key(0));
+            let came = give_back(&mut self.tables, grant, &proof).unwrap();
+            let mine = places(*run).filter(|at| self.owner[*at] == serial).count() as u64;
+            assert_eq!(came.total(), utrm(mine));
+            let again = give_back(&mut self.tables, grant, &proof).unwrap();
+            assert!(again.is_empty());
+            for at in places(*run) {
+                if self.owner[at] == serial {
+                    self.owner[at] = 0;
+                }
             }
         }
     }

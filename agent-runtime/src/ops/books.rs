@@ -304,6 +304,7 @@ fn entry(names: &Names, line: &Line) -> HistoryEntry {
         Kind::Void { .. } => "void",
         Kind::Expire { .. } => "expire",
         Kind::Vouch { .. } => "vouch",
+        Kind::Draw { .. } => "draw",
         Kind::Allot { .. } => "allot",
     };
     HistoryEntry {

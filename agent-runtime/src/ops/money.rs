@@ -97,7 +97,9 @@ impl Operation for GetReceipt {
             .wallet
             .receipt(&self.receipt)?
             .filter(|row| match row.side {
-                Side::Bought { agent } => agent == caller.agent,
+                Side::Bought { agent }
+                | Side::BoughtUnder { agent, .. }
+                | Side::Drawn { agent, .. } => agent == caller.agent || caller.is_main(),
                 Side::Sold => true,
             });
         let row = row.ok_or_else(|| {

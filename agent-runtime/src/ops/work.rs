@@ -9,9 +9,10 @@ use super::{
     Caller, CandidateOutput, Chat, ChatOutput, ModelOutput, Models, ModelsOutput, Operation,
     PeerOutput, Peers, PeersOutput, Quote, QuoteOutput, Schedule, ScheduleOutput, TextSink,
 };
-use crate::buy::{self, GIVEN_KEY, Means};
+use crate::buy::{self, GIVEN_KEY};
 use crate::clock::random;
 use crate::failure::{Failure, FailureCode};
+use crate::means::Means;
 use crate::runtime::Runtime;
 use crate::{offers, plan};
 

@@ -29,7 +29,7 @@ pub(crate) struct Args {
     history: Vec<u64>,
 }
 
-const SECTIONS: [&str; 4] = ["single", "batch", "others", "history"];
+const SECTIONS: [&str; 5] = ["single", "batch", "mandates", "others", "history"];
 
 impl Args {
     fn read(mut words: impl Iterator<Item = String>) -> Result<Self> {
@@ -94,6 +94,7 @@ fn run() -> Result<()> {
         match section.as_str() {
             "single" => sections::single(&mut report, folder.path(), &args),
             "batch" => sections::batch(&mut report, folder.path(), &args),
+            "mandates" => sections::mandates(&mut report, folder.path(), &args),
             "others" => sections::others(&mut report, folder.path(), &args)?,
             _ => sections::history(&mut report, folder.path(), &args),
         }

@@ -7,13 +7,13 @@ use anyhow::Result;
 use tokio::runtime::Builder;
 
 use crate::Args;
-use crate::meter::{count, timed};
+use crate::meter::{Traffic, Watch, count, counted, timed};
 use crate::postgresql::{Postgres, Rows};
 use crate::purse::Purse;
 use crate::raw::{self, Commit, Keys, Raw};
 use crate::report::{Report, Target};
 use crate::sqlite::Sqlite;
-use crate::subject::{self, COMMITS_PER_PAYMENT, Node};
+use crate::subject::{self, Books, COMMITS_PER_PAYMENT, Move, Node};
 
 /// Requests at once in the batched figures.
 const IN_FLIGHT: u64 = 128;
@@ -47,7 +47,7 @@ pub(crate) fn single(report: &mut Report, folder: &Path, args: &Args) {
     );
     report.rates(
         "one client: payments, of what redb's commits allow",
-        (wallet, commits, "redb, one row a commit"),
+        (wallet, commits, "redb, one row a commit, quick repair"),
         Target::AtLeast(0.9),
     );
     report.rates(
@@ -60,8 +60,8 @@ pub(crate) fn single(report: &mut Report, folder: &Path, args: &Args) {
         Target::None,
     );
     report.rates(
-        "one client: the same, with quick repair on both sides",
-        (wallet, commits, "redb, one row a commit, quick repair"),
+        "one client: of commits with one flush, without quick repair",
+        (wallet, commits, "redb, one row a commit"),
         Target::None,
     );
 }
@@ -113,6 +113,38 @@ pub(crate) fn batch(report: &mut Report, folder: &Path, args: &Args) {
         ),
     ] {
         report.rates(what, ("wallet, holds, 128 in flight", 1.0, below), target);
+    }
+}
+
+/// What a chain of mandates costs: a hold under five of them, every limit set, over a bare transfer.
+pub(crate) fn mandates(report: &mut Report, folder: &Path, args: &Args) {
+    let traffic = Traffic::default();
+    let mut books = Books::new(counted(&folder.join("mandates"), &traffic));
+    let mut lap = |what, commits, at_once| {
+        let mut watch = Watch::new(&traffic);
+        watch.start();
+        books.commits(what, commits, at_once);
+        watch.stop(commits * at_once);
+        watch.lap()
+    };
+    let (bare, deep) = ("bare transfers", "holds five mandates deep");
+    for _ in 0..args.rounds {
+        for (name, what) in [(bare, Move::Bare), (deep, Move::HoldDeepest)] {
+            report.lap(&format!("{name}, one a commit"), lap(what, 200, 1));
+            let laps = lap(what, 40, IN_FLIGHT);
+            report.lap(&format!("{name}, 128 a commit"), laps);
+        }
+    }
+    for each in ["one a commit", "128 a commit"] {
+        let (bare, deep) = (format!("{bare}, {each}"), format!("{deep}, {each}"));
+        let text = format!("five mandates deep over bare, {each}");
+        report.rates(
+            &format!("{text}, time"),
+            (&bare, 1.0, &deep),
+            Target::AtMost(2.0),
+        );
+        let text = format!("{text}, processor");
+        report.processor(&text, &deep, &bare, Target::AtMost(4.0));
     }
 }
 
@@ -237,6 +269,9 @@ pub(crate) fn history(report: &mut Report, folder: &Path, args: &Args) {
         // What a killed process leaves: the file as it is while nobody writes.
         let killed = folder.join("killed");
         fs::copy(&path, &killed).expect("the folder takes files");
+        // What the copying left to be written is not the opening's to wait for.
+        let copy = fs::File::open(&killed).and_then(|copy| copy.sync_all());
+        copy.expect("the folder takes files");
         purse.close();
         let size = fs::metadata(&path).map_or(0, |file| file.len());
         let mib = |bytes| count(bytes) / 1024.0 / 1024.0;

@@ -40,6 +40,37 @@ impl Limits {
     }
 }
 
+impl Breakers {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let breakers = Self {
+            errors_in_row: from.u32("errors in a row")?,
+            spends_per_minute: from.u32("spends per minute")?,
+            same_request: from.u32("same request")?,
+        };
+        if breakers.same_request > Self::SAME_REQUEST_MAX {
+            return Err(DecodeError::Value("same request"));
+        }
+        Ok(breakers)
+    }
+}
+
+fn quiet_hours(from: &mut Reader<'_>) -> Result<Option<QuietHours>, DecodeError> {
+    let quiet = match from.u8("quiet hours")? {
+        0 => return Ok(None),
+        1 => QuietHours {
+            from_minute: from.u16("quiet hours")?,
+            to_minute: from.u16("quiet hours")?,
+            utc_offset_minutes: i16::from_le_bytes(from.raw("quiet hours")?),
+        },
+        _ => return Err(DecodeError::Value("quiet hours")),
+    };
+    if quiet.is_sound() {
+        Ok(Some(quiet))
+    } else {
+        Err(DecodeError::Value("quiet hours"))
+    }
+}
+
 impl Terms {
     /// The bytes that are signed as part of an order, and stored.
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -71,7 +102,7 @@ impl Terms {
             out.raw(id.as_bytes());
         });
         list(out, actions, |out, action| {
-            out.u8(number(*action));
+            out.u8(action.number());
         });
         list(out, models, |out, id| {
             out.raw(id.as_bytes());
@@ -98,7 +129,7 @@ impl Terms {
         optional(out, self.expires.map(Timestamp::ms));
         out.u8(length(self.pots.len()));
         for rule in &self.pots {
-            out.u8(rule.action.map_or(0, number));
+            out.u8(rule.action.map_or(0, Action::number));
             absent_or(out, rule.payee.as_ref().map(|id| id.as_bytes().as_slice()));
             absent_or(out, rule.model.as_ref().map(|id| id.as_bytes().as_slice()));
             out.u8(length(rule.pots.len()));
@@ -119,26 +150,8 @@ impl Terms {
                 Ok(ModelId::from_bytes(from.raw("models")?))
             })?,
         };
-        let breakers = Breakers {
-            errors_in_row: from.u32("errors in a row")?,
-            spends_per_minute: from.u32("spends per minute")?,
-            same_request: from.u32("same request")?,
-        };
-        if breakers.same_request > Breakers::SAME_REQUEST_MAX {
-            return Err(DecodeError::Value("same request"));
-        }
-        let quiet_hours = match from.u8("quiet hours")? {
-            0 => None,
-            1 => Some(QuietHours {
-                from_minute: from.u16("quiet hours")?,
-                to_minute: from.u16("quiet hours")?,
-                utc_offset_minutes: i16::from_le_bytes(from.raw("quiet hours")?),
-            }),
-            _ => return Err(DecodeError::Value("quiet hours")),
-        };
-        if quiet_hours.is_some_and(|quiet| !quiet.is_sound()) {
-            return Err(DecodeError::Value("quiet hours"));
-        }
+        let breakers = Breakers::decode(from)?;
+        let quiet_hours = quiet_hours(from)?;
         let expires = maybe(from, "expires")?.map(Timestamp::from_ms);
         let mut pots = Vec::new();
         for _ in 0..count(from, "pots")? {
@@ -226,7 +239,10 @@ fn optional(out: &mut Writer, value: Option<u64>) {
     };
 }
 
-fn maybe(from: &mut Reader<'_>, field: &'static str) -> Result<Option<u64>, DecodeError> {
+pub(super) fn maybe(
+    from: &mut Reader<'_>,
+    field: &'static str,
+) -> Result<Option<u64>, DecodeError> {
     match from.u8(field)? {
         0 => Ok(None),
         1 => from.u64(field).map(Some),
@@ -244,11 +260,9 @@ fn maybe_amount(from: &mut Reader<'_>, field: &'static str) -> Result<Option<Amo
         .transpose()
 }
 
-fn number(action: Action) -> u8 {
-    Action::ALL
-        .iter()
-        .find(|(a, _)| *a == action)
-        .map_or(0, |(_, number)| *number)
+/// Whether an action has this number.
+pub(super) fn known(number: u8) -> bool {
+    Action::ALL.iter().any(|(_, n)| *n == number)
 }
 
 fn action(number: u8) -> Result<Action, DecodeError> {

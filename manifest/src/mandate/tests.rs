@@ -171,3 +171,87 @@ fn what_is_not_known_is_not_allowed_where_a_list_says_anything() {
     list.allow = set([node(2)]);
     assert!(!list.permits(Some(&node(2))) && !list.permits(Some(&node(1))));
 }
+
+/// What the built terms say of a purchase.
+fn built(terms: &Terms, purchase: &Purchase<'_>) -> (Bearing, Vec<Pot>) {
+    fn permit<T: Ord>(list: &List<T>, item: Option<&T>) -> Permit {
+        Permit {
+            said: list.allow.is_some() || !list.deny.is_empty(),
+            permits: list.permits(item),
+        }
+    }
+    let Purchase {
+        action,
+        payee,
+        model,
+    } = *purchase;
+    let read = Bearing::read(&terms.to_bytes(), purchase);
+    let mut bearing = read.unwrap_or_else(|| unreachable!());
+    bearing.limits = terms.limits;
+    bearing.payees = permit(&terms.scope.payees, payee);
+    bearing.actions = permit(&terms.scope.actions, Some(&action));
+    bearing.models = permit(&terms.scope.models, model);
+    bearing.breakers = terms.breakers;
+    bearing.quiet_hours = terms.quiet_hours;
+    bearing.expires = terms.expires;
+    (bearing, terms.pots_for(action, payee, model).to_vec())
+}
+
+#[test]
+fn what_is_read_off_the_bytes_is_what_the_terms_say_and_the_same_bytes_are_refused() {
+    let (known, listed, denied) = (node(7), node(1), node(3));
+    let models = [4, 9, 5].map(|n| ModelId::from_bytes([n; 32]));
+    let mut purchases = Vec::new();
+    for (action, _) in Action::ALL {
+        for payee in [None, Some(&known), Some(&listed), Some(&denied)] {
+            for model in [None].into_iter().chain(models.iter().map(Some)) {
+                purchases.push(Purchase {
+                    action,
+                    payee,
+                    model,
+                });
+            }
+        }
+    }
+    let mut nobody = full();
+    nobody.scope.payees.allow = set([]);
+    nobody.scope.actions.deny = [Action::Chat, Action::LocalChat].into();
+    nobody.pots = vec![
+        PotRule {
+            action: Some(Action::Chat),
+            payee: Some(listed),
+            ..PotRule::only(Pot::ALL.to_vec())
+        },
+        PotRule {
+            payee: Some(denied),
+            ..PotRule::only(vec![])
+        },
+    ];
+    for terms in [Terms::standard(), full(), nobody] {
+        let bytes = terms.to_bytes();
+        for place in 0..=bytes.len() {
+            for change in [0, 1, 2, 3, 0x40, 0xff] {
+                let mut bytes = bytes.clone();
+                match bytes.get_mut(place) {
+                    Some(byte) => *byte ^= change,
+                    None => bytes.resize(place.saturating_add(usize::from(change)), 0),
+                }
+                let terms = Terms::from_bytes(&bytes);
+                for purchase in &purchases {
+                    let read = Bearing::read(&bytes, purchase);
+                    match &terms {
+                        Err(_) => assert!(read.is_none(), "byte {place}"),
+                        Ok(terms) => {
+                            let read = read.map(|read| (read.clone(), read.pots().to_vec()));
+                            assert_eq!(read, Some(built(terms, purchase)), "byte {place}");
+                        }
+                    }
+                }
+            }
+        }
+        for len in 0..bytes.len() {
+            let short = bytes.get(..len).unwrap_or_default();
+            assert!(purchases.iter().all(|p| Bearing::read(short, p).is_none()));
+        }
+    }
+}

@@ -1,11 +1,15 @@
 //! Grants one after the other, from the root payer to the one who spends.
 
+use std::fmt;
+use std::str::FromStr;
+
 use super::grant::Grant;
 use super::is_over;
 use crate::amount::Multiplier;
 use crate::bytes::{DecodeError, Reader, Writer};
 use crate::id::{GrantId, NetworkId, NodeId};
 use crate::key::SecretKey;
+use crate::line::{self, LineError};
 use crate::range::Range;
 use crate::signed::{Document, SignatureError, Signed};
 use crate::time::Timestamp;
@@ -15,6 +19,9 @@ pub const LINKS_MAX: usize = 4;
 
 /// Most bytes of a chain; chosen. The longest that the layout allows has 3 237.
 pub const CHAIN_BYTES_MAX: usize = 16 * 1_024;
+
+/// How the text of a chain starts.
+pub const CHAIN_PREFIX: &str = "tirami-mandate1_";
 
 /// Signed grants, the root payer's first, that nobody has checked yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +52,11 @@ impl MandateChain {
         let first = self.links.first()?;
         let holds = first.body.root == *root && first.body.is_signed_by(root, &first.signature);
         holds.then_some(first.body.epoch)
+    }
+
+    /// The last grant, which nobody has checked: what the one it is handed to is told.
+    pub fn last(&self) -> Option<&Grant> {
+        self.links.last().map(|link| &link.body)
     }
 
     /// Checks the whole chain: who signed what, that no grant widens the one before, that nothing is
@@ -124,6 +136,39 @@ impl MandateChain {
         }
         from.finish()?;
         Ok(Self { links })
+    }
+}
+
+impl fmt::Display for MandateChain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&line::write(CHAIN_PREFIX, self.to_bytes()))
+    }
+}
+
+/// Why a text is no chain of grants.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChainTextError {
+    /// Another kind of text.
+    #[error("not a mandate: a mandate that travels starts with {CHAIN_PREFIX}")]
+    Prefix,
+    /// Letters were lost or changed.
+    #[error("the mandate is damaged: a letter is missing or changed; copy it again, whole")]
+    Damaged,
+    /// The layout is not one we know.
+    #[error("the mandate cannot be read: {0}")]
+    Layout(#[from] DecodeError),
+}
+
+impl FromStr for MandateChain {
+    type Err = ChainTextError;
+
+    fn from_str(text: &str) -> Result<Self, ChainTextError> {
+        let bytes = line::read(CHAIN_PREFIX, text).map_err(|error| match error {
+            LineError::Prefix => ChainTextError::Prefix,
+            LineError::Damaged => ChainTextError::Damaged,
+        })?;
+        Ok(Self::from_bytes(&bytes)?)
     }
 }
 

@@ -11,7 +11,8 @@ use crate::time::Timestamp;
 
 /// A statement that a range was not used and, under this grant, never will be.
 ///
-/// Signed by the grant's holder it asks the tracker to give the units back. Signed by the tracker it
+/// Signed by the grant's holder, or by the root payer whose units they are, it asks the tracker to give
+/// the units back: that is how a grant is revoked. Signed by the tracker it
 /// proves to whoever carved them that they may be carved again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RangeReturn {
@@ -39,8 +40,8 @@ impl RangeReturn {
         }
     }
 
-    /// Checks that the tracker may grant this request: it is about units of `grant`, and the holder
-    /// signed it, or `grant` is over, or `epoch`, the root payer's, has passed it.
+    /// Checks that the tracker may grant this request: it is about units of `grant`, and the holder or
+    /// the root payer signed it, or `grant` is over, or `epoch`, the root payer's, has passed it.
     ///
     /// # Errors
     ///
@@ -48,12 +49,14 @@ impl RangeReturn {
     pub fn check_request(
         &self,
         grant: &Grant,
-        holder: Option<&Signature>,
+        by: Option<&Signature>,
         now: Timestamp,
         epoch: u64,
     ) -> Result<(), ReturnError> {
         self.check_about(grant)?;
-        let signed = holder.is_some_and(|by| self.is_signed_by(&grant.holder, by));
+        let signed = by.is_some_and(|by| {
+            self.is_signed_by(&grant.holder, by) || self.is_signed_by(&grant.root, by)
+        });
         if signed || is_over(grant.expires, now) || epoch > grant.epoch {
             Ok(())
         } else {
@@ -72,6 +75,11 @@ impl RangeReturn {
         proof.body.check_about(grant)?;
         proof.clone().verify(&grant.tracker())?;
         Ok(proof.body.range)
+    }
+
+    /// True when the tracker it names signed it.
+    pub fn is_by_tracker(&self, signature: &Signature) -> bool {
+        self.is_signed_by(&self.tracker, signature)
     }
 
     fn check_about(&self, grant: &Grant) -> Result<(), ReturnError> {
@@ -127,8 +135,11 @@ pub enum ReturnError {
         /// Of the return.
         asked: Range,
     },
-    /// The holder has not agreed and the grant is not over.
-    #[error("the holder has not signed, and may spend until {}", expires.to_rfc3339())]
+    /// Neither the holder nor the root payer has agreed, and the grant is not over.
+    #[error(
+        "neither the holder nor the root payer has signed, and the holder may spend until {}",
+        expires.to_rfc3339()
+    )]
     StillHeld {
         /// When the grant ends by itself.
         expires: Timestamp,

@@ -120,6 +120,7 @@ impl VerifiedChain {
             grants: self.ids().to_vec(),
             spend: verified,
             at: now,
+            ends: expires,
         })
     }
 }
@@ -135,6 +136,7 @@ pub struct CheckedSpend {
     grants: Vec<GrantId>,
     spend: Verified<Spend>,
     at: Timestamp,
+    ends: Timestamp,
 }
 
 impl CheckedSpend {
@@ -166,6 +168,11 @@ impl CheckedSpend {
     /// The spend with its signature.
     pub const fn spend(&self) -> &Verified<Spend> {
         &self.spend
+    }
+
+    /// When it is over: by itself or with its grant.
+    pub const fn ends(&self) -> Timestamp {
+        self.ends
     }
 
     /// The time it was checked at.

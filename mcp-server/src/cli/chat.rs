@@ -4,8 +4,8 @@ use std::io::Read;
 
 use clap::Args;
 use tirami_agent_runtime::ops::{Chat, ChatOutput};
-use tirami_manifest::Amount;
 use tirami_manifest::job::{Message, Role};
+use tirami_manifest::{Amount, GrantId};
 use tokio::sync::mpsc;
 
 use super::context::Context;
@@ -47,6 +47,9 @@ pub(super) struct ChatArgs {
     /// Seed of the sampler; drawn when absent
     #[arg(long)]
     seed: Option<u64>,
+    /// Let this mandate pay, which another node handed here, in place of the agent's own account
+    #[arg(long, value_name = "MANDATE")]
+    mandate: Option<GrantId>,
 }
 
 /// Reads a decimal number with at most three decimals, in thousandths.
@@ -95,6 +98,7 @@ impl ChatArgs {
             top_k: 0,
             seed: self.seed,
             stop: Vec::new(),
+            mandate: self.mandate,
         })
     }
 }
@@ -146,10 +150,18 @@ fn finish(out: &Output, answer: &ChatOutput, streamed: bool) {
     }
     out.piece("\n");
     let tokens = format!("{} tokens in, {} out", answer.tokens_in, answer.tokens_out);
-    let cost = match (answer.local, answer.trm_would_cost) {
-        (true, Some(cost)) => format!("done here for nothing; bought at par it costs {cost} TRM"),
-        (true, None) => "done here for nothing".to_owned(),
-        (false, _) => format!(
+    let cost = match (answer.local, answer.trm_would_cost, &answer.payer) {
+        (true, Some(cost), _) => {
+            format!("done here for nothing; bought at par it costs {cost} TRM")
+        }
+        (true, None, _) => "done here for nothing".to_owned(),
+        (false, _, Some(payer)) => format!(
+            "{} TRM to {}, paid by {}",
+            answer.trm_cost,
+            answer.provider.short(),
+            payer.short()
+        ),
+        (false, _, None) => format!(
             "{} TRM to {}, {} TRM left",
             answer.trm_cost,
             answer.provider.short(),

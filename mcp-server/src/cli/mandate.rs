@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
+use serde_json::json;
 use tirami_agent_runtime::ops::{
     GrantMandate, MandateOutput, Mandates, MandatesOutput, RevokeMandate,
 };
@@ -21,6 +22,7 @@ use super::passphrase::PassphraseArgs;
 use super::table::{Align, Table};
 use super::terms::TermArgs;
 use super::token::agent_name;
+use super::travelling::{self, AcceptArgs, HandOutArgs, MandateArgs, ReclaimArgs};
 use crate::access::Need;
 
 #[derive(Debug, Subcommand)]
@@ -29,15 +31,29 @@ pub(super) enum MandateCommand {
     Grant(Box<GrantArgs>),
     /// Who may spend, as a tree
     List,
-    /// One agent's mandate and what is left of it
-    Show(NameArgs),
+    /// One agent's mandate and what is left of it, or one that travels
+    Show(ShowArgs),
     /// Take a mandate away, and those of every agent below
     Revoke(NameArgs),
+    /// Hand part of a mandate to another node, as one line of text
+    HandOut(Box<HandOutArgs>),
+    /// Take a mandate that another node handed out to this one
+    Accept(AcceptArgs),
+    /// Take back what is left of a mandate that was handed to another node
+    Reclaim(ReclaimArgs),
+    /// Give back what is left of a mandate that is held here
+    GiveBack(MandateArgs),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct NameArgs {
     /// The agent's name
+    name: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ShowArgs {
+    /// The agent's name, or the id of a mandate that travels
     name: String,
 }
 
@@ -64,6 +80,10 @@ pub(super) async fn run(context: &Context, command: MandateCommand) -> Result<Ex
         MandateCommand::List => list(context).await,
         MandateCommand::Show(args) => show(context, args.name).await,
         MandateCommand::Revoke(args) => revoke(context, args.name).await,
+        MandateCommand::HandOut(args) => Box::pin(travelling::hand_out(context, *args)).await,
+        MandateCommand::Accept(args) => travelling::accept(context, args).await,
+        MandateCommand::Reclaim(args) => travelling::reclaim(context, args).await,
+        MandateCommand::GiveBack(args) => travelling::give_back(context, args).await,
     }
 }
 
@@ -133,10 +153,16 @@ async fn one(context: &Context, name: &str) -> Result<MandateOutput, Problem> {
 
 async fn list(context: &Context) -> Result<Exit, Problem> {
     let mandates = every(context).await?;
+    let travelling = travelling::all(context).await?;
     if context.out.is_json() {
-        context.out.json(&mandates);
+        context.out.json(&json!({
+            "mandates": mandates.mandates,
+            "handed_out": travelling.handed_out,
+            "held": travelling.held,
+        }));
     } else {
         context.out.table(&table(&mandates.mandates));
+        travelling::list(context, &travelling);
     }
     Ok(Exit::Ok)
 }
@@ -193,6 +219,9 @@ fn tree(mandates: &[MandateOutput]) -> Vec<(usize, &MandateOutput)> {
 }
 
 async fn show(context: &Context, name: String) -> Result<Exit, Problem> {
+    if let Some(exit) = travelling::show(context, &name).await? {
+        return Ok(exit);
+    }
     let mandate = one(context, &name).await?;
     if context.out.is_json() {
         context.out.json(&mandate);

@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tirami_agent_runtime::failure::{Failure, FailureCode};
 use tirami_agent_runtime::ops::{Chat, ChatOutput, Operation};
-use tirami_manifest::Amount;
 use tirami_manifest::job::{Message, Role};
+use tirami_manifest::{Amount, GrantId};
 use tokio::time::{Duration, Instant};
 
 use super::input::{
@@ -43,6 +43,8 @@ struct ChatInput {
     temperature: Option<Temperature>,
     /// Seed of the randomness; above 2^53 as a decimal string. Drawn when absent.
     seed: Option<Seed>,
+    /// Id of a mandate handed to you, which pays instead of your account.
+    mandate: Option<GrantId>,
 }
 
 impl ChatInput {
@@ -66,6 +68,7 @@ impl ChatInput {
             idempotency_key: self.idempotency_key.map(IdempotencyKey::into_text),
             temperature_milli: self.temperature.unwrap_or_default().0,
             seed: self.seed.map(|seed| seed.0),
+            mandate: self.mandate,
             ..Chat::new(messages)
         };
         // Before the call, so that a failure can name the key.

@@ -42,7 +42,7 @@ const OBVIOUS: [&str; 9] = [
 ];
 
 /// Levels of an output below which names speak for themselves.
-const EXPLAINED: usize = 3;
+const EXPLAINED: usize = 2;
 
 fn object<T: JsonSchema>(mut settings: SchemaSettings, without: &[&str]) -> JsonObject {
     settings.inline_subschemas = true;

@@ -11,3 +11,4 @@ mod restart;
 mod rules;
 mod secrets;
 mod trade;
+mod travelling;

@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::proto::message::{
-    AskQuote, Chunk, Countersign, Frame, Join, Joined, Offers, Propose, Quoted, Refuse, Repay,
-    SignedBytes, Start,
+    AskQuote, Chunk, Countersign, Drawn, Frame, Join, Joined, Offers, Propose, Quoted, Refuse,
+    Repay, ReserveUnits, ReturnUnits, SignedBytes, Start, UnderMandate, UnitsReturned,
 };
 
 /// Version of the frame layout.
@@ -29,6 +29,12 @@ pub const NOTE_MAX: usize = 300;
 
 /// Most bytes of one signed document or receipt; the longest known, a receipt, is under 1 KiB.
 pub const DOCUMENT_MAX: usize = 4_096;
+
+/// Most bytes of a travelling mandate: the limit of its layout.
+pub const MANDATE_MAX: usize = tirami_manifest::mandate_chain::CHAIN_BYTES_MAX;
+
+/// Most runs of units that go back at once; chosen, so that they stay within a frame.
+pub const RETURNS_MAX: usize = 1_000;
 
 /// Most offers of one node; chosen.
 pub const OFFERS_MAX: usize = 64;
@@ -118,11 +124,17 @@ pub fn encode(frame: &Frame) -> Result<Vec<u8>, CodecError> {
         Frame::Quoted(body) => bytes_of(frame, body),
         Frame::Start(body) => bytes_of(frame, body),
         Frame::Chunk(body) => bytes_of(frame, body),
-        Frame::Voucher(body) => bytes_of(frame, body),
+        Frame::Voucher(body) | Frame::ReleaseUnits(body) => bytes_of(frame, body),
         Frame::Propose(body) => bytes_of(frame, body),
         Frame::Countersign(body) => bytes_of(frame, body),
         Frame::Settled(body) => bytes_of(frame, body),
-        Frame::ListOffers | Frame::Cancel => Ok(Vec::new()),
+        Frame::ReserveUnits(body) => bytes_of(frame, body),
+        Frame::Drawn(body) => bytes_of(frame, body),
+        Frame::ReturnUnits(body) => bytes_of(frame, body),
+        Frame::UnitsReturned(body) => bytes_of(frame, body),
+        Frame::ListOffers | Frame::Cancel | Frame::UnitsReserved | Frame::UnitsReleased => {
+            Ok(Vec::new())
+        }
     }?;
     let rest = HEAD_BYTES + body.len();
     let len = u32::try_from(rest).map_err(|_| oversize(rest))?;
@@ -209,9 +221,9 @@ fn body_of(kind: u16, body: &[u8]) -> Result<Frame, CodecError> {
             Frame::ListOffers
         }
         33 => Frame::Offers(read::<Offers>(kind, body)?),
-        48 => Frame::AskQuote(read::<AskQuote>(kind, body)?),
+        57 => Frame::AskQuote(read::<AskQuote>(kind, body)?),
         49 => Frame::Quoted(read::<Quoted>(kind, body)?),
-        50 => Frame::Start(read::<Start>(kind, body)?),
+        58 => Frame::Start(read::<Start>(kind, body)?),
         51 => Frame::Chunk(read::<Chunk>(kind, body)?),
         52 => Frame::Voucher(read::<SignedBytes>(kind, body)?),
         53 => Frame::Propose(read::<Propose>(kind, body)?),
@@ -221,6 +233,19 @@ fn body_of(kind: u16, body: &[u8]) -> Result<Frame, CodecError> {
             read::<()>(kind, body)?;
             Frame::Cancel
         }
+        64 => Frame::ReserveUnits(read::<ReserveUnits>(kind, body)?),
+        65 => {
+            read::<()>(kind, body)?;
+            Frame::UnitsReserved
+        }
+        66 => Frame::ReleaseUnits(read::<SignedBytes>(kind, body)?),
+        67 => {
+            read::<()>(kind, body)?;
+            Frame::UnitsReleased
+        }
+        68 => Frame::Drawn(read::<Drawn>(kind, body)?),
+        69 => Frame::ReturnUnits(read::<ReturnUnits>(kind, body)?),
+        70 => Frame::UnitsReturned(read::<UnitsReturned>(kind, body)?),
         _ => return Err(CodecError::Kind(kind)),
     })
 }
@@ -267,11 +292,34 @@ fn check(frame: &Frame) -> Result<(), CodecError> {
                 CHUNK_TEXT_MAX,
             )
         }
-        Frame::Voucher(body) => document(&body.0),
+        Frame::Voucher(body) | Frame::ReleaseUnits(body) => document(&body.0),
         Frame::Propose(body) => document(&body.agreement),
         Frame::Countersign(body) => document(&body.receipt),
-        Frame::ListOffers | Frame::Repaid(_) | Frame::Settled(_) | Frame::Cancel => Ok(()),
+        Frame::ReserveUnits(body) => check_under(&body.under),
+        Frame::Drawn(body) => {
+            document(&body.receipt)?;
+            check_under(&body.under)
+        }
+        Frame::ReturnUnits(body) => {
+            at_most("a mandate, in bytes,", body.chain.len(), MANDATE_MAX)?;
+            document(&body.back)
+        }
+        Frame::UnitsReturned(body) => {
+            at_most("the list of returns", body.backs.len(), RETURNS_MAX)?;
+            body.backs.iter().try_for_each(|back| document(back))
+        }
+        Frame::ListOffers
+        | Frame::Repaid(_)
+        | Frame::Settled(_)
+        | Frame::Cancel
+        | Frame::UnitsReserved
+        | Frame::UnitsReleased => Ok(()),
     }
+}
+
+fn check_under(body: &UnderMandate) -> Result<(), CodecError> {
+    at_most("a mandate, in bytes,", body.chain.len(), MANDATE_MAX)?;
+    at_most("a document, in bytes,", body.spend.len(), DOCUMENT_MAX)
 }
 
 fn check_start(body: &Start) -> Result<(), CodecError> {
@@ -285,6 +333,7 @@ fn check_start(body: &Start) -> Result<(), CodecError> {
         .iter()
         .fold(0_usize, |sum, m| sum.saturating_add(m.content.len()));
     at_most("the prompt, in bytes,", prompt, PROMPT_MAX)?;
+    body.under.as_ref().map_or(Ok(()), check_under)?;
     at_most("the list of stop texts", body.stop.len(), STOPS_MAX)?;
     body.stop
         .iter()

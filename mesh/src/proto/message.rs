@@ -24,11 +24,11 @@ pub enum Frame {
     ListOffers,
     /// 33: what it sells.
     Offers(Offers),
-    /// 48: asks for a binding price.
+    /// 57: asks for a binding price. (48 was the same without mandates.)
     AskQuote(AskQuote),
     /// 49: the binding price.
     Quoted(Quoted),
-    /// 50: the prompt, under a quote and a hold.
+    /// 58: the prompt, under a quote and a hold. (50 was the same without mandates.)
     Start(Start),
     /// 51: some of the answer.
     Chunk(Chunk),
@@ -43,6 +43,21 @@ pub enum Frame {
     Settled(ReceiptId),
     /// 56: the consumer wants no more; what was made so far is proposed as usual.
     Cancel,
+    /// 64: a provider asks the root payer of a travelling mandate for units, before it works.
+    ReserveUnits(ReserveUnits),
+    /// 65: they are set aside.
+    UnitsReserved,
+    /// 66: a provider will not be paid for a spend, so its units are free: the signed spend.
+    ReleaseUnits(SignedBytes),
+    /// 67: they are.
+    UnitsReleased,
+    /// 68: a provider tells the root payer of a travelling mandate what was bought under it; answered
+    /// with `Settled`.
+    Drawn(Drawn),
+    /// 69: asks the one that remembers a mandate's units to give back those that were not used.
+    ReturnUnits(ReturnUnits),
+    /// 70: those that were not, and never will be under that mandate.
+    UnitsReturned(UnitsReturned),
 }
 
 impl Frame {
@@ -56,15 +71,22 @@ impl Frame {
             Self::Repaid(_) => 19,
             Self::ListOffers => 32,
             Self::Offers(_) => 33,
-            Self::AskQuote(_) => 48,
+            Self::AskQuote(_) => 57,
             Self::Quoted(_) => 49,
-            Self::Start(_) => 50,
+            Self::Start(_) => 58,
             Self::Chunk(_) => 51,
             Self::Voucher(_) => 52,
             Self::Propose(_) => 53,
             Self::Countersign(_) => 54,
             Self::Settled(_) => 55,
             Self::Cancel => 56,
+            Self::ReserveUnits(_) => 64,
+            Self::UnitsReserved => 65,
+            Self::ReleaseUnits(_) => 66,
+            Self::UnitsReleased => 67,
+            Self::Drawn(_) => 68,
+            Self::ReturnUnits(_) => 69,
+            Self::UnitsReturned(_) => 70,
         }
     }
 
@@ -87,6 +109,13 @@ impl Frame {
             Self::Countersign(_) => "Countersign",
             Self::Settled(_) => "Settled",
             Self::Cancel => "Cancel",
+            Self::ReserveUnits(_) => "ReserveUnits",
+            Self::UnitsReserved => "UnitsReserved",
+            Self::ReleaseUnits(_) => "ReleaseUnits",
+            Self::UnitsReleased => "UnitsReleased",
+            Self::Drawn(_) => "Drawn",
+            Self::ReturnUnits(_) => "ReturnUnits",
+            Self::UnitsReturned(_) => "UnitsReturned",
         }
     }
 }
@@ -134,6 +163,9 @@ pub enum RefuseCode {
     Internal,
     /// 10: the asking node's loan was not paid back in time.
     LoanDefault,
+    /// 11: the travelling mandate that should pay does not hold, does not allow this, or its units are
+    /// not free.
+    Mandate,
 }
 
 impl RefuseCode {
@@ -151,6 +183,7 @@ impl RefuseCode {
             Self::BadRequest => "bad_request",
             Self::Internal => "internal",
             Self::LoanDefault => "loan_default",
+            Self::Mandate => "mandate",
         }
     }
 }
@@ -223,6 +256,8 @@ pub struct AskQuote {
     pub shape: PromptShape,
     /// Most tokens to generate.
     pub max_out: u32,
+    /// Whether a travelling mandate will pay, so that the asking node's own means do not matter.
+    pub under_mandate: bool,
 }
 
 /// A binding price.
@@ -245,6 +280,17 @@ pub struct Start {
     pub sampler: Sampler,
     /// Texts that end the answer.
     pub stop: Vec<String>,
+    /// The travelling mandate that pays instead of the consumer's account.
+    pub under: Option<UnderMandate>,
+}
+
+/// What pays for a job instead of the consumer's account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnderMandate {
+    /// `MandateChain`, as its `to_bytes` made it.
+    pub chain: Vec<u8>,
+    /// `Signed<Spend>` under it, as its `to_bytes` made it.
+    pub spend: Vec<u8>,
 }
 
 /// A piece of the answer.
@@ -270,6 +316,40 @@ pub struct Propose {
 pub struct Countersign {
     /// As `Receipt::to_bytes` made it.
     pub receipt: Vec<u8>,
+}
+
+/// A provider's question to the root payer of a mandate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReserveUnits {
+    /// Mandate and spend.
+    pub under: UnderMandate,
+    /// How much of the spend at most, in micro-TRM.
+    pub utrm: u64,
+}
+
+/// What was bought under a mandate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drawn {
+    /// The receipt, as `Receipt::to_bytes` made it.
+    pub receipt: Vec<u8>,
+    /// Mandate and spend.
+    pub under: UnderMandate,
+}
+
+/// A request to give units back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReturnUnits {
+    /// `MandateChain` that ends in the grant the units go back from.
+    pub chain: Vec<u8>,
+    /// `Signed<RangeReturn>` of all its units, by its holder or by the root payer.
+    pub back: Vec<u8>,
+}
+
+/// Units that went back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitsReturned {
+    /// `Signed<RangeReturn>` by the one that remembers the units, one for each run of them.
+    pub backs: Vec<Vec<u8>>,
 }
 
 /// A signed document, opaque here.

@@ -22,7 +22,7 @@ use tirami_wallet::ledger::account::Account;
 use tirami_wallet::ledger::apply::{apply, apply_group};
 use tirami_wallet::ledger::gate::check;
 use tirami_wallet::ledger::mandate::MandateRow;
-use tirami_wallet::ledger::tables::{MemoryTables, Order, ReadTables, Table, Tables};
+use tirami_wallet::ledger::tables::{MemoryTables, Order, Overlay, ReadTables, Table, Tables};
 use tirami_wallet::ledger::transfer::{self, Kind, Spend, Transfer, TransferCode};
 use tirami_wallet::store::{self, Storage};
 use tirami_wallet::token::main_agent;
@@ -131,6 +131,8 @@ fn node(n: u8) -> NodeId {
 pub(crate) enum Case {
     /// A transfer between two accounts that are nobody's to limit.
     Bare,
+    /// A hold between two such accounts.
+    BareHold,
     /// A hold on an agent's account, `depth` mandates deep, every limit set.
     Hold { depth: usize },
     /// Transfers that succeed or fail together, this many.
@@ -156,6 +158,9 @@ pub(crate) struct Decisions {
 /// Recorded before the first decision.
 const RECORDED: u64 = 16;
 
+/// Bought and paid for before the first decision, a second apart: a mandate in use, not a new one.
+const BOUGHT: u64 = 5;
+
 impl Decisions {
     /// `count` decisions of a kind, ready to be taken.
     #[expect(clippy::too_many_lines, reason = "every case beside the others")]
@@ -178,18 +183,25 @@ impl Decisions {
             let give = single(number_id("give", n), Account::Position, credit, 1_000_000);
             apply(&mut tables, &give, START).expect("there is enough");
         }
-        let hold = |n| Transfer {
-            id: number_id("hold", n),
-            kind: Kind::Hold {
-                debit: Account::Agent(main_agent()),
-                credit: Account::Outgoing,
-                amount: utrm(10),
-                timeout_ms: TIMEOUT_MS,
-                spend: Some(spend(agent, n)),
-            },
-            code: TransferCode::Budget,
-            reference: [3; 32],
-        };
+        let hold = |n| hold(agent, n);
+        for n in 0..BOUGHT {
+            let then = Timestamp::from_ms(START.ms() - 1_000 * (BOUGHT - n));
+            let (id, of) = (number_id("earlier end", n), number_id("earlier", n));
+            let earlier = Transfer {
+                id: of,
+                ..hold(u64::MAX - n)
+            };
+            let amount = utrm(5);
+            let kind = Kind::Post { hold: of, amount };
+            let post = Transfer {
+                id,
+                kind,
+                ..earlier
+            };
+            for one in [earlier, post] {
+                apply(&mut tables, &one, then).expect("there is enough");
+            }
+        }
         let bare = |n| single(number_id("bare", n), rich, Account::Clearing(node(2)), 10);
         let end = |n, kind| Transfer {
             id: number_id("end", n),
@@ -210,6 +222,16 @@ impl Decisions {
                 let of = number_id("hold", n);
                 match case {
                     Case::Bare | Case::Group(_) => bare(n),
+                    Case::BareHold => Transfer {
+                        kind: Kind::Hold {
+                            debit: rich,
+                            credit: Account::Revenue,
+                            amount: utrm(10),
+                            timeout_ms: TIMEOUT_MS,
+                            spend: None,
+                        },
+                        ..hold(n)
+                    },
                     Case::Hold { .. } => hold(n),
                     Case::Post => end(
                         n,
@@ -259,6 +281,21 @@ impl Decisions {
     }
 }
 
+fn hold(agent: AgentId, n: u64) -> Transfer {
+    Transfer {
+        id: number_id("hold", n),
+        kind: Kind::Hold {
+            debit: Account::Agent(main_agent()),
+            credit: Account::Outgoing,
+            amount: utrm(10),
+            timeout_ms: TIMEOUT_MS,
+            spend: Some(spend(agent, n)),
+        },
+        code: TransferCode::Budget,
+        reference: [3; 32],
+    }
+}
+
 fn single(id: TransferId, debit: Account, credit: Account, amount: u64) -> Transfer {
     Transfer {
         id,
@@ -294,6 +331,73 @@ fn mandates(tables: &mut impl Tables, depth: usize) -> AgentId {
             .expect("memory takes it");
     }
     agent
+}
+
+// --- rules over a file ------------------------------------------------------------------------------
+
+/// What is decided over a file: without the wallet's thread and its callers, so that the rules and the
+/// store's own cost are all there is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Move {
+    /// A transfer between two accounts that are nobody's to limit.
+    Bare,
+    /// A hold on an agent's account under the deepest mandate, every limit set.
+    HoldDeepest,
+}
+
+/// The ledger's tables in a file.
+pub(crate) struct Books {
+    opened: store::Opened,
+    agent: AgentId,
+    next: u64,
+}
+
+impl Books {
+    /// New ones, with money in two accounts.
+    pub(crate) fn new(backend: Box<dyn StorageBackend>) -> Self {
+        let opened = store::open(Storage::Backend(backend)).expect("the file opens");
+        let mut write = opened.write().expect("the file writes");
+        let agent = mandates(&mut write, DEEPEST);
+        for (n, credit) in [Account::Agent(main_agent()), Account::Clearing(node(1))]
+            .into_iter()
+            .enumerate()
+        {
+            let n = u64::try_from(n).expect("it is small");
+            let most = 1_000_000_000_000;
+            let give = single(number_id("give", n), Account::Position, credit, most);
+            apply(&mut write, &give, START).expect("there is enough");
+        }
+        write.commit().expect("the file commits");
+        let next = 0;
+        Self {
+            opened,
+            agent,
+            next,
+        }
+    }
+
+    /// Commits, `at_once` moves in each.
+    pub(crate) fn commits(&mut self, what: Move, commits: u64, at_once: u64) {
+        for _ in 0..commits {
+            let mut write = self.opened.write().expect("the file writes");
+            let mut all = Overlay::new(&mut write);
+            for _ in 0..at_once {
+                let n = self.next;
+                self.next += 1;
+                let one = match what {
+                    Move::Bare => {
+                        let (rich, other) = (node(1), node(2));
+                        let (rich, other) = (Account::Clearing(rich), Account::Clearing(other));
+                        single(number_id("bare", n), rich, other, 10)
+                    }
+                    Move::HoldDeepest => hold(self.agent, n),
+                };
+                apply(&mut all, &one, START).expect("nothing is refused");
+            }
+            all.keep().expect("the file writes");
+            write.commit().expect("the file commits");
+        }
+    }
 }
 
 // --- a whole wallet ---------------------------------------------------------------------------------
@@ -373,6 +477,7 @@ impl Node {
             amount: utrm(amount),
             quote: self.trade.quote.id(),
             work: WORK,
+            under: None,
         };
         Held(self.wallet.hold(request).await.expect("there is enough"))
     }

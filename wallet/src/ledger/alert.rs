@@ -63,12 +63,13 @@ pub(crate) fn reached(told: u8, before: u64, used: u64, limit: u64) -> (u8, Opti
     if limit == 0 {
         return (told, None);
     }
+    // Below the first share, before and after, there is nothing to tell and nothing to remember.
+    if used.max(before) < limit.div_ceil(2) {
+        return (0, None);
+    }
     let share_of = |used: u64| {
-        let percent = u128::from(used)
-            .saturating_mul(100)
-            .checked_div(u128::from(limit))
-            .unwrap_or(0);
-        let passed = |share: &u8| percent >= u128::from(*share);
+        let part = u128::from(used).saturating_mul(100);
+        let passed = |share: &u8| part >= u128::from(*share).saturating_mul(u128::from(limit));
         SHARES.into_iter().rev().find(passed).unwrap_or(0)
     };
     let share = share_of(used);

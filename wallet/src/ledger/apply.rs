@@ -3,13 +3,13 @@
 use tirami_manifest::mandate::Pot;
 use tirami_manifest::{AgentId, Amount, Timestamp, TransferId};
 
-use super::account::{Account, Rule, Totals};
-use super::gate::{self, Outcome};
+use super::account::{Account, AccountRow, Flags};
+use super::gate::{self, Admitted, Outcome};
 use super::pot;
 use super::refusal::{ApplyError, Refusal};
 use super::rows::{ReadRows, WriteRows};
 use super::tables::{Overlay, Table, Tables};
-use super::transfer::{self, Charge, Entry, HoldEnd, HoldRow, Kind, Spend, Transfer, TransferCode};
+use super::transfer::{self, Entry, HoldEnd, HoldRow, Kind, Spend, Transfer, TransferCode};
 use crate::store::StoreError;
 
 /// What applying a transfer did.
@@ -41,12 +41,16 @@ pub fn apply(
 ///
 /// # Errors
 ///
-/// As [`apply`], for the first transfer that is refused; then none of them was applied.
+/// As [`apply`], for the first transfer that is refused; then none of them was applied. After a store
+/// failure the transaction beneath must be given up.
 pub fn apply_group(
     tables: &mut impl Tables,
     transfers: &[Transfer],
     now: Timestamp,
 ) -> Result<Applied, ApplyError> {
+    if let [transfer] = transfers {
+        return one(tables, transfer, now);
+    }
     let mut group = Overlay::new(tables);
     let mut applied = Applied::Already;
     for transfer in transfers {
@@ -58,6 +62,8 @@ pub fn apply_group(
     Ok(applied)
 }
 
+/// Applies one transfer. Every refusal comes before the first write, so a refused one needs no
+/// undoing.
 fn one(
     tables: &mut impl Tables,
     transfer: &Transfer,
@@ -71,50 +77,8 @@ fn one(
         };
     }
     match transfer.kind {
-        Kind::Single {
-            debit,
-            credit,
-            amount,
-            spend,
-        } => {
-            check_pair(&debit, &credit, amount)?;
-            let repays = transfer.code == TransferCode::Repayment;
-            let charge = admit(tables, (&debit, repays), spend.as_ref(), amount, now)?;
-            change(tables, &debit, |t| raise(&mut t.debits_posted, amount))?;
-            change(tables, &credit, |t| raise(&mut t.credits_posted, amount))?;
-            check_rules(tables, &debit, &credit, amount)?;
-            if let (Some(charge), Account::Agent(payer)) = (charge, debit) {
-                gate::ended(tables, &payer, &charge, Amount::ZERO, (Outcome::Paid, now))?;
-            }
-            enter(tables, &credit, pot::enters(transfer.code), amount)?;
-        }
-        Kind::Hold {
-            debit,
-            credit,
-            amount,
-            timeout_ms,
-            spend,
-        } => {
-            check_pair(&debit, &credit, amount)?;
-            let charge = admit(tables, (&debit, false), spend.as_ref(), amount, now)?;
-            change(tables, &debit, |t| raise(&mut t.debits_pending, amount))?;
-            change(tables, &credit, |t| raise(&mut t.credits_pending, amount))?;
-            check_rules(tables, &debit, &credit, amount)?;
-            let row = HoldRow {
-                debit,
-                credit,
-                amount,
-                timeout_ms,
-                expires: now.after_ms(timeout_ms),
-                charge,
-                vouched: Amount::ZERO,
-                end: None,
-            };
-            tables.set_hold(&transfer.id, &row)?;
-        }
-        Kind::Vouch { .. } | Kind::Post { .. } | Kind::Void { .. } | Kind::Expire { .. } => {
-            on_hold(tables, transfer.kind, transfer.code, now)?;
-        }
+        Kind::Single { .. } => move_at_once(tables, transfer, now)?,
+        Kind::Hold { .. } => set_aside(tables, transfer, now)?,
         Kind::Allot {
             from,
             from_pot,
@@ -122,6 +86,7 @@ fn one(
             to_pot,
             amount,
         } => allot(tables, (&from, from_pot), (&to, to_pot), amount)?,
+        on_a_hold => on_hold(tables, on_a_hold, transfer.code, now)?,
     }
     let seq = tables.last_seq()?.saturating_add(1);
     tables.record(&Entry {
@@ -132,6 +97,80 @@ fn one(
     Ok(Applied::Now)
 }
 
+/// Moves an amount at once.
+fn move_at_once(
+    tables: &mut impl Tables,
+    transfer: &Transfer,
+    now: Timestamp,
+) -> Result<(), ApplyError> {
+    let Kind::Single {
+        debit,
+        credit,
+        amount,
+        spend,
+    } = transfer.kind
+    else {
+        return Ok(());
+    };
+    check_pair(&debit, &credit, amount)?;
+    let repays = transfer.code == TransferCode::Repayment;
+    let (spending, mut from) = admit(tables, (&debit, repays), spend.as_ref(), amount, now)?;
+    let mut to = tables.account(&credit)?;
+    raise(&mut from.totals.debits_posted, amount)?;
+    raise(&mut to.totals.credits_posted, amount)?;
+    check_limits(tables, [(&debit, &from), (&credit, &to)], amount)?;
+    // Nothing is refused from here on.
+    if let Some(spending) = spending {
+        let charge = spending.count(tables)?;
+        let end = (Outcome::Paid, now);
+        gate::ended(tables, &mut from.pots, &charge, Amount::ZERO, end)?;
+    }
+    enter((&credit, &mut to), pot::enters(transfer.code), amount)?;
+    tables.set_account(&debit, &from)?;
+    Ok(tables.set_account(&credit, &to)?)
+}
+
+/// Sets an amount aside.
+fn set_aside(
+    tables: &mut impl Tables,
+    transfer: &Transfer,
+    now: Timestamp,
+) -> Result<(), ApplyError> {
+    let Kind::Hold {
+        debit,
+        credit,
+        amount,
+        timeout_ms,
+        spend,
+    } = transfer.kind
+    else {
+        return Ok(());
+    };
+    check_pair(&debit, &credit, amount)?;
+    let (spending, mut from) = admit(tables, (&debit, false), spend.as_ref(), amount, now)?;
+    let mut to = tables.account(&credit)?;
+    raise(&mut from.totals.debits_pending, amount)?;
+    raise(&mut to.totals.credits_pending, amount)?;
+    check_limits(tables, [(&debit, &from), (&credit, &to)], amount)?;
+    // Nothing is refused from here on.
+    let charge = spending
+        .map(|spending| spending.count(tables))
+        .transpose()?;
+    tables.set_account(&debit, &from)?;
+    tables.set_account(&credit, &to)?;
+    let row = HoldRow {
+        debit,
+        credit,
+        amount,
+        timeout_ms,
+        expires: now.after_ms(timeout_ms),
+        charge,
+        vouched: Amount::ZERO,
+        end: None,
+    };
+    Ok(tables.add_hold(&transfer.id, &row)?)
+}
+
 /// Vouches for part of a hold, or ends it.
 fn on_hold(
     tables: &mut impl Tables,
@@ -140,7 +179,9 @@ fn on_hold(
     now: Timestamp,
 ) -> Result<(), ApplyError> {
     match kind {
-        Kind::Vouch { amount, .. } | Kind::Post { amount, .. } if amount.is_zero() => {
+        Kind::Vouch { amount, .. } | Kind::Post { amount, .. } | Kind::Draw { amount, .. }
+            if amount.is_zero() =>
+        {
             return Err(Refusal::Zero.into());
         }
         Kind::Vouch { hold, amount } => {
@@ -150,8 +191,9 @@ fn on_hold(
                 return Err(Refusal::Zero.into());
             }
             gate::refuse_when_frozen(tables)?;
+            let before = row;
             row.vouched = amount;
-            tables.set_hold(&hold, &row)?;
+            tables.set_hold(&hold, &before, &row)?;
         }
         Kind::Post { hold, amount } => {
             let row = open_hold(tables, &hold, now)?;
@@ -174,9 +216,42 @@ fn on_hold(
             let end = (HoldEnd::Expired, row.vouched);
             end_hold(tables, (&hold, code), row, end, (Outcome::Failed, now))?;
         }
+        Kind::Draw { hold, amount } => move_part(tables, (&hold, code), amount, now)?,
         Kind::Single { .. } | Kind::Hold { .. } | Kind::Allot { .. } => {}
     }
     Ok(())
+}
+
+/// Moves part of a hold and leaves the rest set aside. What was charged stays charged: the hold was
+/// charged whole when it was made.
+fn move_part(
+    tables: &mut impl Tables,
+    (hold, code): (&TransferId, TransferCode),
+    amount: Amount,
+    now: Timestamp,
+) -> Result<(), ApplyError> {
+    let mut row = open_hold(tables, hold, now)?;
+    let left = row.amount.checked_sub(amount);
+    let left = left.ok_or(Refusal::MoreThanHeld {
+        held: row.amount,
+        asked: amount,
+    })?;
+    if left.is_zero() {
+        let end = (HoldEnd::Posted, amount);
+        return end_hold(tables, (hold, code), row, end, (Outcome::Paid, now));
+    }
+    let before = row;
+    let (mut from, mut to) = (tables.account(&row.debit)?, tables.account(&row.credit)?);
+    lower(&mut from.totals.debits_pending, amount)?;
+    raise(&mut from.totals.debits_posted, amount)?;
+    lower(&mut to.totals.credits_pending, amount)?;
+    raise(&mut to.totals.credits_posted, amount)?;
+    enter((&row.credit, &mut to), pot::enters(code), amount)?;
+    tables.set_account(&row.debit, &from)?;
+    tables.set_account(&row.credit, &to)?;
+    row.amount = left;
+    row.vouched = row.vouched.saturating_sub(amount);
+    Ok(tables.set_hold(hold, &before, &row)?)
 }
 
 /// Ends every hold whose time is over, at most `limit` of them.
@@ -220,9 +295,10 @@ pub fn renew(
     hold: &TransferId,
     now: Timestamp,
 ) -> Result<(), ApplyError> {
-    let mut row = open_hold(tables, hold, now)?;
+    let before = open_hold(tables, hold, now)?;
+    let mut row = before;
     row.expires = now.after_ms(row.timeout_ms);
-    Ok(tables.set_hold(hold, &row)?)
+    Ok(tables.set_hold(hold, &before, &row)?)
 }
 
 fn check_pair(debit: &Account, credit: &Account, amount: Amount) -> Result<(), Refusal> {
@@ -235,32 +311,37 @@ fn check_pair(debit: &Account, credit: &Account, amount: Amount) -> Result<(), R
     Ok(())
 }
 
-/// Everything that takes from an agent passes the gate; nothing else does.
-fn admit(
-    tables: &mut impl Tables,
+/// Everything that takes from an agent passes the gate; nothing else does. Answers the account that
+/// pays with its pots drawn on, and what is still to be counted; writes nothing.
+fn admit<'a>(
+    tables: &impl ReadRows,
     (debit, repays): (&Account, bool),
-    spend: Option<&Spend>,
+    spend: Option<&'a Spend>,
     amount: Amount,
     now: Timestamp,
-) -> Result<Option<Charge>, ApplyError> {
+) -> Result<(Option<Admitted<'a>>, AccountRow), ApplyError> {
     let Account::Agent(payer) = debit else {
-        return Ok(None);
+        return Ok((None, tables.account(debit)?));
     };
     match spend {
-        Some(spend) => gate::charge(tables, payer, spend, amount, now).map(Some),
+        Some(spend) => {
+            let admitted = gate::admit(tables, payer, spend, amount, now)?;
+            let account = admitted.account();
+            Ok((Some(admitted), account))
+        }
         // What is owed is paid without a mandate, first out of what was lent; a freeze stops it.
         None if repays => {
             gate::refuse_when_frozen(tables)?;
-            let mut pots = tables.pots(payer)?;
+            let mut account = tables.account(debit)?;
             let order = [Pot::Borrowed, Pot::Earned, Pot::Seed];
-            let available = pots.sum(&order);
-            pots.draw(&order, amount).ok_or(Refusal::NotEnough {
+            let available = account.pots.sum(&order);
+            let draw = account.pots.draw(&order, amount);
+            draw.ok_or(Refusal::NotEnough {
                 account: *debit,
                 available,
                 asked: amount,
             })?;
-            tables.set_pots(payer, &pots)?;
-            Ok(None)
+            Ok((None, account))
         }
         None => {
             gate::refuse_when_frozen(tables)?;
@@ -271,18 +352,14 @@ fn admit(
 
 /// What enters an agent's account enters one of its pots.
 fn enter(
-    tables: &mut impl Tables,
-    credit: &Account,
+    (credit, row): (&Account, &mut AccountRow),
     pot: Pot,
     amount: Amount,
 ) -> Result<(), StoreError> {
-    let Account::Agent(agent) = credit else {
-        return Ok(());
-    };
-    let mut pots = tables.pots(agent)?;
-    pots.put(pot, amount)
-        .ok_or(StoreError::Row { table: Table::Pots })?;
-    tables.set_pots(agent, &pots)
+    if matches!(credit, Account::Agent(_)) {
+        row.pots.put(pot, amount).ok_or_else(damaged)?;
+    }
+    Ok(())
 }
 
 /// Moves money from a pot to another, of one agent or of two.
@@ -298,21 +375,26 @@ fn allot(
     if (from, from_pot) == (to, to_pot) {
         return Err(Refusal::SameAccount.into());
     }
-    let mut pots = tables.pots(from)?;
-    let (account, available) = (Account::Agent(*from), pots.get(from_pot));
-    pots.take(from_pot, amount).ok_or(Refusal::NotEnough {
-        account,
+    let (debit, credit) = (Account::Agent(*from), Account::Agent(*to));
+    let mut payer = tables.account(&debit)?;
+    let available = payer.pots.get(from_pot);
+    let taken = payer.pots.take(from_pot, amount);
+    taken.ok_or(Refusal::NotEnough {
+        account: debit,
         available,
         asked: amount,
     })?;
-    tables.set_pots(from, &pots)?;
-    let credit = Account::Agent(*to);
-    if from != to {
-        change(tables, &account, |t| raise(&mut t.debits_posted, amount))?;
-        change(tables, &credit, |t| raise(&mut t.credits_posted, amount))?;
-        check_rules(tables, &account, &credit, amount)?;
+    if from == to {
+        enter((&debit, &mut payer), to_pot, amount)?;
+        return Ok(tables.set_account(&debit, &payer)?);
     }
-    Ok(enter(tables, &credit, to_pot, amount)?)
+    let mut receiver = tables.account(&credit)?;
+    raise(&mut payer.totals.debits_posted, amount)?;
+    raise(&mut receiver.totals.credits_posted, amount)?;
+    check_limits(tables, [(&debit, &payer), (&credit, &receiver)], amount)?;
+    enter((&credit, &mut receiver), to_pot, amount)?;
+    tables.set_account(&debit, &payer)?;
+    Ok(tables.set_account(&credit, &receiver)?)
 }
 
 /// Refuses to move more than is held or less than was vouched for.
@@ -332,37 +414,34 @@ fn within(row: &HoldRow, asked: Amount) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Checks both accounts' rules after the totals were changed; a refusal undoes the change.
-fn check_rules(
+/// Refuses what would break a limit of either account, whose totals have changed already.
+fn check_limits(
     tables: &impl ReadRows,
-    debit: &Account,
-    credit: &Account,
+    accounts: [(&Account, &AccountRow); 2],
     asked: Amount,
 ) -> Result<(), ApplyError> {
-    for account in [debit, credit] {
-        let totals = tables.totals(account)?;
+    for (account, AccountRow { flags, totals, .. }) in accounts {
         let out = totals.debits_posted.saturating_add(totals.debits_pending);
-        let (limit, used) = match account.rule() {
-            Rule::DebitsWithinCredits => (totals.credits_posted, out),
-            Rule::CreditsWithinDebits => (
-                totals.debits_posted,
-                totals.credits_posted.saturating_add(totals.credits_pending),
-            ),
-            Rule::DebitsWithinQuota => (u128::from(tables.quota()?.utrm()), out),
-        };
-        if used > limit {
-            let asked_utrm = u128::from(asked.utrm());
-            let before = used.saturating_sub(asked_utrm);
+        let within = |used: u128, limit: u128| {
+            let before = used.saturating_sub(u128::from(asked.utrm()));
             let left = Amount::try_from(limit.saturating_sub(before)).unwrap_or(Amount::MAX);
-            return Err(match account.rule() {
-                Rule::DebitsWithinQuota => Refusal::OverCap { left, asked },
-                Rule::DebitsWithinCredits | Rule::CreditsWithinDebits => Refusal::NotEnough {
-                    account: *account,
-                    available: left,
-                    asked,
-                },
-            }
-            .into());
+            if used <= limit { Ok(()) } else { Err(left) }
+        };
+        let not_enough = |available| Refusal::NotEnough {
+            account: *account,
+            available,
+            asked,
+        };
+        if flags.keeps(Flags::DEBITS_WITHIN_QUOTA) {
+            let quota = u128::from(tables.quota()?.utrm());
+            within(out, quota).map_err(|left| Refusal::OverCap { left, asked })?;
+        }
+        if flags.keeps(Flags::DEBITS_WITHIN_CREDITS) {
+            within(out, totals.credits_posted).map_err(not_enough)?;
+        }
+        if flags.keeps(Flags::CREDITS_WITHIN_DEBITS) {
+            let into = totals.credits_posted.saturating_add(totals.credits_pending);
+            within(into, totals.debits_posted).map_err(not_enough)?;
         }
     }
     Ok(())
@@ -398,47 +477,43 @@ fn end_hold(
     (end, posted): (HoldEnd, Amount),
     (outcome, now): (Outcome, Timestamp),
 ) -> Result<(), ApplyError> {
-    change(tables, &row.debit, |t| {
-        lower(&mut t.debits_pending, row.amount)?;
-        raise(&mut t.debits_posted, posted)
-    })?;
-    change(tables, &row.credit, |t| {
-        lower(&mut t.credits_pending, row.amount)?;
-        raise(&mut t.credits_posted, posted)
-    })?;
-    if let (Account::Agent(payer), Some(charge)) = (&row.debit, &row.charge) {
+    let before = row;
+    let (mut from, mut to) = (tables.account(&row.debit)?, tables.account(&row.credit)?);
+    lower(&mut from.totals.debits_pending, row.amount)?;
+    raise(&mut from.totals.debits_posted, posted)?;
+    lower(&mut to.totals.credits_pending, row.amount)?;
+    raise(&mut to.totals.credits_posted, posted)?;
+    if let (Account::Agent(_), Some(charge)) = (&row.debit, &row.charge) {
         let unspent = row.amount.saturating_sub(posted);
-        gate::ended(tables, payer, charge, unspent, (outcome, now))?;
+        gate::ended(tables, &mut from.pots, charge, unspent, (outcome, now))?;
     }
-    enter(tables, &row.credit, pot::enters(code), posted)?;
+    enter((&row.credit, &mut to), pot::enters(code), posted)?;
+    tables.set_account(&row.debit, &from)?;
+    tables.set_account(&row.credit, &to)?;
     row.end = Some(end);
-    Ok(tables.set_hold(hold, &row)?)
+    Ok(tables.set_hold(hold, &before, &row)?)
 }
 
-fn change(
-    tables: &mut impl Tables,
-    account: &Account,
-    update: impl FnOnce(&mut Totals) -> Option<()>,
-) -> Result<(), StoreError> {
-    let mut totals = tables.totals(account)?;
-    update(&mut totals).ok_or(StoreError::Row {
-        table: Table::Accounts,
-    })?;
-    tables.set_totals(account, &totals)
-}
-
-/// Totals are sums of amounts below 2^55 over at most 2^64 transfers, which fit in 128 bits; `None`
+/// Totals are sums of amounts below 2^55 over at most 2^64 transfers, which fit in 128 bits; more
 /// means that the row was damaged.
-fn raise(total: &mut u128, amount: Amount) -> Option<()> {
-    *total = total.checked_add(u128::from(amount.utrm()))?;
-    Some(())
+fn raise(total: &mut u128, amount: Amount) -> Result<(), StoreError> {
+    let sum = total.checked_add(u128::from(amount.utrm()));
+    *total = sum.ok_or_else(damaged)?;
+    Ok(())
 }
 
-/// What is taken off a pending total was added to it when the hold was made; `None` means that the
+/// What is taken off a pending total was added to it when the hold was made; less means that the
 /// row was damaged.
-fn lower(total: &mut u128, amount: Amount) -> Option<()> {
-    *total = total.checked_sub(u128::from(amount.utrm()))?;
-    Some(())
+fn lower(total: &mut u128, amount: Amount) -> Result<(), StoreError> {
+    let rest = total.checked_sub(u128::from(amount.utrm()));
+    *total = rest.ok_or_else(damaged)?;
+    Ok(())
+}
+
+const fn damaged() -> StoreError {
+    StoreError::Row {
+        table: Table::Accounts,
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use serde::Serialize;
 use tirami_manifest::mandate::Pot;
 use tirami_manifest::{AgentId, Amount, TransferId};
 
-use super::account::{Account, Totals};
+use super::account::{Account, AccountRow, Flags, Totals};
 use super::rows::{ReadRows, seq_of};
 use super::tables::{Order, Table};
 use super::transfer::{Entry, HoldRow, Kind};
@@ -37,7 +37,11 @@ const fn check(rule: &'static str, holds: bool, detail: String) -> Check {
 ///
 /// A store failure.
 pub fn audit(tables: &impl ReadRows) -> Result<Vec<Check>, StoreError> {
-    let accounts: BTreeMap<Account, Totals> = tables.accounts()?.into_iter().collect();
+    let rows = tables.accounts()?;
+    let accounts: BTreeMap<Account, Totals> = rows
+        .iter()
+        .map(|(account, row)| (*account, row.totals))
+        .collect();
     let replayed = replay(tables)?;
     let open = tables.open_holds(tirami_manifest::Timestamp::from_ms(u64::MAX), usize::MAX)?;
     let sum = |part: fn(&Totals) -> u128| {
@@ -53,14 +57,7 @@ pub fn audit(tables: &impl ReadRows) -> Result<Vec<Check>, StoreError> {
     let issued = accounts
         .get(&Account::Issuer)
         .map_or(0, |t| t.debits_posted);
-    let overdrawn: Vec<String> = accounts
-        .iter()
-        .filter(|(account, t)| {
-            matches!(account.rule(), super::account::Rule::DebitsWithinCredits)
-                && t.debits_posted.saturating_add(t.debits_pending) > t.credits_posted
-        })
-        .map(|(account, _)| account.to_string())
-        .collect();
+    let overdrawn = overdrawn(&rows);
     let (pots, mandates) = mismatches(tables, &accounts, &open)?;
     Ok(vec![
         check(
@@ -107,6 +104,19 @@ pub fn audit(tables: &impl ReadRows) -> Result<Vec<Check>, StoreError> {
             format!("{issued} micro-TRM made"),
         ),
     ])
+}
+
+/// Accounts that do not keep the limits of their kind.
+fn overdrawn(rows: &[(Account, AccountRow)]) -> Vec<String> {
+    rows.iter()
+        .filter(|(account, row)| {
+            let t = &row.totals;
+            row.flags != account.flags()
+                || row.flags.keeps(Flags::DEBITS_WITHIN_CREDITS)
+                    && t.debits_posted.saturating_add(t.debits_pending) > t.credits_posted
+        })
+        .map(|(account, _)| account.to_string())
+        .collect()
 }
 
 struct Replay {
@@ -201,6 +211,7 @@ impl Replay {
                     open.vouched = amount;
                 }
             }
+            Kind::Draw { hold, amount } => self.draws(holds, &hold, amount),
             Kind::Post { hold, amount } => self.ends(holds.remove(&hold), Some(amount)),
             Kind::Void { hold, .. } | Kind::Expire { hold } => self.ends(holds.remove(&hold), None),
             Kind::Allot {
@@ -210,6 +221,23 @@ impl Replay {
                     self.moves(Account::Agent(from), Account::Agent(to), amount);
                 }
             }
+        }
+    }
+
+    fn draws(&mut self, holds: &mut BTreeMap<TransferId, Open>, id: &TransferId, amount: Amount) {
+        let Some(hold) = holds.get_mut(id) else {
+            return;
+        };
+        hold.amount = hold.amount.saturating_sub(amount);
+        hold.vouched = hold.vouched.saturating_sub(amount);
+        let (debit, credit, ended) = (hold.debit, hold.credit, hold.amount.is_zero());
+        let totals = self.debit(debit);
+        totals.debits_pending = totals.debits_pending.saturating_sub(wide(amount));
+        let totals = self.debit(credit);
+        totals.credits_pending = totals.credits_pending.saturating_sub(wide(amount));
+        self.moves(debit, credit, amount);
+        if ended {
+            holds.remove(id);
         }
     }
 
@@ -264,7 +292,7 @@ fn mismatches(
         };
         let agent = AgentId::from_bytes(key.try_into().map_err(|_| damaged)?);
         let (says, are) = (
-            tables.usage(&agent)?.open,
+            tables.usage(&agent)?.open(),
             counted.get(&agent).copied().unwrap_or(0),
         );
         if says != are {

@@ -145,6 +145,11 @@ pub(crate) fn vouch(name: &str, hold: &str, n: u64) -> Transfer {
     make(name, Kind::Vouch { hold, amount })
 }
 
+pub(crate) fn draw(name: &str, hold: &str, n: u64) -> Transfer {
+    let (hold, amount) = (id(hold), trm(n));
+    make(name, Kind::Draw { hold, amount })
+}
+
 pub(crate) fn void(name: &str, hold: &str) -> Transfer {
     let (hold, failed) = (id(hold), false);
     make(name, Kind::Void { hold, failed })
@@ -249,7 +254,7 @@ pub(crate) fn usage(books: &MemoryTables, agent: AgentId) -> Usage {
 
 /// What an agent's mandate counts in the hour that ends at `ms`, in whole TRM.
 pub(crate) fn used_in_hour(books: &MemoryTables, agent: AgentId, ms: u64) -> u64 {
-    usage(books, agent).hour.sum(at(ms)) / 1_000_000
+    usage(books, agent).hour().sum(at(ms)) / 1_000_000
 }
 
 pub(crate) fn available(books: &MemoryTables, account: &Account) -> Amount {

@@ -7,19 +7,20 @@
 //! [`explain`] runs the same questions and tells every answer.
 
 use serde::{Deserialize, Serialize};
-use tirami_manifest::mandate::{Breakers, Limits, List, Terms};
+use tirami_manifest::mandate::{Bearing, Breakers, Limits, Permit, Pot};
 use tirami_manifest::{AgentId, Amount, Timestamp};
 
-use super::account::Account;
+use super::account::{Account, AccountRow};
 use super::alert::{Alert, WATCHED, reached};
 use super::approval::Approval;
-use super::mandate::{Link, chain};
-use super::pot::{Pots, allowed};
+use super::mandate::{Bound, bounds, standing};
+use super::pot::{Draw, Pots, allowed};
 use super::refusal::{ApplyError, Refusal};
 use super::rows::{ReadRows, WriteRows};
 use super::rule::{Finding, Measure, Rule};
+use super::tables::Table;
 use super::transfer::{Charge, Spend};
-use super::usage::{COOL_MS, DayRing, Ring};
+use super::usage::{COOL_MS, Usage};
 use crate::store::StoreError;
 
 /// Why and since when nothing may be spent.
@@ -49,40 +50,37 @@ struct Case<'a> {
     now: Timestamp,
     payer: AgentId,
     frozen: Option<Freeze>,
-    links: Vec<Link>,
-    /// Per link, what it paid to this payee and what was told of it; where that is limited.
-    payees: Vec<Option<(DayRing, u8)>>,
-    available: Amount,
-    pots: Pots,
+    /// Each mandate of the chain, its own first.
+    links: Vec<Bound>,
+    account: AccountRow,
     approval: Option<Approval>,
 }
 
+impl Bound {
+    /// When it will be so that the spend passes, as its usage tells.
+    fn falls(&self, when: impl FnOnce(&Usage) -> Timestamp) -> Option<Timestamp> {
+        self.rows.as_ref().map(|(usage, _)| when(usage))
+    }
+}
+
 impl<'a> Case<'a> {
+    /// Reads what the rules look at; also, if `dated`, what it takes to say when they would pass.
     fn load(
         tables: &impl ReadRows,
         payer: &AgentId,
         spend: &'a Spend,
         asked: Amount,
-        now: Timestamp,
+        (now, dated): (Timestamp, bool),
     ) -> Result<Self, ApplyError> {
         let frozen = tables.freeze()?;
-        let links = match chain(tables, &spend.agent) {
+        let links = match bounds(tables, spend, (now, dated)) {
             Err(ApplyError::Refused(_)) => Vec::new(),
             links => links?,
         };
-        if links.first().is_none_or(|own| own.row.payer != *payer) {
+        if links.first().is_none_or(|own| own.standing.payer != *payer) {
             refuse_when_frozen(tables)?;
             return Err(Refusal::NoMandate { agent: spend.agent }.into());
         }
-        let payees = links
-            .iter()
-            .map(
-                |link| match (link.row.terms.limits.payee_day_trm, &spend.payee) {
-                    (Some(_), Some(paid)) => tables.payee_usage(&link.agent, paid).map(Some),
-                    _ => Ok(None),
-                },
-            )
-            .collect::<Result<_, StoreError>>()?;
         let approval = match &spend.approval {
             Some(id) => tables.approval(id)?,
             None => None,
@@ -94,9 +92,7 @@ impl<'a> Case<'a> {
             payer: *payer,
             frozen,
             links,
-            payees,
-            available: tables.totals(&Account::Agent(*payer))?.available(),
-            pots: tables.pots(payer)?,
+            account: tables.account(&Account::Agent(*payer))?,
             approval,
         })
     }
@@ -113,12 +109,13 @@ impl<'a> Case<'a> {
             passes: self.frozen.is_none(),
             passes_at: None,
         });
-        for (link, payee) in self.links.iter().zip(&self.payees) {
+        for link in &self.links {
             self.ask_scope(link, tell);
             // What costs nothing is judged by what it is, not by how much.
             if !self.asked.is_zero() {
                 self.ask_breakers(link, tell);
-                self.ask_windows(link, payee.as_ref().map(|(ring, _)| ring), tell);
+                self.ask_windows(link, tell);
+                self.ask_reserve(link, tell);
                 self.ask_approval(link, tell);
             }
         }
@@ -127,15 +124,17 @@ impl<'a> Case<'a> {
         }
     }
 
-    fn ask_scope(&self, link: &Link, tell: &mut impl FnMut(Finding)) {
+    fn ask_scope(&self, link: &Bound, tell: &mut impl FnMut(Finding)) {
         let (now, spend) = (self.now, self.spend);
-        let Terms {
+        let Bearing {
             limits,
-            scope,
+            payees,
+            actions,
+            models,
             quiet_hours,
             expires,
             ..
-        } = &link.row.terms;
+        } = &link.terms;
         let mut say = |rule, measure, passes, passes_at| {
             tell(Finding {
                 rule,
@@ -145,7 +144,7 @@ impl<'a> Case<'a> {
                 passes_at,
             });
         };
-        let valid = link.row.revoked.is_none() && !link.cut_off;
+        let valid = link.standing.revoked.is_none() && !link.cut_off;
         say(Rule::Revoked, Measure::Listed { said: !valid }, valid, None);
         let in_time = expires.is_none_or(|expires| now < expires);
         say(Rule::Expiry, Measure::Date(*expires), in_time, None);
@@ -157,12 +156,9 @@ impl<'a> Case<'a> {
             loud,
             quiet_until,
         );
-        let passes = scope.actions.permits(Some(&spend.action));
-        say(Rule::Action, said(&scope.actions), passes, None);
-        let passes = scope.payees.permits(spend.payee.as_ref());
-        say(Rule::Payee, said(&scope.payees), passes, None);
-        let passes = scope.models.permits(spend.model.as_ref());
-        say(Rule::Model, said(&scope.models), passes, None);
+        say(Rule::Action, said(*actions), actions.permits, None);
+        say(Rule::Payee, said(*payees), payees.permits, None);
+        say(Rule::Model, said(*models), models.permits, None);
         let passes = limits
             .ceiling()
             .is_none_or(|most| self.asked.is_zero() || spend.price.is_some_and(|p| p <= most));
@@ -175,13 +171,13 @@ impl<'a> Case<'a> {
         say(Rule::PriceCeiling, measure, passes, None);
     }
 
-    fn ask_breakers(&self, link: &Link, tell: &mut impl FnMut(Finding)) {
-        let (now, usage) = (self.now, &link.usage);
+    fn ask_breakers(&self, link: &Bound, tell: &mut impl FnMut(Finding)) {
+        let (now, used) = (self.now, &link.used);
         let Breakers {
             errors_in_row,
             spends_per_minute,
             same_request,
-        } = link.row.terms.breakers;
+        } = link.terms.breakers;
         let mut say =
             |rule, seen: u64, limit: Option<u32>, passes, passes_at: Option<Timestamp>| {
                 let limit = limit.map(u64::from);
@@ -194,35 +190,35 @@ impl<'a> Case<'a> {
                 });
             };
         let set = |n: u32| (n > 0).then_some(n);
-        let cool = usage.failed.after_ms(COOL_MS);
+        let (errors, cool) = (used.errors, used.failed.after_ms(COOL_MS));
         let limit = set(errors_in_row);
-        let passes = limit.is_none_or(|most| usage.errors < most) || now >= cool;
-        say(Rule::Errors, usage.errors.into(), limit, passes, Some(cool));
+        let passes = limit.is_none_or(|most| errors < most) || now >= cool;
+        say(Rule::Errors, errors.into(), limit, passes, Some(cool));
 
-        let (seen, limit) = (usage.spends.sum(now), set(spends_per_minute));
+        let (seen, limit) = (used.spends, set(spends_per_minute));
         let below = |most: u32, seen: u64| seen < u64::from(most);
         let passes = limit.is_none_or(|most| below(most, seen));
-        let falls = limit.filter(|_| !passes).map(|most| {
+        let falls = limit.filter(|_| !passes).and_then(|most| {
             let room = u64::from(most).saturating_sub(1);
-            usage.spends.falls_to(room, now)
+            link.falls(|usage| usage.spends().falls_to(room, now))
         });
         say(Rule::Spends, seen, limit, passes, falls);
 
         let request = self.spend.request;
-        let (seen, limit) = (usage.same(request, now), set(same_request));
+        let (seen, limit) = (used.same, set(same_request));
         let passes = limit.is_none_or(|most| below(most, seen));
         let falls = limit
             .filter(|_| !passes)
-            .map(|most| usage.same_falls_below(request, most.into(), now));
+            .and_then(|most| link.falls(|usage| usage.same_falls_below(request, most.into(), now)));
         say(Rule::Loop, seen, limit, passes, falls);
 
-        let (seen, limit) = (u64::from(usage.open), link.row.terms.limits.in_flight);
+        let (seen, limit) = (u64::from(used.open), link.terms.limits.in_flight);
         let passes = limit.is_none_or(|most| below(most, seen));
         say(Rule::InFlight, seen, limit, passes, None);
     }
 
-    fn ask_windows(&self, link: &Link, payee: Option<&DayRing>, tell: &mut impl FnMut(Finding)) {
-        let (now, asked, usage) = (self.now, self.asked, &link.usage);
+    fn ask_windows(&self, link: &Bound, tell: &mut impl FnMut(Finding)) {
+        let (now, asked, used) = (self.now, self.asked, &link.used);
         let Limits {
             per_request_trm,
             minute_trm,
@@ -230,9 +226,8 @@ impl<'a> Case<'a> {
             day_trm,
             lifetime_trm,
             payee_day_trm,
-            reserve_trm,
             ..
-        } = link.row.terms.limits;
+        } = link.terms.limits;
         let mut say = |rule, used: Amount, limit: Option<Amount>, passes_at: Option<Timestamp>| {
             let left = limit.map(|limit| limit.saturating_sub(used));
             let passes = left.is_none_or(|left| asked <= left);
@@ -244,22 +239,37 @@ impl<'a> Case<'a> {
                 passes_at: passes_at.filter(|_| !passes),
             });
         };
+        // When a window would let it through: never when it is above the limit.
+        let falls = |used: u64, limit: Option<Amount>, when: fn(&Bound, u64, Timestamp) -> _| {
+            limit
+                .and_then(|limit| limit.checked_sub(asked))
+                .filter(|room| used > room.utrm())
+                .and_then(|room| when(link, room.utrm(), now))
+        };
+        let amount = |utrm: u64| Amount::from_utrm(utrm).unwrap_or(Amount::MAX);
         say(Rule::PerRequest, Amount::ZERO, Some(per_request_trm), None);
-        let (used, at) = window(&usage.minute, minute_trm, asked, now);
-        say(Rule::Minute, used, minute_trm, at);
-        let (used, at) = window(&usage.hour, Some(hour_trm), asked, now);
-        say(Rule::Hour, used, Some(hour_trm), at);
-        let (used, at) = window(&usage.day, day_trm, asked, now);
-        say(Rule::Day, used, day_trm, at);
-        say(
-            Rule::Lifetime,
-            usage.used_in_all(),
-            Some(lifetime_trm),
-            None,
-        );
+        let at = falls(used.minute, minute_trm, |link, room, now| {
+            link.falls(|usage| usage.minute().falls_to(room, now))
+        });
+        say(Rule::Minute, amount(used.minute), minute_trm, at);
+        let at = falls(used.hour, Some(hour_trm), |link, room, now| {
+            link.falls(|usage| usage.hour().falls_to(room, now))
+        });
+        say(Rule::Hour, amount(used.hour), Some(hour_trm), at);
+        let at = falls(used.day, day_trm, |link, room, now| {
+            link.falls(|usage| usage.day().falls_to(room, now))
+        });
+        say(Rule::Day, amount(used.day), day_trm, at);
+        say(Rule::Lifetime, used.used_in_all, Some(lifetime_trm), None);
         if payee_day_trm.is_some() {
-            let (used, at) = match payee {
-                Some(ring) => window(ring, payee_day_trm, asked, now),
+            let (used, at) = match link.paid {
+                Some(paid) => {
+                    let at = falls(paid, payee_day_trm, |link, room, now| {
+                        let rows = link.rows.as_ref();
+                        rows.map(|(_, paid)| paid.day().falls_to(room, now))
+                    });
+                    (amount(paid), at)
+                }
                 // Who is not known is paid nothing.
                 None => (Amount::MAX, None),
             };
@@ -267,25 +277,39 @@ impl<'a> Case<'a> {
         } else {
             say(Rule::PayeeDay, Amount::ZERO, None, None);
         }
-        let spendable = self.available.saturating_sub(reserve_trm);
+    }
+
+    fn ask_reserve(&self, link: &Bound, tell: &mut impl FnMut(Finding)) {
+        let (asked, reserve_trm) = (self.asked, link.terms.limits.reserve_trm);
+        let available = self.available();
+        let spendable = available.saturating_sub(reserve_trm);
         // Where the account itself has too little, that is the answer.
-        let passes = asked <= spendable || asked > self.available || reserve_trm.is_zero();
+        let passes = asked <= spendable || asked > available || reserve_trm.is_zero();
         tell(Finding {
             rule: Rule::Reserve,
             mandate: link.agent,
             measure: Measure::Amounts {
-                used: reserve_trm.min(self.available),
+                used: reserve_trm.min(available),
                 asked,
-                limit: (!reserve_trm.is_zero()).then_some(self.available),
+                limit: (!reserve_trm.is_zero()).then_some(available),
             },
             passes,
             passes_at: None,
         });
     }
 
+    fn available(&self) -> Amount {
+        self.account.totals.available()
+    }
+
+    /// The pots that every mandate of the chain lets pay, in the spender's order.
+    fn pots(&self) -> ([Pot; 4], usize) {
+        allowed(self.links.iter().map(|link| link.terms.pots()))
+    }
+
     fn ask_pots(&self, tell: &mut impl FnMut(Finding)) {
-        let (pots, count) = allowed(&self.links, self.spend);
-        let there = self.pots.sum(pots.get(..count).unwrap_or(&[]));
+        let (pots, count) = self.pots();
+        let there = self.account.pots.sum(pots.get(..count).unwrap_or(&[]));
         tell(Finding {
             rule: Rule::Pots,
             mandate: self.spend.agent,
@@ -294,14 +318,14 @@ impl<'a> Case<'a> {
                 asked: self.asked,
                 limit: Some(there),
             },
-            passes: self.asked <= there || self.asked > self.available,
+            passes: self.asked <= there || self.asked > self.available(),
             passes_at: None,
         });
     }
 
-    fn ask_approval(&self, link: &Link, tell: &mut impl FnMut(Finding)) {
-        let above = link.row.terms.limits.approval_above_trm;
-        let epoch = self.links.first().map_or(0, |own| own.row.epoch);
+    fn ask_approval(&self, link: &Bound, tell: &mut impl FnMut(Finding)) {
+        let above = link.terms.limits.approval_above_trm;
+        let epoch = self.links.first().map_or(0, |own| own.standing.epoch);
         let approved = || {
             self.approval
                 .as_ref()
@@ -382,25 +406,8 @@ impl<'a> Case<'a> {
 }
 
 /// Whether a list says anything.
-fn said<T: Ord>(list: &List<T>) -> Measure {
-    Measure::Listed {
-        said: list.allow.is_some() || !list.deny.is_empty(),
-    }
-}
-
-/// What is in a window, and when it would let `asked` through; never when `asked` is above it.
-fn window<const N: usize, const MS: u64>(
-    ring: &Ring<N, MS>,
-    limit: Option<Amount>,
-    asked: Amount,
-    now: Timestamp,
-) -> (Amount, Option<Timestamp>) {
-    let used = ring.sum(now);
-    let at = limit
-        .and_then(|limit| limit.checked_sub(asked))
-        .filter(|room| used > room.utrm())
-        .map(|room| ring.falls_to(room.utrm(), now));
-    (Amount::from_utrm(used).unwrap_or(Amount::MAX), at)
+const fn said(list: Permit) -> Measure {
+    Measure::Listed { said: list.said }
 }
 
 /// Refuses when the kill switch is on.
@@ -426,7 +433,25 @@ pub fn check(
     asked: Amount,
     now: Timestamp,
 ) -> Result<(), ApplyError> {
-    Ok(Case::load(tables, payer, spend, asked, now)?.refuse()?)
+    judge(tables, payer, spend, asked, now).map(drop)
+}
+
+/// The case, if every rule lets the spend through.
+fn judge<'a>(
+    tables: &impl ReadRows,
+    payer: &AgentId,
+    spend: &'a Spend,
+    asked: Amount,
+    now: Timestamp,
+) -> Result<Case<'a>, ApplyError> {
+    let case = Case::load(tables, payer, spend, asked, (now, false))?;
+    if case.refuse().is_ok() {
+        return Ok(case);
+    }
+    // The same question once more, so that the answer says when it would pass.
+    let case = Case::load(tables, payer, spend, asked, (now, true))?;
+    case.refuse()?;
+    Ok(case)
 }
 
 /// What every rule of every mandate of the chain says, in the order in which refusals are given;
@@ -443,7 +468,7 @@ pub fn explain(
     asked: Amount,
     now: Timestamp,
 ) -> Result<Vec<Finding>, ApplyError> {
-    let case = Case::load(tables, payer, spend, asked, now)?;
+    let case = Case::load(tables, payer, spend, asked, (now, true))?;
     let mut findings = Vec::new();
     case.ask(&mut |finding| findings.push(finding));
     findings.sort_by_key(|finding| finding.rule);
@@ -453,109 +478,130 @@ pub fn explain(
         measure: Measure::Amounts {
             used: Amount::ZERO,
             asked,
-            limit: Some(case.available),
+            limit: Some(case.available()),
         },
-        passes: asked <= case.available,
+        passes: asked <= case.available(),
         passes_at: None,
     });
     Ok(findings)
 }
 
-/// Counts `asked` against the spender's mandate and every one above it, and draws it from the
-/// payer's pots, or refuses.
-pub(crate) fn charge(
-    tables: &mut impl WriteRows,
+/// A spend that every rule lets through and that is counted nowhere yet.
+pub(crate) struct Admitted<'a> {
+    case: Case<'a>,
+    draw: Draw,
+}
+
+/// Whether every rule lets the spend through. Nothing is written.
+///
+/// # Errors
+///
+/// The first [`Refusal`] in the order of [`Rule`], or a store failure.
+pub(crate) fn admit<'a>(
+    tables: &impl ReadRows,
     payer: &AgentId,
-    spend: &Spend,
+    spend: &'a Spend,
     asked: Amount,
     now: Timestamp,
-) -> Result<Charge, ApplyError> {
-    let mut case = Case::load(tables, payer, spend, asked, now)?;
-    case.refuse()?;
-    let (pots, count) = allowed(&case.links, spend);
+) -> Result<Admitted<'a>, ApplyError> {
+    let mut case = judge(tables, payer, spend, asked, now)?;
+    let (pots, count) = case.pots();
+    let available = case.available();
     let draw = case
+        .account
         .pots
-        .draw(pots.get(..count).unwrap_or(&[]), asked)
-        .ok_or(Refusal::NotEnough {
-            account: Account::Agent(*payer),
-            available: case.available,
-            asked,
-        })?;
-    tables.set_pots(payer, &case.pots)?;
-    let (mut counted_to_payee, mut bit) = (0, 1_u16);
-    for (link, paid) in case.links.iter_mut().zip(case.payees) {
-        let before = watched(link, now);
-        link.usage.charge(asked, spend.request, now);
-        tell_of_shares(tables, link, before, now)?;
-        tables.set_usage(&link.agent, &link.usage)?;
-        if let (Some((mut ring, told)), Some(payee)) = (paid, spend.payee) {
-            let before = ring.sum(now);
-            ring.add(now, asked.utrm());
-            counted_to_payee |= bit;
-            let limit = link.row.terms.limits.payee_day_trm.map_or(0, Amount::utrm);
-            let used = ring.sum(now);
-            let (told, share) = reached(told, before, used, limit);
-            if let Some(percent) = share {
-                let (agent, rule, at) = (link.agent, Rule::PayeeDay, now);
-                tables.tell(&Alert {
-                    agent,
-                    rule,
-                    percent,
-                    used,
-                    limit,
-                    at,
-                })?;
-            }
-            tables.set_payee_usage(&link.agent, &payee, &ring, told)?;
-        }
-        bit = bit.wrapping_shl(1);
+        .draw(pots.get(..count).unwrap_or(&[]), asked);
+    let draw = draw.ok_or(Refusal::NotEnough {
+        account: Account::Agent(*payer),
+        available,
+        asked,
+    })?;
+    Ok(Admitted { case, draw })
+}
+
+impl Admitted<'_> {
+    /// The account that pays, with what is drawn from its pots gone from there.
+    pub(crate) const fn account(&self) -> AccountRow {
+        self.case.account
     }
-    Ok(Charge {
-        agent: spend.agent,
-        at: now,
-        payee: spend.payee,
-        counted_to_payee,
-        draw,
-    })
-}
 
-/// What is used of each watched limit, and the limit; zero where there is none.
-fn watched(link: &Link, now: Timestamp) -> [(u64, u64); WATCHED.len()] {
-    let limits = &link.row.terms.limits;
-    let set = |amount: Option<Amount>| amount.map_or(0, Amount::utrm);
-    let lifetime = link.usage.used_in_all().utrm();
-    WATCHED.map(|rule| {
-        match rule {
-            Rule::Minute => (link.usage.minute.sum(now), set(limits.minute_trm)),
-            Rule::Hour => (link.usage.hour.sum(now), limits.hour_trm.utrm()),
-            Rule::Day => (link.usage.day.sum(now), set(limits.day_trm)),
-            Rule::Lifetime => (lifetime, limits.lifetime_trm.utrm()),
-            Rule::InFlight => (
-                u64::from(link.usage.open),
-                limits.in_flight.map_or(0, u64::from),
-            ),
-            Rule::Spends => (
-                link.usage.spends.sum(now),
-                link.row.terms.breakers.spends_per_minute.into(),
-            ),
-            // Kept with each payee.
-            _ => (0, 0),
+    /// Counts the spend against the spender's mandate and every one above it.
+    pub(crate) fn count(self, tables: &mut impl WriteRows) -> Result<Charge, StoreError> {
+        let Self { case, draw } = self;
+        let Case {
+            spend,
+            asked,
+            now,
+            links,
+            ..
+        } = case;
+        let (mut counted_to_payee, mut bit) = (0, 1_u16);
+        for link in &links {
+            let agent = &link.agent;
+            let told = tell_of_shares(tables, link, asked, now)?;
+            tables.update_usage(agent, |mut usage| {
+                usage.charge(asked, spend.request, now);
+                usage.tell(told);
+            })?;
+            if let (Some(before), Some(payee)) = (link.paid, &spend.payee) {
+                counted_to_payee |= bit;
+                let (rule, limit) = (Rule::PayeeDay, link.terms.limits.payee_day_trm);
+                let limit = limit.map_or(0, Amount::utrm);
+                let used = before.saturating_add(asked.utrm());
+                let share = tables.update_payee_usage(agent, payee, |mut paid| {
+                    paid.day_mut().add(now, asked.utrm());
+                    let (told, share) = reached(paid.told(), before, used, limit);
+                    paid.tell(told);
+                    share
+                })?;
+                if let Some(percent) = share {
+                    tables.tell(&Alert {
+                        agent: *agent,
+                        rule,
+                        percent,
+                        used,
+                        limit,
+                        at: now,
+                    })?;
+                }
+            }
+            bit = bit.wrapping_shl(1);
         }
-    })
+        Ok(Charge {
+            agent: spend.agent,
+            at: now,
+            payee: spend.payee,
+            counted_to_payee,
+            draw,
+        })
+    }
 }
 
-/// Tells of each limit that this charge used up to a share worth telling.
+/// Tells of each watched limit that this spend uses up to a share worth telling; answers what was
+/// told of then.
 fn tell_of_shares(
     tables: &mut impl WriteRows,
-    link: &mut Link,
-    before: [(u64, u64); WATCHED.len()],
+    link: &Bound,
+    asked: Amount,
     now: Timestamp,
-) -> Result<(), StoreError> {
-    let after = watched(link, now);
-    let told = &mut link.usage.told;
-    for (((rule, (before, _)), (used, limit)), told) in
-        WATCHED.into_iter().zip(before).zip(after).zip(told)
-    {
+) -> Result<[u8; 8], StoreError> {
+    let Bearing {
+        limits, breakers, ..
+    } = &link.terms;
+    let (was, utrm, mut all) = (&link.used, asked.utrm(), link.used.told);
+    for (rule, told) in WATCHED.into_iter().zip(&mut all) {
+        // Used before, used by this, allowed; zero where nothing is said.
+        let (before, more, limit) = match rule {
+            Rule::Minute => (was.minute, utrm, limits.minute_trm.map_or(0, Amount::utrm)),
+            Rule::Hour => (was.hour, utrm, limits.hour_trm.utrm()),
+            Rule::Day => (was.day, utrm, limits.day_trm.map_or(0, Amount::utrm)),
+            Rule::Lifetime => (was.used_in_all.utrm(), utrm, limits.lifetime_trm.utrm()),
+            Rule::InFlight => (was.open.into(), 1, limits.in_flight.map_or(0, u64::from)),
+            Rule::Spends => (was.spends, 1, breakers.spends_per_minute.into()),
+            // Kept with each payee.
+            _ => continue,
+        };
+        let used = before.saturating_add(more);
         // One request after the other is no news where one may be open at once.
         let before = if rule == Rule::InFlight { used } else { before };
         let (next, share) = reached(*told, before, used, limit);
@@ -571,49 +617,43 @@ fn tell_of_shares(
             })?;
         }
     }
-    Ok(())
+    Ok(all)
 }
 
 /// A spend ended: what of it was not spent is given back to every mandate it was charged to and to
 /// the pots it came from.
 pub(crate) fn ended(
     tables: &mut impl WriteRows,
-    payer: &AgentId,
+    pots: &mut Pots,
     charge: &Charge,
     unspent: Amount,
     (outcome, now): (Outcome, Timestamp),
 ) -> Result<(), StoreError> {
     let (mut next, mut counted) = (Some(charge.agent), charge.counted_to_payee);
     while let Some(agent) = next {
-        let Some(row) = tables.mandate(&agent)? else {
+        let Some(mandate) = standing(tables, &agent)? else {
             break;
         };
-        let mut usage = tables.usage(&agent)?;
-        usage.ended(unspent, charge.at);
-        match outcome {
-            Outcome::Paid => usage.errors = 0,
-            Outcome::Failed => {
-                usage.errors = usage.errors.saturating_add(1);
-                usage.failed = now;
+        tables.update_usage(&agent, |mut usage| {
+            usage.ended(unspent, charge.at);
+            match outcome {
+                Outcome::Paid => usage.succeeds(),
+                Outcome::Failed => usage.fails(now),
+                Outcome::CalledOff => {}
             }
-            Outcome::CalledOff => {}
-        }
-        tables.set_usage(&agent, &usage)?;
+        })?;
         // A limit that was set since has not counted it.
         if let (Some(payee), 1) = (&charge.payee, counted & 1) {
-            let (mut ring, told) = tables.payee_usage(&agent, payee)?;
-            ring.take_back(charge.at, unspent.utrm());
-            tables.set_payee_usage(&agent, payee, &ring, told)?;
+            tables.update_payee_usage(&agent, payee, |mut paid| {
+                paid.day_mut().take_back(charge.at, unspent.utrm());
+            })?;
         }
         counted = counted.wrapping_shr(1);
-        next = row.parent;
+        next = mandate.parent;
     }
-    let mut pots = tables.pots(payer)?;
-    pots.put_back(&charge.draw, unspent)
-        .ok_or(StoreError::Row {
-            table: super::tables::Table::Pots,
-        })?;
-    tables.set_pots(payer, &pots)
+    pots.put_back(&charge.draw, unspent).ok_or(StoreError::Row {
+        table: Table::Accounts,
+    })
 }
 
 #[cfg(test)]

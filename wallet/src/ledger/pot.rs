@@ -4,8 +4,7 @@ use serde::{Deserialize, Serialize};
 use tirami_manifest::Amount;
 use tirami_manifest::mandate::Pot;
 
-use super::mandate::Link;
-use super::transfer::{Spend, TransferCode};
+use super::transfer::TransferCode;
 
 /// What an agent's account has available, by where it came from. The sum is the account's available
 /// balance.
@@ -16,6 +15,15 @@ pub struct Pots([Amount; 4]);
 pub type Draw = [Option<(Pot, Amount)>; 4];
 
 impl Pots {
+    pub(crate) const fn of(amounts: [Amount; 4]) -> Self {
+        Self(amounts)
+    }
+
+    /// What is in each, in the order of [`Pot::ALL`].
+    pub(crate) const fn amounts(&self) -> [Amount; 4] {
+        self.0
+    }
+
     /// What is in one pot.
     pub fn get(&self, pot: Pot) -> Amount {
         let index = usize::from(pot.number()).saturating_sub(1);
@@ -82,20 +90,16 @@ pub(crate) const fn enters(code: TransferCode) -> Pot {
     }
 }
 
-/// The pots that every mandate of the chain lets pay, in the spender's order.
-pub(crate) fn allowed(links: &[Link], spend: &Spend) -> ([Pot; 4], usize) {
+/// The pots that every mandate of a chain lets pay, each mandate's in its own order, in the first's.
+pub(crate) fn allowed<'a>(mut chain: impl Iterator<Item = &'a [Pot]> + Clone) -> ([Pot; 4], usize) {
     let mut found = ([Pot::Seed; 4], 0);
-    let (payee, model) = (spend.payee.as_ref(), spend.model.as_ref());
-    let Some((own, above)) = links.split_first() else {
+    let Some(own) = chain.next() else {
         return found;
     };
-    for &pot in own.row.terms.pots_for(spend.action, payee, model) {
-        let everywhere = above.iter().all(|link| {
-            let pots = link.row.terms.pots_for(spend.action, payee, model);
-            pots.contains(&pot)
-        });
+    for pot in own {
+        let everywhere = chain.clone().all(|pots| pots.contains(pot));
         if everywhere && let Some(place) = found.0.get_mut(found.1) {
-            *place = pot;
+            *place = *pot;
             found.1 = found.1.saturating_add(1);
         }
     }

@@ -1,28 +1,33 @@
 //! Units of travelling mandates: which were handed out, and which were used.
 //!
-//! Two sides, which meet only in signed documents of [`tirami_manifest::mandate_chain`].
+//! Sides that meet only in signed documents of [`tirami_manifest::mandate_chain`].
 //!
 //! The one who grants ([`carve`]) takes the next free units in a row, puts them into a grant, and
 //! [`seal`]s it before it leaves. Units come free again only by a return that the tracker signed
 //! ([`give_back`]); the end of a grant alone frees nothing, because what was spent under it is known
 //! to the tracker only.
 //!
+//! The holder of a grant names units in its spends out of the same set ([`name_units`]), so that it
+//! spends nothing that it handed on.
+//!
 //! The tracker ([`reserve`]) takes each unit of a root payer once, whatever chain it comes through. It
 //! reserves units before work begins and ends the reservation once: [`commit`] keeps what was used,
-//! [`release`] nothing. A reservation whose outcome nobody knows counts as used until somebody says.
-//! Nothing here ends by time.
+//! [`release`] nothing. A reservation whose outcome nobody knows counts as used until somebody says, or
+//! until its spend is over and the tracker chooses to [`give_up`]. Nothing here ends by time alone.
 //!
 //! Nothing is written when an answer is a refusal.
 
 mod accept;
 mod carve;
+mod own;
 mod units;
 
 pub use accept::{
-    Outcome, Reservation, Reserved, ReturnRequest, bump_epoch, commit, epoch, open_reservations,
-    release, reservation, reserve, take_back, unspent, used,
+    Outcome, Reservation, Reserved, ReturnRequest, bump_epoch, commit, commit_late, epoch, give_up,
+    open_reservations, release, reservation, reserve, take_back, unspent, use_up, used,
 };
 pub use carve::{Carving, Share, Source, cancel, carve, carvings, give_back, next_serial, seal};
+pub use own::{free_rest, free_units, keep_units, name_units};
 
 use tirami_manifest::mandate_chain::ReturnError;
 use tirami_manifest::range::Range;

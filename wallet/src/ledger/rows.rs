@@ -2,7 +2,7 @@
 
 use tirami_manifest::{AgentId, Amount, ApprovalId, NodeId, Timestamp, TransferId};
 
-use super::account::{Account, Totals};
+use super::account::{Account, AccountRow, Totals};
 use super::alert::{Alert, KEPT_MS};
 use super::approval::Approval;
 use super::gate::Freeze;
@@ -10,7 +10,7 @@ use super::mandate::MandateRow;
 use super::pot::Pots;
 use super::tables::{Order, ReadTables, Table, Tables, decode};
 use super::transfer::{Entry, HoldRow};
-use super::usage::{DayRing, Usage};
+use super::usage::{Figures, PayeeUsage, Usage};
 use crate::store::StoreError;
 
 /// Key of the freeze in [`Table::Meta`].
@@ -20,15 +20,30 @@ const QUOTA: &[u8] = b"issuer-quota";
 
 /// Reading rows.
 pub trait ReadRows: ReadTables + Sized {
-    /// The totals of an account; all zero when nothing ever moved there.
+    /// An account: its limits, totals and pots; as the chart has it and all zero when nothing ever
+    /// moved there.
     ///
     /// # Errors
     ///
     /// [`StoreError`]; the same holds for every method here.
+    fn account(&self, account: &Account) -> Result<AccountRow, StoreError> {
+        let damaged = StoreError::Row {
+            table: Table::Accounts,
+        };
+        let read = |row: &[u8]| AccountRow::from_row(account, row);
+        match self.look(Table::Accounts, &account.key(), read)? {
+            None => Ok(AccountRow::new(account)),
+            Some(row) => row.ok_or(damaged),
+        }
+    }
+
+    /// The totals of an account; all zero when nothing ever moved there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
     fn totals(&self, account: &Account) -> Result<Totals, StoreError> {
-        Ok(self
-            .row(Table::Accounts, &account.key())?
-            .unwrap_or_default())
+        Ok(self.account(account)?.totals)
     }
 
     /// A recorded transfer.
@@ -69,26 +84,59 @@ pub trait ReadRows: ReadTables + Sized {
         };
         match self.get(Table::Usage, agent.as_bytes())? {
             None => Ok(Usage::default()),
-            Some(bytes) => Usage::from_row(&bytes).ok_or(damaged),
+            Some(row) => Usage::from_row(row).ok_or(damaged),
         }
     }
 
-    /// What an agent's mandate paid to one payee in the last 24 hours, and the highest share of
-    /// that limit that was told of.
+    /// What the rules ask of what was used of an agent's mandate.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
-    fn payee_usage(&self, agent: &AgentId, payee: &NodeId) -> Result<(DayRing, u8), StoreError> {
+    fn figures(
+        &self,
+        agent: &AgentId,
+        request: u64,
+        now: Timestamp,
+    ) -> Result<Figures, StoreError> {
+        let damaged = StoreError::Row {
+            table: Table::Usage,
+        };
+        let read = |row: &[u8]| Some(Usage::from_row(row)?.figures(request, now));
+        match self.look(Table::Usage, agent.as_bytes(), read)? {
+            None => Ok(Figures::default()),
+            Some(figures) => figures.ok_or(damaged),
+        }
+    }
+
+    /// What an agent's mandate paid to one payee in the 24 hours that end at `now`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    fn paid(&self, agent: &AgentId, payee: &NodeId, now: Timestamp) -> Result<u64, StoreError> {
+        let damaged = StoreError::Row {
+            table: Table::PayeeUsage,
+        };
+        let read = |row: &[u8]| Some(PayeeUsage::from_row(row)?.day().sum(now));
+        match self.look(Table::PayeeUsage, &payee_key(agent, payee), read)? {
+            None => Ok(0),
+            Some(sum) => sum.ok_or(damaged),
+        }
+    }
+
+    /// What an agent's mandate paid to one payee in the last 24 hours.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    fn payee_usage(&self, agent: &AgentId, payee: &NodeId) -> Result<PayeeUsage, StoreError> {
         let damaged = StoreError::Row {
             table: Table::PayeeUsage,
         };
         match self.get(Table::PayeeUsage, &payee_key(agent, payee))? {
-            None => Ok((DayRing::default(), 0)),
-            Some(bytes) => {
-                let (told, ring) = bytes.split_first().ok_or(damaged.clone())?;
-                Ok((DayRing::from_row(ring).ok_or(damaged)?, *told))
-            }
+            None => Ok(PayeeUsage::default()),
+            Some(row) => PayeeUsage::from_row(row).ok_or(damaged),
         }
     }
 
@@ -98,7 +146,7 @@ pub trait ReadRows: ReadTables + Sized {
     ///
     /// [`StoreError`].
     fn pots(&self, agent: &AgentId) -> Result<Pots, StoreError> {
-        Ok(self.row(Table::Pots, agent.as_bytes())?.unwrap_or_default())
+        Ok(self.account(&Account::Agent(*agent))?.pots)
     }
 
     /// A request that waits, or waited, for the owner.
@@ -134,10 +182,9 @@ pub trait ReadRows: ReadTables + Sized {
     ///
     /// [`StoreError`].
     fn last_seq(&self) -> Result<u64, StoreError> {
-        let newest = self.scan(Table::Log, &[], None, Order::Descending, 1)?;
-        match newest.first() {
+        match self.last_key(Table::Log)? {
             None => Ok(0),
-            Some((key, _)) => seq_of(key).ok_or(StoreError::Row { table: Table::Log }),
+            Some(key) => seq_of(&key).ok_or(StoreError::Row { table: Table::Log }),
         }
     }
 
@@ -175,14 +222,16 @@ pub trait ReadRows: ReadTables + Sized {
     /// # Errors
     ///
     /// [`StoreError`].
-    fn accounts(&self) -> Result<Vec<(Account, Totals)>, StoreError> {
+    fn accounts(&self) -> Result<Vec<(Account, AccountRow)>, StoreError> {
         self.scan(Table::Accounts, &[], None, Order::Ascending, usize::MAX)?
             .into_iter()
             .map(|(key, value)| {
-                let account = Account::from_key(&key).ok_or(StoreError::Row {
+                let account = Account::from_key(&key);
+                let row = account
+                    .and_then(|account| Some((account, AccountRow::from_row(&account, &value)?)));
+                row.ok_or(StoreError::Row {
                     table: Table::Accounts,
-                })?;
-                Ok((account, decode(Table::Accounts, &value)?))
+                })
             })
             .collect()
     }
@@ -192,31 +241,40 @@ impl<T: ReadTables> ReadRows for T {}
 
 /// Writing rows; only the rules do.
 pub(crate) trait WriteRows: Tables + ReadRows {
-    fn set_totals(&mut self, account: &Account, totals: &Totals) -> Result<(), StoreError> {
-        self.put_row(Table::Accounts, &account.key(), totals)
+    fn set_account(&mut self, account: &Account, row: &AccountRow) -> Result<(), StoreError> {
+        let key = account.key().to_vec();
+        self.put_owned(Table::Accounts, key, row.to_row(account))
     }
 
     fn set_mandate(&mut self, agent: &AgentId, row: &MandateRow) -> Result<(), StoreError> {
         self.put_row(Table::Mandates, agent.as_bytes(), row)
     }
 
-    fn set_usage(&mut self, agent: &AgentId, usage: &Usage) -> Result<(), StoreError> {
-        self.put_owned(Table::Usage, agent.as_bytes().to_vec(), usage.to_row())
+    /// Changes what was used of an agent's mandate.
+    fn update_usage<R>(
+        &mut self,
+        agent: &AgentId,
+        change: impl FnOnce(Usage<&mut [u8]>) -> R,
+    ) -> Result<R, StoreError> {
+        let change = |row: &mut Vec<u8>| Usage::in_place(row).map(change);
+        let changed = self.update(Table::Usage, agent.as_bytes(), change)?;
+        changed.ok_or(StoreError::Row {
+            table: Table::Usage,
+        })
     }
 
-    fn set_payee_usage(
+    /// Changes what an agent's mandate paid to one payee.
+    fn update_payee_usage<R>(
         &mut self,
         agent: &AgentId,
         payee: &NodeId,
-        ring: &DayRing,
-        told: u8,
-    ) -> Result<(), StoreError> {
-        let row = [vec![told], ring.to_row()].concat();
-        self.put(Table::PayeeUsage, &payee_key(agent, payee), &row)
-    }
-
-    fn set_pots(&mut self, agent: &AgentId, pots: &Pots) -> Result<(), StoreError> {
-        self.put_row(Table::Pots, agent.as_bytes(), pots)
+        change: impl FnOnce(PayeeUsage<&mut [u8]>) -> R,
+    ) -> Result<R, StoreError> {
+        let change = |row: &mut Vec<u8>| PayeeUsage::in_place(row).map(change);
+        let changed = self.update(Table::PayeeUsage, &payee_key(agent, payee), change)?;
+        changed.ok_or(StoreError::Row {
+            table: Table::PayeeUsage,
+        })
     }
 
     fn set_approval(&mut self, id: &ApprovalId, approval: &Approval) -> Result<(), StoreError> {
@@ -251,13 +309,26 @@ pub(crate) trait WriteRows: Tables + ReadRows {
         self.put_row(Table::Meta, QUOTA, &quota)
     }
 
-    /// Writes a hold and keeps the index of open holds in step.
-    fn set_hold(&mut self, id: &TransferId, row: &HoldRow) -> Result<(), StoreError> {
-        if let Some(before) = self.hold(id)? {
-            self.remove(Table::OpenHolds, &open_key(before.expires, id))?;
+    /// Writes a hold that was just made, and the index of open holds.
+    fn add_hold(&mut self, id: &TransferId, row: &HoldRow) -> Result<(), StoreError> {
+        let open = open_key(row.expires, id).to_vec();
+        self.put_owned(Table::OpenHolds, open, Vec::new())?;
+        self.put_row(Table::Holds, id.as_bytes(), row)
+    }
+
+    /// Writes a hold that changed since it was `before`, and keeps the index of open holds in step.
+    fn set_hold(
+        &mut self,
+        id: &TransferId,
+        before: &HoldRow,
+        row: &HoldRow,
+    ) -> Result<(), StoreError> {
+        let (was, is) = (open_key(before.expires, id), open_key(row.expires, id));
+        if row.end.is_some() || was != is {
+            self.remove(Table::OpenHolds, &was)?;
         }
-        if row.end.is_none() {
-            self.put(Table::OpenHolds, &open_key(row.expires, id), &[])?;
+        if row.end.is_none() && was != is {
+            self.put(Table::OpenHolds, &is, &[])?;
         }
         self.put_row(Table::Holds, id.as_bytes(), row)
     }
@@ -276,10 +347,22 @@ pub(crate) fn seq_of(key: &[u8]) -> Option<u64> {
     key.try_into().ok().map(u64::from_be_bytes)
 }
 
-fn open_key(expires: Timestamp, id: &TransferId) -> Vec<u8> {
-    [expires.ms().to_be_bytes().as_slice(), id.as_bytes()].concat()
+fn open_key(expires: Timestamp, id: &TransferId) -> [u8; 24] {
+    joined(&expires.ms().to_be_bytes(), id.as_bytes())
 }
 
-fn payee_key(agent: &AgentId, payee: &NodeId) -> Vec<u8> {
-    [agent.as_bytes().as_slice(), payee.as_bytes()].concat()
+fn payee_key(agent: &AgentId, payee: &NodeId) -> [u8; 48] {
+    joined(agent.as_bytes(), payee.as_bytes())
+}
+
+/// One after the other; a key's parts together are as long as the key.
+fn joined<const N: usize>(first: &[u8], second: &[u8]) -> [u8; N] {
+    let mut key = [0; N];
+    let (head, tail) = key.split_at_mut(first.len().min(N));
+    for (place, part) in [(head, first), (tail, second)] {
+        if place.len() == part.len() {
+            place.copy_from_slice(part);
+        }
+    }
+    key
 }

@@ -6,15 +6,16 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use postcard::ser_flavors::Flavor;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::store::StoreError;
 
 /// One table. The number is its place in [`Table::ALL`]; names on disk carry a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Table {
-    /// Account key to totals.
+    /// Account key to its limits, totals and pots.
     Accounts,
     /// Transfer id to entry.
     Transfers,
@@ -46,8 +47,6 @@ pub enum Table {
     Usage,
     /// Agent id and payee's node id to what was paid there in the last 24 hours.
     PayeeUsage,
-    /// Agent id to what its pots hold.
-    Pots,
     /// Approval id to approval.
     Approvals,
     /// Time (big-endian milliseconds), agent id and rule to alert.
@@ -56,12 +55,18 @@ pub enum Table {
     Carvings,
     /// Root payer and unit to the units used; reservations of them.
     Ranges,
+    /// Grant id to a mandate that travels and was handed out here.
+    HandedOut,
+    /// Grant id to a mandate that travels and is held here.
+    Held,
+    /// Quote id to the mandate that travels under which the job is paid.
+    Drawings,
 }
 
 impl Table {
     /// Every table with its name on disk.
-    pub const ALL: [(Self, &'static str); 21] = [
-        (Self::Accounts, "accounts-1"),
+    pub const ALL: [(Self, &'static str); 23] = [
+        (Self::Accounts, "accounts-2"),
         (Self::Transfers, "transfers-2"),
         (Self::Log, "log-1"),
         (Self::Holds, "holds-2"),
@@ -77,11 +82,13 @@ impl Table {
         (Self::Outbox, "outbox-1"),
         (Self::Usage, "usage-1"),
         (Self::PayeeUsage, "payee-usage-1"),
-        (Self::Pots, "pots-1"),
         (Self::Approvals, "approvals-1"),
         (Self::Alerts, "alerts-1"),
         (Self::Carvings, "carvings-1"),
         (Self::Ranges, "ranges-1"),
+        (Self::HandedOut, "handed-out-1"),
+        (Self::Held, "held-1"),
+        (Self::Drawings, "drawings-1"),
     ];
 }
 
@@ -124,6 +131,33 @@ pub trait ReadTables {
         limit: usize,
     ) -> Result<Vec<Pair>, StoreError>;
 
+    /// What `look` makes of the value at `key`, which is not copied where that can be avoided.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    fn look<R>(
+        &self,
+        table: Table,
+        key: &[u8],
+        look: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>, StoreError>
+    where
+        Self: Sized,
+    {
+        Ok(self.get(table, key)?.map(|value| look(&value)))
+    }
+
+    /// The largest key of a table.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    fn last_key(&self, table: Table) -> Result<Option<Vec<u8>>, StoreError> {
+        let last = self.scan(table, &[], None, Order::Descending, 1)?;
+        Ok(last.into_iter().next().map(|(key, _)| key))
+    }
+
     /// The row at `key`.
     ///
     /// # Errors
@@ -133,8 +167,7 @@ pub trait ReadTables {
     where
         Self: Sized,
     {
-        self.get(table, key)?
-            .map(|bytes| decode(table, &bytes))
+        self.look(table, key, |bytes| decode(table, bytes))?
             .transpose()
     }
 }
@@ -172,6 +205,26 @@ pub trait Tables: ReadTables {
         Ok(())
     }
 
+    /// Changes the value at `key`, where it lies if that can be; it is empty when there was none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    fn update<R>(
+        &mut self,
+        table: Table,
+        key: &[u8],
+        change: impl FnOnce(&mut Vec<u8>) -> R,
+    ) -> Result<R, StoreError>
+    where
+        Self: Sized,
+    {
+        let mut value = self.get(table, key)?.unwrap_or_default();
+        let changed = change(&mut value);
+        self.put_owned(table, key.to_vec(), value)?;
+        Ok(changed)
+    }
+
     /// Removes the value at `key`.
     ///
     /// # Errors
@@ -193,7 +246,7 @@ pub trait Tables: ReadTables {
 }
 
 /// Version of every row's layout, its first byte.
-const ROW_VERSION: u8 = 1;
+pub(super) const ROW_VERSION: u8 = 1;
 
 /// A row's bytes: version, then postcard.
 ///
@@ -201,7 +254,33 @@ const ROW_VERSION: u8 = 1;
 ///
 /// [`StoreError::Row`] when the row does not serialise, which does not happen.
 pub fn encode<T: Serialize>(table: Table, row: &T) -> Result<Vec<u8>, StoreError> {
-    postcard::to_extend(row, vec![ROW_VERSION]).map_err(|_| StoreError::Row { table })
+    let mut out = Vec::with_capacity(ROW_USUALLY);
+    out.push(ROW_VERSION);
+    postcard::serialize_with_flavor(row, Bytes(out)).map_err(|_| StoreError::Row { table })
+}
+
+/// Bytes that hold most rows.
+const ROW_USUALLY: usize = 256;
+
+/// Where a row's bytes go.
+struct Bytes(Vec<u8>);
+
+impl Flavor for Bytes {
+    type Output = Vec<u8>;
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<Vec<u8>> {
+        Ok(self.0)
+    }
 }
 
 /// Reads a row's bytes.
@@ -209,7 +288,7 @@ pub fn encode<T: Serialize>(table: Table, row: &T) -> Result<Vec<u8>, StoreError
 /// # Errors
 ///
 /// [`StoreError::Row`] for another version, missing or trailing bytes.
-pub fn decode<T: DeserializeOwned>(table: Table, bytes: &[u8]) -> Result<T, StoreError> {
+pub fn decode<'a, T: Deserialize<'a>>(table: Table, bytes: &'a [u8]) -> Result<T, StoreError> {
     match bytes.split_first() {
         Some((&ROW_VERSION, body)) => match postcard::take_from_bytes(body) {
             Ok((row, [])) => Ok(row),
@@ -271,7 +350,22 @@ pub struct MemoryTables(BTreeMap<Table, Rows<Vec<u8>>>);
 
 impl ReadTables for MemoryTables {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.0.get(&table).and_then(|rows| rows.get(key)).cloned())
+        self.look(table, key, <[u8]>::to_vec)
+    }
+
+    fn look<R>(
+        &self,
+        table: Table,
+        key: &[u8],
+        look: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>, StoreError> {
+        let value = self.0.get(&table).and_then(|rows| rows.get(key));
+        Ok(value.map(|value| look(value)))
+    }
+
+    fn last_key(&self, table: Table) -> Result<Option<Vec<u8>>, StoreError> {
+        let last = self.0.get(&table).and_then(Rows::last_key_value);
+        Ok(last.map(|(key, _)| key.clone()))
     }
 
     fn scan(
@@ -303,6 +397,22 @@ impl Tables for MemoryTables {
         Ok(())
     }
 
+    fn update<R>(
+        &mut self,
+        table: Table,
+        key: &[u8],
+        change: impl FnOnce(&mut Vec<u8>) -> R,
+    ) -> Result<R, StoreError> {
+        let rows = self.0.entry(table).or_default();
+        if let Some(value) = rows.get_mut(key) {
+            return Ok(change(value));
+        }
+        let mut value = Vec::new();
+        let changed = change(&mut value);
+        rows.insert(key.to_vec(), value);
+        Ok(changed)
+    }
+
     fn remove(&mut self, table: Table, key: &[u8]) -> Result<(), StoreError> {
         if let Some(rows) = self.0.get_mut(&table) {
             rows.remove(key);
@@ -323,6 +433,19 @@ pub struct Aside<'a, T>(pub &'a T);
 impl<T: ReadTables> ReadTables for Aside<'_, T> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.0.get(table, key)
+    }
+
+    fn look<R>(
+        &self,
+        table: Table,
+        key: &[u8],
+        look: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>, StoreError> {
+        self.0.look(table, key, look)
+    }
+
+    fn last_key(&self, table: Table) -> Result<Option<Vec<u8>>, StoreError> {
+        self.0.last_key(table)
     }
 
     fn scan(
@@ -384,9 +507,39 @@ impl<'a, T: Tables> Overlay<'a, T> {
 
 impl<T: Tables> ReadTables for Overlay<'_, T> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.look(table, key, <[u8]>::to_vec)
+    }
+
+    fn look<R>(
+        &self,
+        table: Table,
+        key: &[u8],
+        look: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>, StoreError> {
         match self.writes.get(&table).and_then(|rows| rows.get(key)) {
-            Some(value) => Ok(value.clone()),
-            None => self.base.get(table, key),
+            Some(value) => Ok(value.as_deref().map(look)),
+            None => self.base.look(table, key, look),
+        }
+    }
+
+    fn last_key(&self, table: Table) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.writes.get(&table).and_then(Rows::last_key_value) {
+            None => self.base.last_key(table),
+            Some((last, value)) => {
+                let beneath = self.base.last_key(table)?;
+                match value {
+                    // What is beneath is smaller, so it matters neither whether it was removed.
+                    Some(_) if beneath.as_ref().is_none_or(|key| key <= last) => {
+                        Ok(Some(last.clone()))
+                    }
+                    // Nothing here touches what is larger than all of it.
+                    _ if beneath.as_ref().is_some_and(|key| key > last) => Ok(beneath),
+                    _ => {
+                        let pairs = self.scan(table, &[], None, Order::Descending, 1)?;
+                        Ok(pairs.into_iter().next().map(|(key, _)| key))
+                    }
+                }
+            }
         }
     }
 
@@ -446,5 +599,21 @@ impl<T: Tables> Tables for Overlay<'_, T> {
         let rows = self.writes.entry(table).or_default();
         rows.insert(key, Some(value));
         Ok(())
+    }
+
+    fn update<R>(
+        &mut self,
+        table: Table,
+        key: &[u8],
+        change: impl FnOnce(&mut Vec<u8>) -> R,
+    ) -> Result<R, StoreError> {
+        let rows = self.writes.entry(table).or_default();
+        if let Some(value) = rows.get_mut(key) {
+            return Ok(change(value.get_or_insert_default()));
+        }
+        let mut value = self.base.get(table, key)?.unwrap_or_default();
+        let changed = change(&mut value);
+        rows.insert(key.to_vec(), Some(value));
+        Ok(changed)
     }
 }

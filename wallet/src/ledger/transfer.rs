@@ -92,6 +92,14 @@ pub enum Kind {
         /// How much.
         amount: Amount,
     },
+    /// Moves part of a hold that was promised beforehand, by a mandate that travels; the rest stays
+    /// set aside. One that moves all that is left ends the hold. A freeze does not stop it.
+    Draw {
+        /// Which.
+        hold: TransferId,
+        /// How much, at most what is still held.
+        amount: Amount,
+    },
 }
 
 /// Who spends, and on what: what the gate judges.
@@ -136,6 +144,8 @@ pub enum TransferCode {
     Allotment,
     /// A loan is paid back. 10.
     Repayment,
+    /// What was set aside for a mandate that travels. 11.
+    Delegation,
 }
 
 impl TransferCode {
@@ -152,6 +162,7 @@ impl TransferCode {
             Self::Expiry => "expiry",
             Self::Allotment => "allotment",
             Self::Repayment => "repayment",
+            Self::Delegation => "delegation",
         }
     }
 }

@@ -4,39 +4,31 @@
 //! full, so a limit holds over every span of its length, whenever it starts; neither fixed windows
 //! nor a token bucket do that, both let up to twice the limit through.
 //!
-//! The layout is fixed and little-endian, so that reading and writing a row costs a copy.
+//! The layout is fixed and little-endian. A row is read and changed where it lies: a spend looks at a
+//! few words of it, for each mandate above it.
 
 use tirami_manifest::{Amount, Timestamp};
 
-/// A sliding window: `N` buckets of `MS` milliseconds, of which the oldest is partly outside.
+/// Eight bytes of a row: a number.
+type Word = [u8; 8];
+
+/// A sliding window over its bytes: `N` buckets of `MS` milliseconds, of which the oldest is partly
+/// outside. The newest bucket's number (milliseconds since 1970 divided by `MS`), what all buckets
+/// hold together, then the buckets: number `b` at `b % N`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ring<const N: usize, const MS: u64> {
-    /// The newest bucket: milliseconds since 1970 divided by `MS`.
-    newest: u64,
-    /// What all buckets hold together.
-    total: u64,
-    /// Bucket `b` is at `b % N`.
-    sums: [u64; N],
-}
+pub struct Ring<const N: usize, const MS: u64, B>(B);
 
 /// 60 seconds in buckets of one second.
-pub type MinuteRing = Ring<61, 1_000>;
+pub type MinuteRing<B> = Ring<61, 1_000, B>;
 /// 60 minutes in buckets of one minute.
-pub type HourRing = Ring<61, 60_000>;
+pub type HourRing<B> = Ring<61, 60_000, B>;
 /// 24 hours in buckets of 15 minutes.
-pub type DayRing = Ring<97, 900_000>;
+pub type DayRing<B> = Ring<97, 900_000, B>;
 
-impl<const N: usize, const MS: u64> Default for Ring<N, MS> {
-    fn default() -> Self {
-        Self {
-            newest: 0,
-            total: 0,
-            sums: [0; N],
-        }
-    }
-}
+/// Words before the buckets.
+const BEFORE_BUCKETS: usize = 2;
 
-impl<const N: usize, const MS: u64> Ring<N, MS> {
+impl<const N: usize, const MS: u64, B> Ring<N, MS, B> {
     const LEN: u64 = {
         #[expect(clippy::as_conversions, reason = "a constant that fits")]
         let len = N as u64;
@@ -44,76 +36,57 @@ impl<const N: usize, const MS: u64> Ring<N, MS> {
     };
 
     /// Bytes of its layout.
-    const BYTES: usize = 16 + 8 * N;
+    const BYTES: usize = 8 * (BEFORE_BUCKETS + N);
 
+    /// Where a bucket lies, in words.
     fn place(bucket: u64) -> usize {
-        usize::try_from(bucket.checked_rem(Self::LEN).unwrap_or(0)).unwrap_or(0)
+        let place = usize::try_from(bucket.checked_rem(Self::LEN).unwrap_or(0)).unwrap_or(0);
+        place.saturating_add(BEFORE_BUCKETS)
     }
 
     fn bucket(at: Timestamp) -> u64 {
         at.ms().checked_div(MS).unwrap_or(0)
     }
+}
+
+impl<const N: usize, const MS: u64, B: AsRef<[u8]>> Ring<N, MS, B> {
+    fn word(&self, place: usize) -> u64 {
+        let (words, _) = self.0.as_ref().as_chunks::<8>();
+        words.get(place).map_or(0, |word| u64::from_le_bytes(*word))
+    }
+
+    fn newest(&self) -> u64 {
+        self.word(0)
+    }
+
+    fn total(&self) -> u64 {
+        self.word(1)
+    }
 
     /// Buckets that lie in the window that ends at `now`, oldest first, with what is in them. An
     /// earlier `now` than one seen before changes nothing.
     fn inside(&self, now: Timestamp) -> impl Iterator<Item = (u64, u64)> + '_ {
-        let newest = Self::bucket(now).max(self.newest);
+        let newest = Self::bucket(now).max(self.newest());
         let oldest = newest.saturating_sub(Self::LEN.saturating_sub(1));
-        (oldest..=self.newest).map(|bucket| {
-            let sum = self.sums.get(Self::place(bucket)).copied().unwrap_or(0);
-            (bucket, sum)
-        })
+        (oldest..=self.newest()).map(|bucket| (bucket, self.word(Self::place(bucket))))
     }
 
     /// Buckets after the newest that have passed at `now`.
     fn passed(&self, now: Timestamp) -> u64 {
-        Self::bucket(now).saturating_sub(self.newest)
+        Self::bucket(now).saturating_sub(self.newest())
     }
 
     /// The sum over the window that ends at `now`.
     pub fn sum(&self, now: Timestamp) -> u64 {
-        let passed = self.passed(now);
+        let (newest, passed) = (self.newest(), self.passed(now));
         if passed >= Self::LEN {
             return 0;
         }
         // What lies where the buckets of the time since would go has left the window.
-        (1..=passed).fold(self.total, |sum, gone| {
-            let place = Self::place(self.newest.saturating_add(gone));
-            sum.saturating_sub(self.sums.get(place).copied().unwrap_or(0))
+        (1..=passed).fold(self.total(), |sum, gone| {
+            let place = Self::place(newest.saturating_add(gone));
+            sum.saturating_sub(self.word(place))
         })
-    }
-
-    /// Adds to the bucket of `now`, and forgets what has left the window.
-    pub(crate) fn add(&mut self, now: Timestamp, n: u64) {
-        let passed = self.passed(now);
-        if passed >= Self::LEN {
-            self.sums = [0; N];
-            self.total = 0;
-        } else {
-            for gone in 1..=passed {
-                let place = Self::place(self.newest.saturating_add(gone));
-                if let Some(sum) = self.sums.get_mut(place) {
-                    self.total = self.total.saturating_sub(*sum);
-                    *sum = 0;
-                }
-            }
-        }
-        self.newest = self.newest.saturating_add(passed);
-        if let Some(sum) = self.sums.get_mut(Self::place(self.newest)) {
-            *sum = sum.saturating_add(n);
-            self.total = self.total.saturating_add(n);
-        }
-    }
-
-    /// Takes back what was added at `when`, if its bucket is still kept.
-    pub(crate) fn take_back(&mut self, when: Timestamp, n: u64) {
-        let bucket = Self::bucket(when);
-        let kept = bucket <= self.newest && self.newest.saturating_sub(bucket) < Self::LEN;
-        if kept && let Some(sum) = self.sums.get_mut(Self::place(bucket)) {
-            let part = n.min(*sum);
-            *sum = sum.saturating_sub(part);
-            self.total = self.total.saturating_sub(part);
-        }
     }
 
     /// The first moment at which at most `room` is in the window; `now` when that is so already.
@@ -131,46 +104,98 @@ impl<const N: usize, const MS: u64> Ring<N, MS> {
         }
         now
     }
+}
 
-    fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.newest.to_le_bytes());
-        out.extend_from_slice(&self.total.to_le_bytes());
-        let start = out.len();
-        out.resize(start.saturating_add(8_usize.saturating_mul(N)), 0);
-        let (places, _) = out
-            .get_mut(start..)
-            .unwrap_or_default()
-            .as_chunks_mut::<8>();
-        for (place, sum) in places.iter_mut().zip(&self.sums) {
-            *place = sum.to_le_bytes();
+impl<const N: usize, const MS: u64, B: AsRef<[u8]> + AsMut<[u8]>> Ring<N, MS, B> {
+    fn set(&mut self, place: usize, n: u64) {
+        let (words, _) = self.0.as_mut().as_chunks_mut::<8>();
+        if let Some(word) = words.get_mut(place) {
+            *word = n.to_le_bytes();
         }
     }
 
-    fn read(from: &mut &[u8]) -> Option<Self> {
-        let mut ring = Self {
-            newest: take(from)?,
-            total: take(from)?,
-            ..Self::default()
-        };
-        let (sums, rest) = from.split_at_checked(Self::BYTES.checked_sub(16)?)?;
-        *from = rest;
-        let (sums, _) = sums.as_chunks::<8>();
-        for (to, bytes) in ring.sums.iter_mut().zip(sums) {
-            *to = u64::from_le_bytes(*bytes);
+    /// Adds to the bucket of `now`, and forgets what has left the window.
+    pub(crate) fn add(&mut self, now: Timestamp, n: u64) {
+        let (mut total, newest, passed) = (self.total(), self.newest(), self.passed(now));
+        if passed >= Self::LEN {
+            self.0.as_mut().fill(0);
+            total = 0;
+        } else {
+            for gone in 1..=passed {
+                let place = Self::place(newest.saturating_add(gone));
+                total = total.saturating_sub(self.word(place));
+                self.set(place, 0);
+            }
         }
-        Some(ring)
+        let newest = newest.saturating_add(passed);
+        let place = Self::place(newest);
+        self.set(0, newest);
+        self.set(1, total.saturating_add(n));
+        self.set(place, self.word(place).saturating_add(n));
     }
 
-    /// A ring alone as a row.
-    pub(crate) fn to_row(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(Self::BYTES);
-        self.write(&mut out);
-        out
+    /// Takes back what was added at `when`, if its bucket is still kept.
+    pub(crate) fn take_back(&mut self, when: Timestamp, n: u64) {
+        let (bucket, newest) = (Self::bucket(when), self.newest());
+        if bucket <= newest && newest.saturating_sub(bucket) < Self::LEN {
+            let place = Self::place(bucket);
+            let sum = self.word(place);
+            let part = n.min(sum);
+            self.set(place, sum.saturating_sub(part));
+            self.set(1, self.total().saturating_sub(part));
+        }
+    }
+}
+
+/// What one mandate paid to one payee in the last 24 hours: the highest share of that limit that was
+/// told of, in percent, then a [`DayRing`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PayeeUsage<B = Vec<u8>>(B);
+
+/// Bytes of such a row.
+const PAYEE_BYTES: usize = 1 + DayRing::<()>::BYTES;
+
+impl Default for PayeeUsage {
+    fn default() -> Self {
+        Self(vec![0; PAYEE_BYTES])
+    }
+}
+
+impl<'a> PayeeUsage<&'a mut [u8]> {
+    /// A row to be changed where it lies; an empty one becomes that of a payee who was paid nothing.
+    pub(crate) fn in_place(row: &'a mut Vec<u8>) -> Option<Self> {
+        if row.is_empty() {
+            row.resize(PAYEE_BYTES, 0);
+        }
+        Self::from_row(row)
+    }
+}
+
+impl<B: AsRef<[u8]>> PayeeUsage<B> {
+    /// Reads a row.
+    pub(crate) fn from_row(row: B) -> Option<Self> {
+        (row.as_ref().len() == PAYEE_BYTES).then_some(Self(row))
     }
 
-    /// Reads what [`Ring::to_row`] wrote.
-    pub(crate) fn from_row(mut bytes: &[u8]) -> Option<Self> {
-        Self::read(&mut bytes).filter(|_| bytes.is_empty())
+    pub(crate) fn told(&self) -> u8 {
+        self.0.as_ref().first().copied().unwrap_or(0)
+    }
+
+    /// What was paid.
+    pub fn day(&self) -> DayRing<&[u8]> {
+        Ring(self.0.as_ref().get(1..).unwrap_or_default())
+    }
+}
+
+impl<B: AsMut<[u8]>> PayeeUsage<B> {
+    pub(crate) fn tell(&mut self, percent: u8) {
+        if let Some(told) = self.0.as_mut().first_mut() {
+            *told = percent;
+        }
+    }
+
+    pub(crate) fn day_mut(&mut self) -> DayRing<&mut [u8]> {
+        Ring(self.0.as_mut().get_mut(1..).unwrap_or_default())
     }
 }
 
@@ -186,99 +211,192 @@ pub(crate) const COOL_MS: u64 = 60_000;
 /// Version of the layout, its first byte.
 const VERSION: u8 = 1;
 
-/// What was used of one mandate.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Spent and set aside since the mandate began, in µTRM.
-    pub used: u128,
-    /// Holds open now.
-    pub open: u32,
-    /// Purchases that failed since the last that did not.
-    pub errors: u32,
-    /// When the last of them failed.
-    pub failed: Timestamp,
-    /// µTRM in the last 60 seconds.
-    pub minute: MinuteRing,
-    /// µTRM in the last 60 minutes.
-    pub hour: HourRing,
-    /// µTRM in the last 24 hours.
-    pub day: DayRing,
-    /// Purchases in the last 60 seconds.
-    pub spends: MinuteRing,
-    /// What was asked for lately and when: the first 8 bytes of each request's hash.
-    /// Sorted.
-    recent: [(u64, u64); RECENT],
-    /// Per limit, the highest share of it in percent that was told of, zero below the first; in the
-    /// order of [`super::alert::WATCHED`].
+// Where each field lies.
+const USED: usize = 1;
+const OPEN: usize = USED + 16;
+const ERRORS: usize = OPEN + 4;
+const FAILED: usize = ERRORS + 4;
+const MINUTE: usize = FAILED + 8;
+const HOUR: usize = MINUTE + MinuteRing::<()>::BYTES;
+const DAY: usize = HOUR + HourRing::<()>::BYTES;
+const SPENDS: usize = DAY + DayRing::<()>::BYTES;
+const LATELY: usize = SPENDS + MinuteRing::<()>::BYTES;
+const TOLD: usize = LATELY + 16 * RECENT;
+const BYTES: usize = TOLD + 8;
+
+/// What was used of one mandate, as its row: the version, what was spent and set aside since it
+/// began, holds open, failures in a row and when the last was, four windows, what was asked for
+/// lately, and of which shares of which limits was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Usage<B = Vec<u8>>(B);
+
+impl Default for Usage {
+    fn default() -> Self {
+        let mut row = Vec::new();
+        begin(&mut row);
+        Self(row)
+    }
+}
+
+/// Makes of no bytes the row of a mandate that was never used.
+fn begin(row: &mut Vec<u8>) {
+    row.resize(BYTES, 0);
+    if let Some(version) = row.first_mut() {
+        *version = VERSION;
+    }
+}
+
+/// What the rules ask of a mandate's usage, for one purchase at one time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    pub(crate) used_in_all: Amount,
+    pub(crate) open: u32,
+    pub(crate) errors: u32,
+    pub(crate) failed: Timestamp,
+    pub(crate) minute: u64,
+    pub(crate) hour: u64,
+    pub(crate) day: u64,
+    pub(crate) spends: u64,
+    pub(crate) same: u64,
     pub(crate) told: [u8; 8],
 }
 
-impl Usage {
+/// A request that was bought: the first 8 bytes of its hash, and when.
+fn bought(pair: &[Word; 2]) -> (u64, u64) {
+    let [what, when] = pair;
+    (u64::from_le_bytes(*what), u64::from_le_bytes(*when))
+}
+
+/// Whether it is too long ago to count, or never was.
+fn is_old(when: u64, now: Timestamp) -> bool {
+    when == 0 || now.since_ms(Timestamp::from_ms(when)) >= LOOP_MS
+}
+
+impl<'a> Usage<&'a mut [u8]> {
+    /// A row to be changed where it lies; an empty one becomes that of a mandate never used.
+    pub(crate) fn in_place(row: &'a mut Vec<u8>) -> Option<Self> {
+        if row.is_empty() {
+            begin(row);
+        }
+        Self::from_row(row)
+    }
+}
+
+impl<B: AsRef<[u8]>> Usage<B> {
+    /// Reads a row.
+    pub(crate) fn from_row(row: B) -> Option<Self> {
+        let bytes = row.as_ref();
+        (bytes.first() == Some(&VERSION) && bytes.len() == BYTES).then_some(Self(row))
+    }
+
+    fn field<const L: usize>(&self, at: usize) -> [u8; L] {
+        let field = self
+            .0
+            .as_ref()
+            .get(at..)
+            .and_then(|rest| rest.first_chunk());
+        field.copied().unwrap_or([0; L])
+    }
+
+    fn part(&self, at: usize, len: usize) -> &[u8] {
+        let part = self.0.as_ref().get(at..).and_then(|rest| rest.get(..len));
+        part.unwrap_or_default()
+    }
+
+    /// Spent and set aside since the mandate began, in µTRM.
+    pub fn used(&self) -> u128 {
+        u128::from_le_bytes(self.field(USED))
+    }
+
+    /// Holds open now.
+    pub fn open(&self) -> u32 {
+        u32::from_le_bytes(self.field(OPEN))
+    }
+
+    /// Purchases that failed since the last that did not.
+    pub fn errors(&self) -> u32 {
+        u32::from_le_bytes(self.field(ERRORS))
+    }
+
+    /// When the last of them failed.
+    pub fn failed(&self) -> Timestamp {
+        Timestamp::from_ms(u64::from_le_bytes(self.field(FAILED)))
+    }
+
+    /// µTRM in the last 60 seconds.
+    pub fn minute(&self) -> MinuteRing<&[u8]> {
+        Ring(self.part(MINUTE, MinuteRing::<()>::BYTES))
+    }
+
+    /// µTRM in the last 60 minutes.
+    pub fn hour(&self) -> HourRing<&[u8]> {
+        Ring(self.part(HOUR, HourRing::<()>::BYTES))
+    }
+
+    /// µTRM in the last 24 hours.
+    pub fn day(&self) -> DayRing<&[u8]> {
+        Ring(self.part(DAY, DayRing::<()>::BYTES))
+    }
+
+    /// Purchases in the last 60 seconds.
+    pub fn spends(&self) -> MinuteRing<&[u8]> {
+        Ring(self.part(SPENDS, MinuteRing::<()>::BYTES))
+    }
+
+    /// What was asked for lately and when. Sorted, so that equal requests lie side by side, the
+    /// oldest first.
+    fn lately(&self) -> &[[Word; 2]] {
+        let (words, _) = self.part(LATELY, 16 * RECENT).as_chunks::<8>();
+        words.as_chunks().0
+    }
+
+    /// Per limit, the highest share of it in percent that was told of, zero below the first; in the
+    /// order of [`super::alert::WATCHED`].
+    pub(crate) fn told(&self) -> [u8; 8] {
+        self.field(TOLD)
+    }
+
     /// What was spent and set aside in all.
     pub fn used_in_all(&self) -> Amount {
-        Amount::try_from(self.used).unwrap_or(Amount::MAX)
+        Amount::try_from(self.used()).unwrap_or(Amount::MAX)
+    }
+
+    /// When this request was bought, as far as it counts, the earliest first.
+    fn bought_at(&self, request: u64, now: Timestamp) -> impl Iterator<Item = u64> + '_ {
+        let lately = self.lately();
+        let first = lately.partition_point(|pair| bought(pair).0 < request);
+        let same = lately.get(first..).unwrap_or_default().iter().map(bought);
+        same.take_while(move |(what, _)| *what == request)
+            .map(|(_, when)| when)
+            .filter(move |when| !is_old(*when, now))
     }
 
     /// How often this request was bought in the last ten minutes.
     pub(crate) fn same(&self, request: u64, now: Timestamp) -> u64 {
-        let count = self
-            .recent
-            .iter()
-            .filter(|(what, when)| {
-                *what == request && now.since_ms(Timestamp::from_ms(*when)) < LOOP_MS && *when > 0
-            })
-            .count();
-        u64::try_from(count).unwrap_or(u64::MAX)
+        u64::try_from(self.bought_at(request, now).count()).unwrap_or(u64::MAX)
     }
 
     /// When this request will have been bought less than `most` times in ten minutes.
     pub(crate) fn same_falls_below(&self, request: u64, most: u64, now: Timestamp) -> Timestamp {
-        let mut when: Vec<u64> = self
-            .recent
-            .iter()
-            .filter(|(what, when)| {
-                *what == request && now.since_ms(Timestamp::from_ms(*when)) < LOOP_MS && *when > 0
-            })
-            .map(|(_, when)| *when)
-            .collect();
-        when.sort_unstable();
-        let excess = u64::try_from(when.len())
-            .unwrap_or(u64::MAX)
-            .saturating_sub(most);
+        let excess = self.same(request, now).saturating_sub(most);
         let last = usize::try_from(excess).unwrap_or(usize::MAX);
-        when.get(last)
-            .map_or(now, |when| Timestamp::from_ms(*when).after_ms(LOOP_MS))
-    }
-
-    /// Counts a purchase of `amount` at `now`.
-    pub(crate) fn charge(&mut self, amount: Amount, request: u64, now: Timestamp) {
-        let utrm = amount.utrm();
-        self.used = self.used.saturating_add(u128::from(utrm));
-        self.open = self.open.saturating_add(1);
-        self.minute.add(now, utrm);
-        self.hour.add(now, utrm);
-        self.day.add(now, utrm);
-        self.spends.add(now, 1);
-        let place = self.place_for(request, now);
-        if let Some(place) = self.recent.get_mut(place) {
-            *place = (request, now.ms());
-        }
-        self.recent.sort_unstable();
+        let when = self.bought_at(request, now).nth(last);
+        when.map_or(now, |when| Timestamp::from_ms(when).after_ms(LOOP_MS))
     }
 
     /// Which remembered request makes room: one that is too old to count; else one of those that
     /// were bought least often, the oldest first, so that a loop over several requests shows too.
     fn place_for(&self, request: u64, now: Timestamp) -> usize {
-        let is_old = |when: u64| now.since_ms(Timestamp::from_ms(when)) >= LOOP_MS || when == 0;
-        let free = self.recent.iter().position(|(_, when)| is_old(*when));
+        let lately = self.lately();
+        let free = lately.iter().position(|pair| is_old(bought(pair).1, now));
         let least = || {
             let (mut start, mut least) = (0_usize, None);
-            // Equal requests lie side by side, the oldest first.
-            for run in self.recent.chunk_by(|a, b| a.0 == b.0) {
+            for run in lately.chunk_by(|[a, _], [b, _]| a == b) {
                 let place = start;
                 start = start.saturating_add(run.len());
-                if let Some((what, when)) = run.first().filter(|(what, _)| *what != request) {
-                    let worth = (run.len(), *when, place, *what);
+                let first = run.first().map(bought);
+                if let Some((what, when)) = first.filter(|(what, _)| *what != request) {
+                    let worth = (run.len(), when, place, what);
                     least = Some(least.map_or(worth, |best| worth.min(best)));
                 }
             }
@@ -287,86 +405,133 @@ impl Usage {
         free.unwrap_or_else(least)
     }
 
+    /// The row's bytes.
+    pub(crate) fn row(&self) -> &[u8] {
+        self.0.as_ref()
+    }
+
+    /// What the rules ask.
+    pub(crate) fn figures(&self, request: u64, now: Timestamp) -> Figures {
+        Figures {
+            used_in_all: self.used_in_all(),
+            open: self.open(),
+            errors: self.errors(),
+            failed: self.failed(),
+            minute: self.minute().sum(now),
+            hour: self.hour().sum(now),
+            day: self.day().sum(now),
+            spends: self.spends().sum(now),
+            same: self.same(request, now),
+            told: self.told(),
+        }
+    }
+}
+
+impl<B: AsRef<[u8]> + AsMut<[u8]>> Usage<B> {
+    fn set<const L: usize>(&mut self, at: usize, value: [u8; L]) {
+        if let Some(field) = self
+            .0
+            .as_mut()
+            .get_mut(at..)
+            .and_then(|r| r.first_chunk_mut())
+        {
+            *field = value;
+        }
+    }
+
+    fn part_mut(&mut self, at: usize, len: usize) -> &mut [u8] {
+        let part = self
+            .0
+            .as_mut()
+            .get_mut(at..)
+            .and_then(|rest| rest.get_mut(..len));
+        part.unwrap_or_default()
+    }
+
+    pub(crate) fn set_used(&mut self, utrm: u128) {
+        self.set(USED, utrm.to_le_bytes());
+    }
+
+    pub(crate) fn set_open(&mut self, holds: u32) {
+        self.set(OPEN, holds.to_le_bytes());
+    }
+
+    /// Something was bought.
+    pub(crate) fn succeeds(&mut self) {
+        self.set(ERRORS, 0_u32.to_le_bytes());
+    }
+
+    /// A purchase failed.
+    pub(crate) fn fails(&mut self, now: Timestamp) {
+        self.set(ERRORS, self.errors().saturating_add(1).to_le_bytes());
+        self.set(FAILED, now.ms().to_le_bytes());
+    }
+
+    pub(crate) fn minute_mut(&mut self) -> MinuteRing<&mut [u8]> {
+        Ring(self.part_mut(MINUTE, MinuteRing::<()>::BYTES))
+    }
+
+    pub(crate) fn hour_mut(&mut self) -> HourRing<&mut [u8]> {
+        Ring(self.part_mut(HOUR, HourRing::<()>::BYTES))
+    }
+
+    pub(crate) fn day_mut(&mut self) -> DayRing<&mut [u8]> {
+        Ring(self.part_mut(DAY, DayRing::<()>::BYTES))
+    }
+
+    fn spends_mut(&mut self) -> MinuteRing<&mut [u8]> {
+        Ring(self.part_mut(SPENDS, MinuteRing::<()>::BYTES))
+    }
+
+    pub(crate) fn tell(&mut self, told: [u8; 8]) {
+        self.set(TOLD, told);
+    }
+
+    /// Counts a purchase of `amount` at `now`.
+    pub(crate) fn charge(&mut self, amount: Amount, request: u64, now: Timestamp) {
+        let utrm = amount.utrm();
+        self.set_used(self.used().saturating_add(u128::from(utrm)));
+        self.set_open(self.open().saturating_add(1));
+        self.minute_mut().add(now, utrm);
+        self.hour_mut().add(now, utrm);
+        self.day_mut().add(now, utrm);
+        self.spends_mut().add(now, 1);
+        self.remember(request, now);
+    }
+
+    /// Puts a request among those asked for lately, in the place of one that makes room.
+    fn remember(&mut self, request: u64, now: Timestamp) {
+        let new = (request, now.ms());
+        let gone = self.place_for(request, now);
+        let end = self.lately().partition_point(|pair| bought(pair) < new);
+        let (words, _) = self.part_mut(LATELY, 16 * RECENT).as_chunks_mut::<8>();
+        let lately = words.as_chunks_mut::<2>().0;
+        let place = if gone < end {
+            if let Some(between) = lately.get_mut(gone..end) {
+                between.rotate_left(1);
+            }
+            end.saturating_sub(1)
+        } else {
+            if let Some(between) = lately.get_mut(end..=gone) {
+                between.rotate_right(1);
+            }
+            end
+        };
+        if let Some(place) = lately.get_mut(place) {
+            let (what, when) = new;
+            *place = [what.to_le_bytes(), when.to_le_bytes()];
+        }
+    }
+
     /// A hold made at `when` ended and left `unspent` of what it was charged.
     pub(crate) fn ended(&mut self, unspent: Amount, when: Timestamp) {
         let utrm = unspent.utrm();
-        self.used = self.used.saturating_sub(u128::from(utrm));
-        self.open = self.open.saturating_sub(1);
-        self.minute.take_back(when, utrm);
-        self.hour.take_back(when, utrm);
-        self.day.take_back(when, utrm);
+        self.set_used(self.used().saturating_sub(u128::from(utrm)));
+        self.set_open(self.open().saturating_sub(1));
+        self.minute_mut().take_back(when, utrm);
+        self.hour_mut().take_back(when, utrm);
+        self.day_mut().take_back(when, utrm);
     }
-
-    /// The row's bytes.
-    pub(crate) fn to_row(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(
-            MinuteRing::BYTES
-                .saturating_mul(2)
-                .saturating_add(HourRing::BYTES)
-                .saturating_add(DayRing::BYTES)
-                .saturating_add(600),
-        );
-        out.push(VERSION);
-        out.extend_from_slice(&self.used.to_le_bytes());
-        out.extend_from_slice(&self.open.to_le_bytes());
-        out.extend_from_slice(&self.errors.to_le_bytes());
-        out.extend_from_slice(&self.failed.ms().to_le_bytes());
-        self.minute.write(&mut out);
-        self.hour.write(&mut out);
-        self.day.write(&mut out);
-        self.spends.write(&mut out);
-        for (what, when) in &self.recent {
-            out.extend_from_slice(&what.to_le_bytes());
-            out.extend_from_slice(&when.to_le_bytes());
-        }
-        out.extend_from_slice(&self.told);
-        out
-    }
-
-    /// Reads what [`Usage::to_row`] wrote.
-    pub(crate) fn from_row(bytes: &[u8]) -> Option<Self> {
-        let (version, mut rest) = bytes.split_first()?;
-        if *version != VERSION {
-            return None;
-        }
-        let from = &mut rest;
-        let used = u128::from_le_bytes(array(from)?);
-        let open = u32::from_le_bytes(array(from)?);
-        let errors = u32::from_le_bytes(array(from)?);
-        let failed = Timestamp::from_ms(take(from)?);
-        let minute = Ring::read(from)?;
-        let hour = Ring::read(from)?;
-        let day = Ring::read(from)?;
-        let spends = Ring::read(from)?;
-        let mut recent = [(0, 0); RECENT];
-        for (what, when) in &mut recent {
-            *what = take(from)?;
-            *when = take(from)?;
-        }
-        let told = array(from)?;
-        from.is_empty().then_some(Self {
-            used,
-            open,
-            errors,
-            failed,
-            minute,
-            hour,
-            day,
-            spends,
-            recent,
-            told,
-        })
-    }
-}
-
-fn array<const L: usize>(from: &mut &[u8]) -> Option<[u8; L]> {
-    let (head, rest) = from.split_first_chunk()?;
-    *from = rest;
-    Some(*head)
-}
-
-fn take(from: &mut &[u8]) -> Option<u64> {
-    array(from).map(u64::from_le_bytes)
 }
 
 #[cfg(test)]
@@ -381,18 +546,23 @@ mod tests {
         for n in 0..50 {
             usage.charge(Amount::from_trm(n), n, Timestamp::from_ms(n * 1_234_567));
         }
-        usage.told = [1, 2, 3, 4, 5, 6, 7, 8];
-        let row = usage.to_row();
-        assert_eq!(Usage::from_row(&row), Some(usage));
+        usage.tell([1, 2, 3, 4, 5, 6, 7, 8]);
+        let row = usage.0.clone();
+        assert_eq!(Usage::from_row(row.clone()), Some(usage));
         for len in 0..row.len() {
-            assert_eq!(Usage::from_row(row.get(..len).unwrap_or(&[])), None);
+            assert_eq!(
+                Usage::from_row(row.get(..len).unwrap_or(&[]).to_vec()),
+                None
+            );
         }
-        assert_eq!(Usage::from_row(&[row.as_slice(), &[0]].concat()), None);
+        assert_eq!(Usage::from_row([row.as_slice(), &[0]].concat()), None);
+        let other = [&[2], row.get(1..).unwrap_or_default()].concat();
+        assert_eq!(Usage::from_row(other), None, "of another version");
     }
 
     #[test]
     fn a_window_forgets_what_left_it_and_says_when_it_falls() {
-        let mut ring = HourRing::default();
+        let mut ring = Ring::<61, 60_000, _>(vec![0_u8; HourRing::<()>::BYTES]);
         let start = Timestamp::from_ms(1_000 * HOUR + 59_999);
         ring.add(start, 5);
         ring.add(start.after_ms(600_000), 7);

@@ -26,10 +26,10 @@ use crate::ledger::tables::{Pair, Table};
 const FORMAT: TableDefinition<'static, &str, u32> = TableDefinition::new("tirami-wallet");
 
 /// The format this build writes.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// The way from format 1 to 2, from 2 to 3, and so on.
-pub(super) const STEPS: &[Step] = &[format_2::to_2];
+pub(super) const STEPS: &[Step] = &[format_2::to_2, format_3::to_3];
 
 /// Rows moved at a time.
 const CHUNK: usize = 4_096;
@@ -89,9 +89,21 @@ impl Migration<'_> {
                 None => break,
             }
         }
-        let ended: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new(from);
+        self.end(from)
+    }
+
+    /// Ends a table.
+    pub(super) fn end(&mut self, table: &str) -> Result<(), StoreError> {
+        let ended: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new(table);
         self.0.raw().delete_table(ended).map_err(StoreError::io)?;
         Ok(())
+    }
+
+    /// The row at `key`.
+    pub(super) fn get(&self, table: &str, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let table = self.table(table)?;
+        let row = table.get(key).map_err(StoreError::io)?;
+        Ok(row.map(|row| row.value().to_vec()))
     }
 
     fn table<'t>(
@@ -177,6 +189,7 @@ fn version_after(steps: &[Step]) -> u32 {
 }
 
 mod format_2;
+mod format_3;
 
 #[cfg(test)]
 mod tests;

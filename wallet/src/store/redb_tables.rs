@@ -84,7 +84,20 @@ impl fmt::Debug for ReadTransaction {
 
 impl ReadTables for ReadTransaction {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        get(self.open(table)?, key).map_err(|e| self.health.explain(e))
+        self.look(table, key, <[u8]>::to_vec)
+    }
+
+    fn look<R>(
+        &self,
+        table: Table,
+        key: &[u8],
+        look: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>, StoreError> {
+        at(self.open(table)?, key, look).map_err(|e| self.health.explain(e))
+    }
+
+    fn last_key(&self, table: Table) -> Result<Option<Vec<u8>>, StoreError> {
+        last_key(self.open(table)?).map_err(|e| self.health.explain(e))
     }
 
     fn scan(
@@ -161,9 +174,25 @@ impl fmt::Debug for WriteTransaction {
 
 impl ReadTables for WriteTransaction {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.look(table, key, <[u8]>::to_vec)
+    }
+
+    fn look<R>(
+        &self,
+        table: Table,
+        key: &[u8],
+        look: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>, StoreError> {
         match &self.before {
-            Some(before) => before.get(table, key),
-            None => get(&self.open(table)?, key).map_err(|e| self.health.explain(e)),
+            Some(before) => before.look(table, key, look),
+            None => at(&self.open(table)?, key, look).map_err(|e| self.health.explain(e)),
+        }
+    }
+
+    fn last_key(&self, table: Table) -> Result<Option<Vec<u8>>, StoreError> {
+        match &self.before {
+            Some(before) => before.last_key(table),
+            None => last_key(&self.open(table)?).map_err(|e| self.health.explain(e)),
         }
     }
 
@@ -212,11 +241,18 @@ impl Tables for WriteTransaction {
     }
 }
 
-fn get(
+fn at<R>(
     table: &impl ReadableTable<&'static [u8], &'static [u8]>,
     key: &[u8],
+    look: impl FnOnce(&[u8]) -> R,
+) -> Result<Option<R>, redb::StorageError> {
+    Ok(table.get(key)?.map(|value| look(value.value())))
+}
+
+fn last_key(
+    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
 ) -> Result<Option<Vec<u8>>, redb::StorageError> {
-    Ok(table.get(key)?.map(|value| value.value().to_vec()))
+    Ok(table.last()?.map(|(key, _)| key.value().to_vec()))
 }
 
 fn scan(

@@ -67,6 +67,7 @@ pub(crate) async fn buy(
         amount: trm(max.into()),
         quote: trade.quote.id(),
         work: WORK,
+        under: None,
     };
     let hold = wallet.hold(request).await?;
     told();
@@ -91,7 +92,7 @@ pub(crate) async fn workload(
 ) -> Result<(), WalletError> {
     fund(wallet, FUNDS, &mut told).await?;
     let sale = Trade::new(genesis().id(), &key(1), &key(2), (9, 9));
-    wallet.reserve(&sale.quote).await?;
+    wallet.reserve(&sale.quote, None).await?;
     told();
     clock.advance_ms(500);
     wallet
@@ -112,6 +113,7 @@ pub(crate) async fn workload(
             amount: trm(11),
             quote: QuoteId::from_bytes([1; 32]),
             work: WORK,
+            under: None,
         };
         let hold = wallet.hold(request).await?;
         told();
@@ -155,7 +157,7 @@ async fn sell(wallet: &Wallet, mut told: impl FnMut()) -> Result<(), WalletError
     fund(wallet, FUNDS, &mut told).await?;
     for n in 1..=12 {
         let sale = Trade::new(genesis().id(), &key(1), &key(2), (9, n));
-        wallet.reserve(&sale.quote).await?;
+        wallet.reserve(&sale.quote, None).await?;
         told();
         wallet.renew_reservation(sale.quote.id()).await?;
         told();
@@ -181,6 +183,7 @@ async fn buy_one(wallet: Wallet, n: u8, len: usize) -> Result<(), WalletError> {
         amount: trm(20),
         quote: trade.quote.id(),
         work: WORK,
+        under: None,
     };
     let hold = wallet.hold(request).await?;
     let receipt = trade.receipt(hold.id(), u32::from(n % 20));

@@ -28,6 +28,7 @@ async fn hold(wallet: &Wallet, name: &str) -> Hold {
         amount: trm(11),
         quote: QuoteId::from_bytes([1; 32]),
         work: WORK,
+        under: None,
     };
     wallet.hold(request).await.unwrap()
 }

@@ -204,6 +204,7 @@ pub(crate) async fn buy(
                 model: Some(quote.card.id),
                 price: Some(quote.multiplier),
             },
+            under: None,
         })
         .await?;
     let receipt = trade.receipt(hold.id(), amount);

@@ -61,6 +61,8 @@ pub(crate) enum Step {
     /// Percent of the hold.
     Vouch(usize, u64),
     Post(usize, u64),
+    /// Moves it and leaves the rest.
+    Draw(usize, u64),
     Void(usize, bool),
 }
 
@@ -303,9 +305,10 @@ impl<C: Choices> Asker<C> {
 
     /// Something that becomes of a hold.
     fn end(&mut self) -> Step {
-        match self.range(0, 12) {
+        match self.range(0, 14) {
             0..5 => Step::Vouch(self.index(), self.part()),
             5..8 => Step::Post(self.index(), self.part()),
+            8..10 => Step::Draw(self.index(), self.part()),
             _ => Step::Void(self.index(), self.percent(60)),
         }
     }

@@ -56,6 +56,8 @@ pub(crate) struct Hold {
     pub(crate) timeout: u64,
     pub(crate) expires: u64,
     pub(crate) vouched: u64,
+    /// Moved while the rest stayed held.
+    moved: u64,
     pub(crate) ended: bool,
     charge: Option<usize>,
 }
@@ -146,12 +148,15 @@ impl Model {
                     timeout: timeout_ms,
                     expires: self.now + timeout_ms,
                     vouched: 0,
+                    moved: 0,
                     ended: false,
                     charge,
                 };
                 self.holds.insert(transfer.id, hold);
             }
-            Kind::Vouch { amount, .. } | Kind::Post { amount, .. } if amount.is_zero() => {
+            Kind::Vouch { amount, .. } | Kind::Post { amount, .. } | Kind::Draw { amount, .. }
+                if amount.is_zero() =>
+            {
                 return Err(2);
             }
             Kind::Vouch { hold, amount } => {
@@ -168,6 +173,25 @@ impl Model {
             Kind::Post { hold, amount } => {
                 self.asks_of(hold, amount)?;
                 self.end(hold, amount.utrm(), Some(true), transfer.code);
+            }
+            Kind::Draw { hold, amount } => {
+                let n = amount.utrm();
+                let row = self.open(hold)?;
+                if n > row.amount {
+                    return Err(6);
+                }
+                if n == row.amount {
+                    self.end(hold, n, Some(true), transfer.code);
+                } else {
+                    (row.amount, row.moved) = (row.amount - n, row.moved + n);
+                    row.vouched = row.vouched.saturating_sub(n);
+                    let (from, to) = (row.from, row.to);
+                    let money = self.accounts.entry(from).or_default();
+                    (money.out_held, money.out) = (money.out_held - n, money.out + n);
+                    let money = self.accounts.entry(to).or_default();
+                    (money.into_held, money.into) = (money.into_held - n, money.into + n);
+                    self.put(to, n, transfer.code);
+                }
             }
             Kind::Void { hold, failed } => {
                 let vouched = self.open(hold)?.vouched;
@@ -498,6 +522,7 @@ impl Model {
             from,
             to,
             amount,
+            moved,
             charge,
             ..
         } = hold.clone();
@@ -506,7 +531,7 @@ impl Model {
         let money = self.accounts.entry(to).or_default();
         (money.into_held, money.into) = (money.into_held - amount, money.into + posted);
         if let Some(charge) = charge {
-            self.finish(charge, posted, bought);
+            self.finish(charge, moved + posted, bought);
         }
         self.put(to, posted, code);
     }

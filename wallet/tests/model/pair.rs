@@ -266,18 +266,23 @@ impl Pair {
     }
 
     fn step(&mut self, step: Step) -> Transfer {
-        let part = |held: u64, percent: u64| utrm((held * percent).div_ceil(100));
+        let part = |whole: u64, percent: u64| utrm((whole * percent).div_ceil(100));
         let (kind, code) = match step {
             Step::Move(kind, code) => (kind, code),
             Step::Vouch(index, percent) => {
-                let (hold, held) = self.hold(index);
-                let amount = part(held, percent);
+                let (hold, whole) = self.hold(index);
+                let amount = part(whole, percent);
                 (Kind::Vouch { hold, amount }, TransferCode::Budget)
             }
             Step::Post(index, percent) => {
-                let (hold, held) = self.hold(index);
-                let amount = part(held, percent);
+                let (hold, whole) = self.hold(index);
+                let amount = part(whole, percent);
                 (Kind::Post { hold, amount }, TransferCode::Budget)
+            }
+            Step::Draw(index, percent) => {
+                let (hold, whole) = self.hold(index);
+                let amount = part(whole, percent);
+                (Kind::Draw { hold, amount }, TransferCode::Budget)
             }
             Step::Void(index, failed) => {
                 let (hold, _) = self.hold(index);
@@ -426,15 +431,15 @@ impl Pair {
         }
         for agent in AGENTS {
             let usage = books.usage(&agent).expect("a row");
-            assert_eq!(usage.used, wide(model.used(agent, u64::MAX)), "lifetime");
-            let open = usize::try_from(usage.open).expect("a few");
+            assert_eq!(usage.used(), wide(model.used(agent, u64::MAX)), "lifetime");
+            let open = usize::try_from(usage.open()).expect("a few");
             assert_eq!(open, model.in_flight(agent), "in flight");
-            assert_eq!(usage.errors, model.mandates[&agent].failures.0);
+            assert_eq!(usage.errors(), model.mandates[&agent].failures.0);
             let now = self.now();
             let sums = [
-                usage.minute.sum(now),
-                usage.hour.sum(now),
-                usage.day.sum(now),
+                usage.minute().sum(now),
+                usage.hour().sum(now),
+                usage.day().sum(now),
             ];
             for ((_, span, bucket), sum) in WINDOWS.into_iter().skip(1).zip(sums) {
                 let (exact, most) = (model.used(agent, span), model.used(agent, span + bucket));
@@ -447,7 +452,7 @@ impl Pair {
                 .filter(|(_, m)| m.parent == Some(agent));
             let theirs: u64 = below.map(|(child, _)| model.used(*child, u64::MAX)).sum();
             assert!(
-                wide(theirs) <= usage.used,
+                wide(theirs) <= usage.used(),
                 "children used more than {agent}"
             );
         }

@@ -41,6 +41,7 @@ async fn ask(
         amount: trm(n),
         quote: SOME_QUOTE,
         work,
+        under: None,
     };
     wallet.hold(request).await
 }

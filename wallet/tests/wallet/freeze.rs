@@ -42,7 +42,7 @@ async fn a_freeze_stops_holds_and_payment_until_the_owner_lifts_it() {
         .await
         .unwrap();
     let other = Trade::new(genesis().id(), &key(1), &key(2), (7, 8));
-    wallet.reserve(&other.quote).await.unwrap();
+    wallet.reserve(&other.quote, None).await.unwrap();
     // The keys are not burnt.
     order(&wallet, 0, Decision::Unfreeze).await.unwrap();
     open.settle(receipt, Vec::new()).await.unwrap();

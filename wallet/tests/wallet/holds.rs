@@ -11,6 +11,7 @@ use tirami_wallet::ledger::account::Account;
 use tirami_wallet::ledger::apply::Applied;
 use tirami_wallet::ledger::refusal::Refusal;
 use tirami_wallet::ledger::transfer::HoldEnd;
+use tirami_wallet::outbox::Outgoing;
 use tirami_wallet::store::{Storage, StoreError};
 use tirami_wallet::token::main_agent;
 
@@ -110,7 +111,7 @@ async fn open_purchases_are_voided_and_settled_ones_are_not() {
     }
     // A reservation is not a purchase.
     let sale = Trade::new(genesis().id(), &key(1), &key(2), (7, 7));
-    wallet.reserve(&sale.quote).await.unwrap();
+    wallet.reserve(&sale.quote, None).await.unwrap();
     assert_eq!(wallet.void_open_purchases().await.unwrap(), 3);
     assert_eq!(wallet.void_open_purchases().await.unwrap(), 0);
     assert_eq!(wallet.open_holds().unwrap().len(), 1);
@@ -132,7 +133,12 @@ async fn the_outbox_survives_reopening_and_an_acknowledgement_empties_it_once() 
     let receipt = trade.receipt(open.id(), 30);
     open.settle(receipt.clone(), Vec::new()).await.unwrap();
     let outbox = wallet.outbox().unwrap();
-    assert_eq!(outbox, [(key(1).id(), receipt.to_bytes())]);
+    let expected = Outgoing {
+        to: key(1).id(),
+        receipt: receipt.to_bytes(),
+        under: None,
+    };
+    assert_eq!(outbox, [expected]);
     wallet.close().await;
     assert!(matches!(
         wallet.outbox(),

@@ -73,7 +73,7 @@ async fn a_thousand_parallel_holds_never_hold_more_than_the_hourly_limit() {
         clock.advance_ms(TIMEOUT_MS);
         wallet.sweep().await.unwrap();
         let budget = wallet.budget(&main_agent()).unwrap();
-        assert_eq!(budget.chain[0].usage.hour.sum(budget.now), 0);
+        assert_eq!(budget.chain[0].usage.hour().sum(budget.now), 0);
     }
     sound(&wallet);
 }

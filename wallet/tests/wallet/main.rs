@@ -37,6 +37,7 @@ mod mandates;
 mod owner;
 mod races;
 mod sales;
+mod travelling;
 
 use world::{START, Trade, WORK, fund, genesis, key, trm};
 
@@ -83,6 +84,7 @@ fn request(attempt: Attempt, amount: u64, quote: QuoteId) -> HoldRequest {
         amount: trm(amount),
         quote,
         work: WORK,
+        under: None,
     }
 }
 
@@ -106,6 +108,7 @@ async fn hold_for(wallet: &Wallet, trade: &Trade, name: &str) -> Hold {
         amount,
         quote,
         work: WORK,
+        under: None,
     };
     wallet.hold(request).await.unwrap()
 }

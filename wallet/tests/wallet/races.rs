@@ -188,6 +188,7 @@ async fn buy_once(wallet: &Wallet, name: &str) -> bool {
         amount: trade.quote.max_amount,
         quote: trade.quote.id(),
         work: WORK,
+        under: None,
     };
     let mut hold = try_hold(wallet, request).await.unwrap();
     loop {

@@ -20,9 +20,9 @@ async fn a_sale_is_earned_once_with_and_without_its_reservation() {
     let hold = TransferId::from_bytes([1; 16]);
 
     // With a reservation: held, then posted, the rest back.
-    wallet.reserve(&sale(1).quote).await.unwrap();
+    wallet.reserve(&sale(1).quote, None).await.unwrap();
     assert_eq!(totals(&wallet, member), before - 50);
-    let again = wallet.reserve(&sale(1).quote).await;
+    let again = wallet.reserve(&sale(1).quote, None).await;
     assert!(matches!(again, Err(WalletError::OtherReceipt(_))));
     let receipt = sale(1).receipt(hold, 30);
     assert_eq!(wallet.earn(receipt.clone()).await.unwrap(), Applied::Now);
@@ -37,7 +37,7 @@ async fn a_sale_is_earned_once_with_and_without_its_reservation() {
 
     // The reservation's time is over, swept or not: the debt stands.
     for (nonce, sweep) in [(3, false), (4, true)] {
-        wallet.reserve(&sale(nonce).quote).await.unwrap();
+        wallet.reserve(&sale(nonce).quote, None).await.unwrap();
         clock.advance_ms(TIMEOUT_MS);
         if sweep {
             assert_eq!(
@@ -52,7 +52,7 @@ async fn a_sale_is_earned_once_with_and_without_its_reservation() {
     assert_eq!(totals(&wallet, member), before - 70);
 
     // Renewed and released.
-    wallet.reserve(&sale(5).quote).await.unwrap();
+    wallet.reserve(&sale(5).quote, None).await.unwrap();
     clock.advance_ms(TIMEOUT_MS - 1);
     wallet.renew_reservation(sale(5).quote.id()).await.unwrap();
     clock.advance_ms(TIMEOUT_MS - 1);
@@ -96,7 +96,7 @@ async fn only_own_sales_in_this_network_to_those_who_can_pay_are_earned() {
         refused,
         Err(WalletError::Refused(Refusal::NotEnough { .. }))
     ));
-    assert!(wallet.reserve(&stranger.quote).await.is_err());
+    assert!(wallet.reserve(&stranger.quote, None).await.is_err());
     assert_eq!(wallet.standing(&key(4).id()).unwrap(), Standing::Unknown);
     assert_eq!(
         wallet.standing(&key(2).id()).unwrap(),
@@ -112,7 +112,7 @@ async fn only_own_sales_in_this_network_to_those_who_can_pay_are_earned() {
     let to_member = Trade::new(network, &key(3), &key(2), (5, 1));
     assert!(member.earn(to_member.receipt(hold, 5)).await.is_err());
     let to_authority = Trade::new(network, &key(3), &key(1), (5, 1));
-    member.reserve(&to_authority.quote).await.unwrap();
+    member.reserve(&to_authority.quote, None).await.unwrap();
     assert_eq!(
         member.earn(to_authority.receipt(hold, 5)).await.unwrap(),
         Applied::Now

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use tirami_agent_runtime::ops::{Chat, Operation};
-use tirami_manifest::Amount;
 use tirami_manifest::job::{Message, Role};
+use tirami_manifest::{Amount, GrantId};
 
 use super::error::ApiError;
 use crate::tools::input::{
@@ -52,6 +52,7 @@ pub(crate) struct ChatRequest {
 struct Extension {
     max_trm: Option<Amount>,
     idempotency_key: Option<IdempotencyKey>,
+    mandate: Option<GrantId>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -87,6 +88,7 @@ impl ChatRequest {
             top_k: take::<Whole<0, 1_000_000>>(&mut body, "top_k")?.map_or(0, Whole::to_u32),
             seed: seed(&mut body)?,
             stop: stop(&mut body)?,
+            mandate: extension.mandate,
             ..Chat::new(messages)
         };
         refuse_the_rest(&body)?;

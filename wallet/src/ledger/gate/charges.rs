@@ -3,7 +3,7 @@
 #![expect(clippy::too_many_lines, reason = "a table is one list")]
 
 use tirami_manifest::NodeId;
-use tirami_manifest::mandate::{Action, Pot, PotRule};
+use tirami_manifest::mandate::{Action, Pot, PotRule, Terms};
 
 use super::super::apply::apply;
 use super::super::approval::{APPROVAL_MS, Verdict};
@@ -21,15 +21,15 @@ fn set(books: &mut MemoryTables, agent: AgentId, how: impl FnOnce(&mut Terms)) {
 /// open.
 fn counts(books: &MemoryTables, agent: AgentId, ms: u64) -> ([u64; 5], u32) {
     let (usage, now) = (usage(books, agent), at(ms));
-    let (paid, _) = books.payee_usage(&agent, &PAYEE).unwrap();
+    let paid = books.payee_usage(&agent, &PAYEE).unwrap();
     let sums = [
         usage.used_in_all().utrm(),
-        usage.minute.sum(now),
-        usage.hour.sum(now),
-        usage.day.sum(now),
-        paid.sum(now),
+        usage.minute().sum(now),
+        usage.hour().sum(now),
+        usage.day().sum(now),
+        paid.day().sum(now),
     ];
-    (sums.map(|utrm| utrm / 1_000_000), usage.open)
+    (sums.map(|utrm| utrm / 1_000_000), usage.open())
 }
 
 #[test]
@@ -64,9 +64,9 @@ fn a_spend_counts_against_its_whole_chain_and_what_is_not_spent_goes_back_to_all
                 "counted where it was charged"
             );
             let usage = usage(&books, agent);
-            assert_eq!(usage.errors, errors);
+            assert_eq!(usage.errors(), errors);
             assert_eq!(
-                usage.spends.sum(at(0)),
+                usage.spends().sum(at(0)),
                 1,
                 "it was one purchase, however it ended"
             );
@@ -83,8 +83,8 @@ fn a_spend_counts_against_its_whole_chain_and_what_is_not_spent_goes_back_to_all
         does(&mut books, &make("s", at_once), at(30_000)).unwrap();
         assert_eq!(counts(&books, SIBLING, 30_000), ([3; 5], 0));
         assert_eq!(counts(&books, ROOT, 30_000), ([spent + 3; 5], 0));
-        assert_eq!(usage(&books, ROOT).errors, 0, "something was bought");
-        assert_eq!(usage(&books, LEAF).errors, errors);
+        assert_eq!(usage(&books, ROOT).errors(), 0, "something was bought");
+        assert_eq!(usage(&books, LEAF).errors(), errors);
     }
 }
 
@@ -290,7 +290,7 @@ fn a_chain_is_as_long_as_the_tree_is_deep_and_a_longer_or_broken_one_is_damage()
         }
         let last = link(links - 1);
         let outcome = apply(&mut books, &buys("t", spend(last), 1), at(0));
-        (outcome, usage(&books, ROOT).open)
+        (outcome, usage(&books, ROOT).open())
     };
     let (outcome, open) = deep(DEPTH_MAX);
     assert!(outcome.is_ok() && open == 1);

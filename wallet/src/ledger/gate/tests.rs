@@ -2,7 +2,7 @@
 #![expect(clippy::too_many_lines, reason = "a table is one list")]
 
 use tirami_manifest::Multiplier;
-use tirami_manifest::mandate::{Action, Pot, PotRule, QuietHours};
+use tirami_manifest::mandate::{Action, Pot, PotRule, QuietHours, Terms};
 use tirami_manifest::{ModelId, NodeId};
 
 use super::super::apply::expire_due;
@@ -19,14 +19,14 @@ fn set(books: &mut MemoryTables, agent: AgentId, how: impl FnOnce(&mut Terms)) {
     change(books, agent, |row| how(&mut row.terms));
 }
 
-fn use_of(books: &mut MemoryTables, agent: AgentId, how: impl FnOnce(&mut Usage)) {
-    let mut usage = usage(books, agent);
-    how(&mut usage);
-    books.set_usage(&agent, &usage).unwrap();
+fn use_of(books: &mut MemoryTables, agent: AgentId, how: impl FnOnce(&mut Usage<&mut [u8]>)) {
+    books
+        .update_usage(&agent, |mut usage| how(&mut usage))
+        .unwrap();
 }
 
 /// One purchase of [`spend`]'s request, which cost nothing and has ended.
-fn bought_once(usage: &mut Usage) {
+fn bought_once(usage: &mut Usage<&mut [u8]>) {
     usage.charge(Amount::ZERO, 7, at(0));
     usage.ended(Amount::ZERO, at(0));
 }
@@ -54,7 +54,7 @@ const BREAKS: [(Rule, Break); 19] = [
     }),
     (Rule::Errors, |b, a| {
         set(b, a, |t| t.breakers.errors_in_row = 1);
-        use_of(b, a, |u| (u.errors, u.failed) = (1, at(0)));
+        use_of(b, a, |u| u.fails(at(0)));
     }),
     (Rule::Spends, |b, a| {
         set(b, a, |t| t.breakers.spends_per_minute = 1);
@@ -485,7 +485,7 @@ fn errors_in_a_row_stop_spending_for_a_minute_and_a_success_counts_from_nothing(
     turn(&mut books, LEAF, fails, 0).unwrap();
     // Called off is neither.
     turn(&mut books, LEAF, void, 0).unwrap();
-    assert_eq!(usage(&books, ROOT).errors, 1);
+    assert_eq!(usage(&books, ROOT).errors(), 1);
     turn(&mut books, SIBLING, fails, 10).unwrap();
     assert_eq!(turn(&mut books, LEAF, paid, 10), Err(17));
     assert_eq!(turn(&mut books, ROOT, paid, 10 + MINUTE - 1), Err(17));
@@ -493,11 +493,11 @@ fn errors_in_a_row_stop_spending_for_a_minute_and_a_success_counts_from_nothing(
     turn(&mut books, LEAF, fails, 10 + MINUTE).unwrap();
     assert_eq!(turn(&mut books, LEAF, paid, 10 + 2 * MINUTE - 1), Err(17));
     turn(&mut books, LEAF, paid, 10 + 2 * MINUTE).unwrap();
-    assert_eq!(usage(&books, ROOT).errors, 0);
+    assert_eq!(usage(&books, ROOT).errors(), 0);
     // A hold whose time is over has failed.
     does(&mut books, &buys("x", spend(LEAF), 1), at(HOUR)).unwrap();
     assert_eq!(expire_due(&mut books, at(HOUR + TIMEOUT), 9).unwrap(), 1);
-    assert_eq!(usage(&books, LEAF).errors, 1);
-    assert_eq!(usage(&books, ROOT).errors, 1);
-    assert_eq!(usage(&books, SIBLING).errors, 1, "its own failure");
+    assert_eq!(usage(&books, LEAF).errors(), 1);
+    assert_eq!(usage(&books, ROOT).errors(), 1);
+    assert_eq!(usage(&books, SIBLING).errors(), 1, "its own failure");
 }

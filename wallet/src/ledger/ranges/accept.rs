@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use tirami_manifest::key::Signature;
-use tirami_manifest::mandate_chain::{CheckedSpend, Grant, RangeReturn};
+use tirami_manifest::mandate_chain::{CheckedSpend, Grant, RangeReturn, is_over};
 use tirami_manifest::range::{Range, RangeSet};
 use tirami_manifest::signed::Document;
 use tirami_manifest::{Amount, GrantId, NodeId, Timestamp, TransferId};
@@ -20,10 +20,14 @@ const RETURNED: u8 = b'r';
 const RESERVED: u8 = b'h';
 /// Tag of holds, by root payer, holder and nonce.
 const NONCE: u8 = b'n';
-/// Tag of reservations without outcome, by time and hold.
+/// Tag of reservations without outcome, by the time at which their spend is over, and hold.
 const OPEN: u8 = b'o';
 /// Tag of epochs, by root payer.
 const EPOCH: u8 = b'e';
+
+/// How long units without an outcome are kept at most, whatever the holder signed: an hour, longer than
+/// a job takes.
+const RESERVED_MS: u64 = 3_600_000;
 
 const DAMAGED: StoreError = StoreError::Row {
     table: Table::Ranges,
@@ -53,6 +57,11 @@ pub struct Reservation {
     pub range: Range,
     /// Since when.
     pub since: Timestamp,
+    /// When the spend, its grant or an hour is over: from then on units without an outcome may be
+    /// given up.
+    pub until: Timestamp,
+    /// The grants it stands under, the root payer's first.
+    pub grants: Vec<GrantId>,
     /// `None` while nobody knows; all units count as used then.
     pub outcome: Option<Outcome>,
 }
@@ -112,12 +121,78 @@ pub fn reserve(
         spend: spend.spend().signed().body.digest(),
         range,
         since: spend.at(),
+        until: spend.ends().min(spend.at().after_ms(RESERVED_MS)),
+        grants: spend.grants().to_vec(),
         outcome: None,
     };
     tables.put_row(Table::Ranges, &nonce_key, &hold)?;
     tables.put(Table::Ranges, &open_key(&row, &hold), &[])?;
     tables.put_row(Table::Ranges, &hold_key(&hold), &row)?;
     Ok(Reserved::New(row))
+}
+
+/// Gives up reservations whose spend is over and of which nobody ever said what became of it, at most
+/// `limit`. What was owed on one can still be claimed by [`commit_late`], while its units are free.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn give_up(
+    tables: &mut impl Tables,
+    now: Timestamp,
+    limit: usize,
+) -> Result<usize, RangesError> {
+    let mut count = 0_usize;
+    for (hold, row) in open_reservations(tables, limit)? {
+        if !is_over(row.until, now) {
+            break;
+        }
+        release(tables, hold)?;
+        count = count.saturating_add(1);
+    }
+    Ok(count)
+}
+
+/// Ends a reservation as [`commit`] does, also one that was given up, when its units are still free.
+///
+/// # Errors
+///
+/// Those of [`commit`], [`Refusal::Returned`] and [`Refusal::Used`].
+pub fn commit_late(
+    tables: &mut impl Tables,
+    hold: TransferId,
+    actual: Amount,
+) -> Result<Reservation, RangesError> {
+    let mut row = reservation(tables, &hold)?.ok_or(Refusal::Unknown { hold })?;
+    let spent = row.range.split(actual).0;
+    let (Some(Outcome::Released), Some(spent)) = (row.outcome, spent) else {
+        return commit(tables, hold, actual);
+    };
+    if actual > row.range.amount() {
+        return Err(Refusal::MoreThanReserved {
+            reserved: row.range.amount(),
+            asked: actual,
+        }
+        .into());
+    }
+    refuse_returned(tables, &row.grants, spent)?;
+    use_up(tables, &row.root, spent)?;
+    row.outcome = Some(Outcome::Spent(actual));
+    tables.put_row(Table::Ranges, &hold_key(&hold), &row)?;
+    Ok(row)
+}
+
+/// Notes units as used for good, on somebody else's word: what a root payer does when its pinned
+/// provider tells it what was spent.
+///
+/// # Errors
+///
+/// [`Refusal::Used`] when one of them is used already.
+pub fn use_up(tables: &mut impl Tables, root: &NodeId, units: Range) -> Result<(), RangesError> {
+    match used_units(root).overlap(tables, units)? {
+        Some(units) => Err(Refusal::Used { units }.into()),
+        None => Ok(used_units(root).add(tables, units)?),
+    }
 }
 
 /// The units to set aside for a spend that is new here, when they may be.
@@ -140,16 +215,26 @@ fn admit(
         let asked = spend.epoch();
         return Err(Refusal::OldEpoch { current, asked }.into());
     }
-    for grant in spend.grants() {
+    refuse_returned(tables, spend.grants(), range)?;
+    match used_units(&spend.root()).overlap(tables, range)? {
+        Some(units) => Err(Refusal::Used { units }.into()),
+        None => Ok(range),
+    }
+}
+
+/// Refuses units that went back from one of the grants they stand under.
+fn refuse_returned(
+    tables: &impl ReadTables,
+    grants: &[GrantId],
+    range: Range,
+) -> Result<(), RangesError> {
+    for grant in grants {
         if let Some(units) = returned_units(grant).overlap(tables, range)? {
             let grant = *grant;
             return Err(Refusal::Returned { grant, units }.into());
         }
     }
-    match used_units(&spend.root()).overlap(tables, range)? {
-        Some(units) => Err(Refusal::Used { units }.into()),
-        None => Ok(range),
-    }
+    Ok(())
 }
 
 /// Ends a reservation: its lowest `actual` units stay used, the rest comes free. The same again
@@ -214,37 +299,35 @@ pub struct ReturnRequest<'a> {
     pub grant: &'a Grant,
     /// The units.
     pub back: &'a RangeReturn,
-    /// The holder's signature; not needed when the grant is over or of an earlier epoch.
-    pub holder: Option<&'a Signature>,
+    /// The holder's signature or the root payer's; not needed when the grant is over or of an earlier
+    /// epoch.
+    pub by: Option<&'a Signature>,
 }
 
-/// Grants a return: none of the units is used, and from now on none can be under this grant or any
-/// below it. When this is durable the caller signs `request.back` as the tracker.
+/// Grants a return: whatever of the range is not used cannot be used from now on under this grant or
+/// any below it. Answers those units. When this is durable the caller signs, as the tracker, a return of
+/// each run of them.
 ///
 /// # Errors
 ///
-/// [`Refusal::NotTracker`], [`Refusal::Return`], [`Refusal::Used`]; ask for less then, as [`unspent`]
-/// says.
+/// [`Refusal::NotTracker`], [`Refusal::Return`].
 pub fn take_back(
     tables: &mut impl Tables,
     me: &NodeId,
     request: &ReturnRequest<'_>,
     now: Timestamp,
-) -> Result<(), RangesError> {
-    let ReturnRequest {
-        grant,
-        back,
-        holder,
-    } = *request;
+) -> Result<RangeSet, RangesError> {
+    let ReturnRequest { grant, back, by } = *request;
     if grant.tracker() != *me {
         let tracker = grant.tracker();
         return Err(Refusal::NotTracker { tracker }.into());
     }
-    back.check_request(grant, holder, now, epoch(tables, &grant.root)?)?;
-    if let Some(units) = used_units(&grant.root).overlap(tables, back.range)? {
-        return Err(Refusal::Used { units }.into());
+    back.check_request(grant, by, now, epoch(tables, &grant.root)?)?;
+    let free = unspent(tables, &grant.root, back.range)?;
+    for units in free.ranges() {
+        returned_units(&back.grant).add(tables, *units)?;
     }
-    Ok(returned_units(&back.grant).add(tables, back.range)?)
+    Ok(free)
 }
 
 /// Raises a root payer's epoch: every grant of an earlier one is void from now on. Reservations stay
@@ -284,7 +367,8 @@ pub fn reservation(
     tables.row(Table::Ranges, &hold_key(hold))
 }
 
-/// Reservations without outcome, oldest first, at most `limit`: what must still be reconciled.
+/// Reservations without outcome, those that are over first in front, at most `limit`: what must still
+/// be reconciled.
 ///
 /// # Errors
 ///
@@ -351,8 +435,8 @@ fn hold_key(hold: &TransferId) -> Vec<u8> {
 }
 
 fn open_key(row: &Reservation, hold: &TransferId) -> Vec<u8> {
-    let since = row.since.ms().to_be_bytes();
-    [[OPEN].as_slice(), &since, hold.as_bytes()].concat()
+    let until = row.until.ms().to_be_bytes();
+    [[OPEN].as_slice(), &until, hold.as_bytes()].concat()
 }
 
 fn nonce_key(spend: &CheckedSpend) -> Vec<u8> {

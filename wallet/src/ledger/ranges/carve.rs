@@ -199,7 +199,7 @@ pub fn carvings(
         .collect()
 }
 
-const DAMAGED: StoreError = StoreError::Row {
+pub(super) const DAMAGED: StoreError = StoreError::Row {
     table: Table::Carvings,
 };
 
@@ -212,7 +212,8 @@ fn carved(tables: &impl ReadTables, grant: &Grant) -> Result<Carving, RangesErro
         .ok_or_else(|| Refusal::NotCarved { grant: grant.id() }.into())
 }
 
-fn given(parent: &GrantId) -> Units {
+/// The units of a grant that were handed on or named in a spend.
+pub(super) fn given(parent: &GrantId) -> Units {
     Units::of(Table::Carvings, GIVEN, parent.as_bytes())
 }
 

@@ -128,10 +128,10 @@ pub(super) fn to_2(file: &mut Migration<'_>) -> Result<(), StoreError> {
     })?;
     let used = mandates(file, &open)?;
     for (agent, usage) in used {
-        file.put("usage-1", agent.as_bytes(), &usage.to_row())?;
+        file.put("usage-1", agent.as_bytes(), usage.row())?;
     }
     for (agent, pots) in pots {
-        file.put("pots-1", agent.as_bytes(), &encode(Table::Pots, &pots)?)?;
+        file.put("pots-1", agent.as_bytes(), &encode(Table::Accounts, &pots)?)?;
     }
     file.rewrite("loans-1", "loans-2", |_, row| {
         let old: OldLoan = decode(Table::Loans, row)?;
@@ -247,12 +247,12 @@ fn hold(old: &OldHold) -> HoldRow {
 
 fn usage(old: &OldMandate, open: u32) -> Usage {
     let mut usage = Usage::default();
-    usage.used = old.used;
-    usage.open = open;
+    usage.set_used(old.used);
+    usage.set_open(open);
     for (minute, utrm) in &old.minutes {
         let at = Timestamp::from_ms(minute.saturating_mul(MINUTE_MS));
-        usage.hour.add(at, *utrm);
-        usage.day.add(at, *utrm);
+        usage.hour_mut().add(at, *utrm);
+        usage.day_mut().add(at, *utrm);
     }
     usage
 }

@@ -1,0 +1,71 @@
+//! What a request may spend, and out of what.
+
+use tirami_manifest::mandate_chain::Grant;
+use tirami_manifest::{Amount, GrantId};
+
+use crate::failure::Failure;
+use crate::offers::Seller;
+use crate::ops::{Caller, Chat};
+use crate::runtime::Runtime;
+
+/// What a request may spend, and what says so.
+#[derive(Clone, Debug)]
+pub(crate) struct Means {
+    pub(crate) most: Amount,
+    pub(crate) by: &'static str,
+    /// The travelling mandate that pays instead of the agent's account.
+    pub(crate) under: Option<Box<Grant>>,
+}
+
+impl Means {
+    /// The least of what every mandate, the balance and the request itself allow.
+    pub(crate) fn of(runtime: &Runtime, caller: Caller, chat: &Chat) -> Result<Self, Failure> {
+        let wallet = &runtime.inner.wallet;
+        let means = if let Some(id) = &chat.mandate {
+            let held = wallet.held_by(&caller.agent, id)?;
+            Self {
+                most: held.left,
+                by: "mandate",
+                under: Some(Box::new(held.grant)),
+            }
+        } else {
+            let budget = wallet.budget(&caller.agent)?;
+            Self {
+                most: budget.left,
+                by: budget.by.name(),
+                under: None,
+            }
+        };
+        Ok(match chat.max_trm {
+            Some(most) if most < means.most => Self {
+                most,
+                by: "max_trm",
+                ..means
+            },
+            _ => means,
+        })
+    }
+
+    /// The mandate that pays, if one does.
+    pub(crate) fn mandate(&self) -> Option<GrantId> {
+        self.under.as_ref().map(|grant| grant.id())
+    }
+
+    /// Those who may be paid: a travelling mandate may name them, and what this node does itself costs
+    /// nothing that somebody else would have to pay for.
+    pub(crate) fn limit(&self, mut sellers: Vec<Seller>) -> Vec<Seller> {
+        if let Some(grant) = &self.under {
+            sellers.retain(|seller| {
+                let id = seller.peer.id;
+                let pinned = grant.pinned.is_none_or(|provider| provider == id);
+                !seller.local && pinned && grant.payees.allows(&id)
+            });
+            for seller in &mut sellers {
+                seller
+                    .offers
+                    .retain(|offer| grant.models.allows(&offer.card.id));
+            }
+        }
+        sellers
+    }
+}
