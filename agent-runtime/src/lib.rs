@@ -11,6 +11,7 @@ pub mod ops;
 pub mod owner;
 pub mod runtime;
 
+mod accept;
 mod agent_manifest;
 mod buy;
 mod config;
@@ -19,6 +20,7 @@ mod intake;
 mod means;
 mod offers;
 mod plan;
+mod price;
 mod quoting;
 mod recover;
 mod refusing;

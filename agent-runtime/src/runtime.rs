@@ -24,7 +24,7 @@ use crate::config::NodeConfig;
 use crate::data_dir;
 use crate::failure::{Failure, FailureCode};
 use crate::ops::{Caller, Operation};
-use crate::{recover, serve, sync};
+use crate::{accept, recover, sync};
 
 /// Why a node does not start.
 pub type StartError = Failure;
@@ -208,7 +208,7 @@ impl Builder {
         recover::recover(&runtime).await?;
         runtime.spawn(recover::keep_swept(runtime.clone()));
         if runtime.inner.transport.is_some() {
-            runtime.spawn(serve::serve(runtime.clone()));
+            runtime.spawn(accept::accept(runtime.clone()));
             runtime.spawn(sync::keep_in_step(runtime.clone()));
         }
         if let Some(engine) = &runtime.inner.engine {

@@ -14,7 +14,7 @@ use crate::clock::random;
 use crate::failure::{Failure, FailureCode};
 use crate::means::Means;
 use crate::runtime::Runtime;
-use crate::{offers, plan};
+use crate::{offers, plan, price};
 
 /// Longest prompt in bytes, all messages together; chosen below the frame limit.
 const PROMPT_MAX: usize = 200_000;
@@ -119,7 +119,7 @@ impl Operation for Quote {
     ) -> Result<QuoteOutput, Failure> {
         let chat = chat_of(self.prompt, self.model, self.max_tokens);
         validate(&chat)?;
-        buy::price(runtime, caller, &chat).await
+        price::price(runtime, caller, &chat).await
     }
 }
 
