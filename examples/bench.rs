@@ -1,5 +1,5 @@
 #![expect(clippy::print_stdout, reason = "a program that talks to a person")]
-//! What a node costs: start-up, memory, size, and the work around one answer.
+//! What a node costs: start-up, memory, size, the work around one answer, and the time to stop.
 //!
 //! `make bench` builds everything and starts this with the binary to measure; docs/bench.md says
 //! what each figure means. Nothing here judges by exit code: a target that is missed is printed as
@@ -14,6 +14,8 @@ use anyhow::{Context, Result, bail};
 mod bare;
 #[path = "bench/chat.rs"]
 mod chat;
+#[path = "bench/freeze.rs"]
+mod freeze;
 #[path = "bench/http.rs"]
 mod http;
 #[path = "bench/machine.rs"]
@@ -43,7 +45,14 @@ struct Args {
     starts: u32,
     /// How often everything else is measured.
     rounds: u32,
+    /// How often spending is frozen.
+    freezes: u32,
+    /// The one part that is measured; all when absent.
+    only: Option<String>,
 }
+
+/// The parts, by the names of their files.
+const PARTS: [&str; 5] = ["start", "memory", "size", "chat", "freeze"];
 
 impl Args {
     fn read(mut words: impl Iterator<Item = String>) -> Result<Self> {
@@ -52,6 +61,8 @@ impl Args {
             json: false,
             starts: 15,
             rounds: 7,
+            freezes: 300,
+            only: None,
         };
         while let Some(word) = words.next() {
             let mut value = || {
@@ -64,13 +75,26 @@ impl Args {
                 "--agent" => args.agent = value()?.into(),
                 "--starts" => args.starts = value()?.parse().context("--starts")?,
                 "--rounds" => args.rounds = value()?.parse().context("--rounds")?,
-                _ => bail!("unknown: {word}; known are --agent FILE --json --starts N --rounds N"),
+                "--freezes" => args.freezes = value()?.parse().context("--freezes")?,
+                "--only" => args.only = Some(value()?),
+                _ => bail!("unknown: {word}; see the head of .ci/bench"),
             }
         }
-        if args.agent.as_os_str().is_empty() || args.starts == 0 || args.rounds == 0 {
-            bail!("needed are --agent FILE, and at least one start and round");
+        if args.agent.as_os_str().is_empty()
+            || args.starts == 0
+            || args.rounds == 0
+            || args.freezes == 0
+        {
+            bail!("needed are --agent FILE, and at least one start, round and freeze");
+        }
+        if let Some(only) = args.only.as_deref().filter(|only| !PARTS.contains(only)) {
+            bail!("no part {only}; there are {PARTS:?}");
         }
         Ok(args)
+    }
+
+    fn wants(&self, part: &str) -> bool {
+        self.only.as_deref().is_none_or(|only| only == part)
     }
 }
 
@@ -103,11 +127,23 @@ async fn measure(args: &Args) -> Result<Report> {
     let agent = Agent::new(args.agent.clone(), &folder)?;
     let mut report = Report::new(machine::facts());
     let outcome = async {
-        start::measure(&agent, &folder, args.starts, &mut report).await?;
-        memory::measure(&agent, &folder, args.rounds, &mut report).await?;
-        size::measure(&args.agent, &folder, &mut report).await?;
-        chat::measure(&agent, &folder, args.rounds, &mut report).await?;
-        chat::measure_stream(&agent, &folder, args.rounds, &mut report).await
+        if args.wants("start") {
+            start::measure(&agent, &folder, args.starts, &mut report).await?;
+        }
+        if args.wants("memory") {
+            memory::measure(&agent, &folder, args.rounds, &mut report).await?;
+        }
+        if args.wants("size") {
+            size::measure(&args.agent, &folder, &mut report).await?;
+        }
+        if args.wants("chat") {
+            chat::measure(&agent, &folder, args.rounds, &mut report).await?;
+            chat::measure_stream(&agent, &folder, args.rounds, &mut report).await?;
+        }
+        if args.wants("freeze") {
+            freeze::measure(&agent, &folder, args.freezes, &mut report).await?;
+        }
+        Ok::<_, anyhow::Error>(())
     };
     outcome
         .await

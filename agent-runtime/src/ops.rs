@@ -374,6 +374,9 @@ pub struct FreezeOutput {
     pub reason: String,
     /// Since when, RFC 3339 in UTC.
     pub since: String,
+    /// Number of the newest entry in the books: none after it holds money or pays, but what was
+    /// vouched for before.
+    pub last_entry: u64,
     /// How it is lifted.
     pub lifted_by: String,
 }

@@ -248,6 +248,12 @@ async fn without_a_pin_the_payer_is_asked_before_each_job_and_its_freeze_holds()
     let refused = run(&child, key.clone()).await.unwrap_err();
     assert!(refused.message.contains("cannot be reached"), "{refused}");
     assert!(refused.retryable, "{refused:?}");
+    let left = trm!("50").checked_sub(answer.trm_cost).unwrap();
+    assert_eq!(
+        held(&child, mandate).await.trm_free,
+        left,
+        "it costs no units"
+    );
     let now = run(&founder, Balance {}).await.unwrap();
     assert_eq!(now.trm_earned, earned);
     let parent = net.node(1).await;

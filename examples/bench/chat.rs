@@ -89,7 +89,8 @@ fn body(model: &str, stream: bool) -> Value {
     })
 }
 
-fn request(path: &str, token: &str, body: &Value) -> Vec<u8> {
+/// A request with a body, and a token to come in.
+pub(crate) fn request(path: &str, token: &str, body: &Value) -> Vec<u8> {
     let body = body.to_string();
     let head = format!(
         "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n\

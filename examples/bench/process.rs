@@ -38,12 +38,17 @@ impl Folder {
 
     /// Milliseconds until a little is on the disk.
     pub(crate) fn flush(&self) -> Result<f64> {
-        let start = Instant::now();
-        let mut file = fs::File::create(self.join("flush"))?;
-        file.write_all(&[1; 4_096])?;
-        file.sync_data()?;
-        Ok(start.elapsed().as_secs_f64() * 1e3)
+        flush(&self.join("flush"))
     }
+}
+
+/// Milliseconds until a little is on the disk, in this file.
+pub(crate) fn flush(path: &Path) -> Result<f64> {
+    let start = Instant::now();
+    let mut file = fs::File::create(path)?;
+    file.write_all(&[1; 4_096])?;
+    file.sync_data()?;
+    Ok(start.elapsed().as_secs_f64() * 1e3)
 }
 
 impl Drop for Folder {

@@ -52,6 +52,11 @@ use context::Context;
 use exit::{Exit, Problem};
 use output::Output;
 
+/// After so many steps of tasks a thread looks who else is there. By default it is 61, and whoever wants
+/// to freeze waits in front of the door while the spenders inside go on; chosen, since looking takes
+/// little beside a step.
+const LOOK_EVERY: u32 = 5;
+
 /// Lets an AI agent pay its own way: a wallet, a budget that holds, a model to sell, a market.
 #[derive(Debug, Parser)]
 #[command(name = "tirami-agent", version, max_term_width = 100)]
@@ -177,6 +182,8 @@ pub fn main() -> ExitCode {
     start_log(&context);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        .event_interval(LOOK_EVERY)
+        .global_queue_interval(LOOK_EVERY)
         .thread_name("tirami")
         .enable_all()
         .build();

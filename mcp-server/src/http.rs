@@ -27,6 +27,13 @@ pub use serve::serve;
 /// above what one machine's model can serve.
 const REQUESTS_MAX: usize = 64;
 
+/// Requests to stop all spending that are worked on at once: in a room of their own, so that they come
+/// in however many spend. Chosen.
+const FREEZES_MAX: usize = 8;
+
+/// Where a freeze goes.
+pub(crate) const FREEZE: &str = "/v1/tirami/freeze";
+
 /// What every request of this door shares.
 #[derive(Clone)]
 pub struct HttpState {
@@ -36,6 +43,7 @@ pub struct HttpState {
     /// Names beside loopback that `Host` and `Origin` may carry, in lower case, without port.
     allowed_hosts: Arc<[String]>,
     room: Arc<Semaphore>,
+    room_to_freeze: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for HttpState {
@@ -56,6 +64,7 @@ impl HttpState {
             token: token.into(),
             allowed_hosts: Arc::default(),
             room: Arc::new(Semaphore::new(REQUESTS_MAX)),
+            room_to_freeze: Arc::new(Semaphore::new(FREEZES_MAX)),
         }
     }
 
@@ -74,7 +83,7 @@ pub fn app(state: HttpState) -> Router {
         .route("/v1/models/{model}", get(openai::models::one))
         .route("/v1/chat/completions", post(openai::chat::completions))
         .route("/v1/tirami/balance", get(tirami::balance))
-        .route("/v1/tirami/freeze", post(tirami::freeze))
+        .route(FREEZE, post(tirami::freeze))
         .route_layer(from_fn(guard::bearer));
     let open = Router::new()
         .route("/healthz", get(health::alive))

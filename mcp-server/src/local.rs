@@ -7,6 +7,8 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -20,14 +22,22 @@ use tirami_agent_runtime::ops::{
 use tirami_agent_runtime::{Failure, FailureCode, Runtime};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::sleep;
 
 /// Longest line either side reads; a request carries a prompt of at most 200 kB.
 const LINE_MAX: u64 = 4 * 1_024 * 1_024;
 
-/// Calls served at once; further ones wait with their callers.
+/// Calls worked on at once; further ones wait, but for a freeze, which never does.
 const CALLS_AT_ONCE: usize = 256;
+
+/// Connections at once, those that wait and those that are attached included; further ones wait in the
+/// system's queue.
+const CONNECTIONS_MAX: usize = 512;
+
+/// Wait after a failed accept, which is mostly the lack of file descriptors. Chosen.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Pieces of text that wait for a slow reader; the generation waits when it is full.
 pub(crate) const TEXT_AHEAD: usize = 64;
@@ -73,10 +83,11 @@ pub(crate) fn listen(path: &Path, runtime: Runtime) -> io::Result<JoinHandle<()>
         _ => {}
     }
     let listener = UnixListener::bind(path)?;
+    let room = Arc::new(Semaphore::new(CALLS_AT_ONCE));
     Ok(tokio::spawn(async move {
         let mut calls = JoinSet::new();
         loop {
-            if calls.len() >= CALLS_AT_ONCE {
+            if calls.len() >= CONNECTIONS_MAX {
                 calls.join_next().await;
                 continue;
             }
@@ -86,20 +97,23 @@ pub(crate) fn listen(path: &Path, runtime: Runtime) -> io::Result<JoinHandle<()>
             };
             match stream {
                 Ok((stream, _)) => {
-                    let runtime = runtime.clone();
+                    let (runtime, room) = (runtime.clone(), room.clone());
                     calls.spawn(async move {
-                        if let Err(error) = serve(stream, &runtime).await {
+                        if let Err(error) = serve(stream, &runtime, room).await {
                             tracing::debug!(%error, "a local call broke off");
                         }
                     });
                 }
-                Err(error) => tracing::warn!(%error, "a local call could not be accepted"),
+                Err(error) => {
+                    tracing::warn!(%error, "a local call could not be accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                }
             }
         }
     }))
 }
 
-async fn serve(stream: UnixStream, runtime: &Runtime) -> io::Result<()> {
+async fn serve(stream: UnixStream, runtime: &Runtime, room: Arc<Semaphore>) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut lines = BufReader::new(read.take(LINE_MAX));
     let mut line = String::new();
@@ -118,10 +132,18 @@ async fn serve(stream: UnixStream, runtime: &Runtime) -> io::Result<()> {
         lines.read_line(&mut line).await?;
         return Ok(());
     }
+    let permit = match request.op.as_str() {
+        <Freeze as Operation>::NAME => None,
+        _ => Some(room.acquire_owned().await.map_err(io::Error::other)?),
+    };
     let (sink, mut text) = mpsc::channel(TEXT_AHEAD);
     let runtime = runtime.clone();
     // In a task of its own: a caller that goes away does not leave half a purchase behind.
-    let mut call = tokio::spawn(async move { dispatch(&runtime, request, sink).await });
+    let mut call = tokio::spawn(async move {
+        let outcome = dispatch(&runtime, request, sink).await;
+        drop(permit);
+        outcome
+    });
     let outcome = loop {
         tokio::select! {
             Some(piece) = text.recv() => say(&mut write, &Line::Text(piece)).await?,

@@ -158,8 +158,8 @@ impl Wallet {
     ///
     /// A store failure.
     pub fn approvals(&self) -> Result<Vec<(ApprovalId, Approval)>, WalletError> {
-        let now = self.now();
-        let mut found = all(&self.view()?)?;
+        let (view, now) = self.view_now()?;
+        let mut found = all(&view)?;
         found.retain(|(_, approval)| now < approval.expires);
         found.sort_by_key(|(id, approval)| (std::cmp::Reverse(approval.asked), *id));
         Ok(found)

@@ -4,7 +4,7 @@ use tirami_manifest::mandate::{Pot, Terms};
 use tirami_manifest::{AgentId, Amount, Timestamp, TransferId};
 
 use crate::error::WalletError;
-use crate::hold::Work;
+use crate::hold::{Work, request_of};
 use crate::ledger::account::Account;
 use crate::ledger::alert::Alert;
 use crate::ledger::apply::apply;
@@ -14,9 +14,7 @@ use crate::ledger::refusal::{ApplyError, Refusal};
 use crate::ledger::rows::{ReadRows, WriteRows};
 use crate::ledger::rule::{Finding, Measure, Rule};
 use crate::ledger::tables::{Aside, Order, Overlay, ReadTables, Table, decode};
-use crate::ledger::transfer::{Kind, Transfer, TransferCode};
-use crate::store::ReadTransaction;
-use crate::store::writer::latest_time;
+use crate::ledger::transfer::{Kind, Spend, Transfer, TransferCode};
 use crate::wallet::Wallet;
 
 /// What an agent may still spend.
@@ -95,7 +93,8 @@ impl Wallet {
     }
 
     /// Does a spend on paper: the same code as a real hold, in a transaction that is given up, and
-    /// what every rule says of it.
+    /// what every rule says of it. `body` is what the intent's key would stand for, as in
+    /// [`Wallet::begin`]; without it nobody can say whether the request is repeated.
     ///
     /// # Errors
     ///
@@ -105,10 +104,14 @@ impl Wallet {
         agent: &AgentId,
         work: Work,
         amount: Amount,
+        body: Option<&[u8; 32]>,
     ) -> Result<Explanation, WalletError> {
         let (view, now) = self.view_now()?;
         let payer = view.mandate(agent)?.map_or(*agent, |row| row.payer);
-        let spend = work.by(*agent);
+        let spend = Spend {
+            request: body.map_or(0, request_of),
+            ..work.by(*agent)
+        };
         let findings = gate::explain(&view, &payer, &spend, amount, now)?;
         let transfer = Transfer {
             // No real transfer has it: ids are hashes.
@@ -145,19 +148,22 @@ impl Wallet {
             .collect()
     }
 
-    /// Turns the kill switch on; anyone may. The first reason stays.
+    /// Turns the kill switch on; anyone may. The first reason stays. Answers the number of the newest
+    /// transfer as well: while the switch is on, none after it holds or pays, but for what was vouched
+    /// for.
     ///
     /// # Errors
     ///
     /// A store failure.
-    pub async fn freeze(&self, reason: String) -> Result<Freeze, WalletError> {
+    pub async fn freeze(&self, reason: String) -> Result<(Freeze, u64), WalletError> {
         self.write_first(move |tables, now: Timestamp| {
+            let last = tables.last_seq()?;
             if let Some(present) = tables.freeze()? {
-                return Ok(present);
+                return Ok((present, last));
             }
             let freeze = Freeze { reason, since: now };
             tables.set_freeze(Some(&freeze))?;
-            Ok(freeze)
+            Ok((freeze, last))
         })
         .await
     }
@@ -169,13 +175,6 @@ impl Wallet {
     /// A store failure.
     pub fn frozen(&self) -> Result<Option<Freeze>, WalletError> {
         Ok(self.view()?.freeze()?)
-    }
-
-    /// What is committed, and the time: never earlier than what the writer saw.
-    fn view_now(&self) -> Result<(ReadTransaction, Timestamp), WalletError> {
-        let view = self.view()?;
-        let now = self.now().max(latest_time(&view)?);
-        Ok((view, now))
     }
 }
 

@@ -57,15 +57,18 @@ impl HoldRequest {
     }
 }
 
+/// What a request is counted by: the first 8 bytes of what its intent's key stands for.
+pub(crate) fn request_of(body: &[u8; 32]) -> u64 {
+    body.first_chunk()
+        .map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
 impl Work {
     /// The spend of one try at an intent.
     pub(crate) fn of(self, attempt: &Attempt) -> Spend {
         Spend {
             approval: Some(approvals::id(attempt, &self)),
-            request: attempt
-                .body
-                .first_chunk()
-                .map_or(0, |bytes| u64::from_le_bytes(*bytes)),
+            request: request_of(&attempt.body),
             ..self.by(attempt.intent().agent())
         }
     }

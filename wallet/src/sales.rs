@@ -44,7 +44,7 @@ impl Wallet {
     ///
     /// [`WalletError::NoNetwork`] or a store failure.
     pub fn standing(&self, consumer: &NodeId) -> Result<Standing, WalletError> {
-        let view = self.view()?;
+        let (view, now) = self.view_now()?;
         let authority = network(&view)?.ok_or(WalletError::NoNetwork)?.authority();
         Ok(if authority == Some(self.node()) {
             let account = Account::Clearing(*consumer);
@@ -52,7 +52,7 @@ impl Wallet {
                 return Ok(Standing::Unknown);
             }
             let parties = (&self.node(), consumer);
-            match loan::in_default(&view, parties, self.now())? {
+            match loan::in_default(&view, parties, now)? {
                 Some(owed) => Standing::Defaulted(owed),
                 None => Standing::Kept(view.totals(&account)?.available()),
             }

@@ -9,7 +9,7 @@ use tirami_manifest::{Clock, NodeId, Timestamp};
 use crate::error::WalletError;
 use crate::ledger::apply::expire_due;
 use crate::store::queue::Lane;
-use crate::store::writer::{Scratch, Writer};
+use crate::store::writer::{Scratch, Writer, latest_time};
 use crate::store::{
     BackupInfo, Check, Integrity, Opened, ReadTransaction, Storage, StoreError, backup, open_cached,
 };
@@ -84,9 +84,14 @@ impl Wallet {
         self.inner.key.id()
     }
 
-    /// The present time as this wallet's clock has it.
-    pub fn now(&self) -> Timestamp {
-        self.inner.clock.now()
+    /// The present time: the clock's, but never earlier than one the books have seen, so that what was
+    /// over stays so when the clock is set back.
+    ///
+    /// # Errors
+    ///
+    /// A store failure.
+    pub fn now(&self) -> Result<Timestamp, WalletError> {
+        Ok(self.view_now()?.1)
     }
 
     /// Expires every hold whose time is over. The writer also does so on its way; this is for quiet
@@ -117,6 +122,21 @@ impl Wallet {
         Ok(self.inner.check.integrity(&self.opened()?))
     }
 
+    /// Waits until all of the file was read, and says what was found. This takes time in proportion to
+    /// the wallet, from its opening on.
+    ///
+    /// # Errors
+    ///
+    /// The wallet is closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub async fn whole_integrity(&self) -> Result<Integrity, WalletError> {
+        self.inner.check.ended().await;
+        self.integrity()
+    }
+
     /// Copies everything committed to a new file while the wallet goes on working. The copy is
     /// checked completely before it gets its name, and only its user can read it. It does not hold
     /// the node's key. This takes time in proportion to the wallet: call it on a blocking thread.
@@ -139,6 +159,13 @@ impl Wallet {
         let opened = &self.inner.opened;
         let opened = opened.read().unwrap_or_else(PoisonError::into_inner);
         Ok(opened.as_ref().ok_or(StoreError::Closed)?.read()?)
+    }
+
+    /// What is committed, and the time: never earlier than what the writer saw.
+    pub(crate) fn view_now(&self) -> Result<(ReadTransaction, Timestamp), WalletError> {
+        let view = self.view()?;
+        let now = self.inner.clock.now().max(latest_time(&view)?);
+        Ok((view, now))
     }
 
     pub(crate) async fn write<R, F>(&self, command: F) -> Result<R, WalletError>

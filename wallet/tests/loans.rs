@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use tirami_manifest::Clock;
 use tirami_manifest::genesis::{Genesis, LoanGrant};
 use tirami_manifest::loan::{LOAN_GRACE_MS, Repayment};
 use tirami_manifest::mandate::{Pot, Terms};
@@ -467,6 +468,14 @@ async fn a_default_is_one_day_late_on_both_sides_and_a_repayment_lifts_it() {
     let again = founder.welcome(invitation.unwrap(), member.node()).await;
     let grant = again.unwrap().grant.unwrap().body;
     assert_eq!(grant.invitation, InvitationId::from_bytes([3; 16]));
+    // A clock that is set back does not lift it, once the books have seen the later time.
+    let late = books.clock.now();
+    books.clock.set(START);
+    assert_eq!(
+        founder.standing(&member.node()).unwrap(),
+        Standing::Defaulted(trm(LENT))
+    );
+    books.clock.set(late);
     // Part of it does not lift the default, all of it does, at once.
     member.repay(None).await.unwrap();
     books.exchange_repayment().await;

@@ -18,6 +18,7 @@ use super::{
     Mandates, MandatesOutput, Operation, RevokeMandate, RevokedOutput, RuleOutput, TextSink,
     TightenBudget, UsedOutput,
 };
+use crate::buy::body_hash;
 use crate::failure::{Failure, FailureCode};
 use crate::runtime::Runtime;
 
@@ -145,10 +146,9 @@ impl Operation for ExplainBudget {
             model: self.model,
             price,
         };
-        let explanation = runtime
-            .inner
-            .wallet
-            .explain(&agent, work, self.trm_amount)?;
+        let body = self.request.as_ref().map(body_hash).transpose()?;
+        let wallet = &runtime.inner.wallet;
+        let explanation = wallet.explain(&agent, work, self.trm_amount, body.as_ref())?;
         let rules = explanation
             .findings
             .iter()

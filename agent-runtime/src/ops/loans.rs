@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tirami_manifest::id::to_hex;
-use tirami_manifest::{Amount, NodeId};
+use tirami_manifest::{Amount, NodeId, Timestamp};
 use tirami_wallet::economy::loan::{Loan, LoanState};
 
 use super::{Caller, Operation, TextSink};
@@ -40,8 +40,8 @@ pub struct LoanOutput {
     pub repaid_at: Option<String>,
 }
 
-pub(super) fn loan_output(runtime: &Runtime, loan: &Loan) -> LoanOutput {
-    let state = loan.state(runtime.now());
+pub(super) fn loan_output(now: Timestamp, loan: &Loan) -> LoanOutput {
+    let state = loan.state(now);
     LoanOutput {
         lender: loan.lender,
         borrower: loan.borrower,
@@ -51,7 +51,7 @@ pub(super) fn loan_output(runtime: &Runtime, loan: &Loan) -> LoanOutput {
         overdue: matches!(state, LoanState::Overdue | LoanState::Defaulted),
         trm_repaid: loan.repaid(),
         state: state.name().to_owned(),
-        repaid_at: loan.repaid_at.map(tirami_manifest::Timestamp::to_rfc3339),
+        repaid_at: loan.repaid_at.map(Timestamp::to_rfc3339),
     }
 }
 
@@ -114,8 +114,9 @@ impl Operation for Loans {
             .loans()?
             .into_iter()
             .partition(|loan| loan.borrower == node);
+        let now = runtime.inner.wallet.now()?;
         let shown = |loans: &[Loan]| {
-            let outputs = loans.iter().map(|loan| loan_output(runtime, loan));
+            let outputs = loans.iter().map(|loan| loan_output(now, loan));
             outputs.collect::<Vec<_>>()
         };
         Ok(LoansOutput {
@@ -164,7 +165,7 @@ impl Operation for RepayLoan {
         }
         Ok(RepayLoanOutput {
             trm_paid: repaid.amount,
-            loan: loan_output(runtime, &repaid.loan),
+            loan: loan_output(wallet.now()?, &repaid.loan),
             confirmed: wallet.repayment()?.is_none(),
             trm_balance: wallet.balance(&caller.agent)?.available,
         })

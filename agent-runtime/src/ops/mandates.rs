@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use tirami_manifest::mandate::{Action, Pot, Terms};
 use tirami_manifest::{AgentId, Amount, ApprovalId, ModelId, NodeId};
 
+use super::Chat;
 use crate::failure::Failure;
 
 /// An agent's mandate and what is left of it.
@@ -72,7 +73,7 @@ pub struct PotOutput {
 }
 
 /// Whether a spend would pass now, and what every rule says. Nothing is spent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExplainBudget {
     /// How much would be set aside.
@@ -92,6 +93,10 @@ pub struct ExplainBudget {
     /// What 10^9 FLOP would cost.
     #[serde(default)]
     pub trm_per_gflop: Option<Amount>,
+    /// The request itself, as it would be asked: whether it is one too many of the same. Its
+    /// idempotency key does not matter.
+    #[serde(default)]
+    pub request: Option<Chat>,
 }
 
 /// What every rule says of a spend.

@@ -1,5 +1,7 @@
 //! Operations on money: they read the wallet, or make it stricter.
 
+use std::time::Duration;
+
 use tirami_manifest::id::hex_bytes;
 use tirami_manifest::owner::OwnerOrder;
 use tirami_manifest::receipt_file::ReceiptFile;
@@ -17,6 +19,9 @@ use super::{
 };
 use crate::failure::{Failure, FailureCode};
 use crate::runtime::Runtime;
+
+/// How long an audit waits until all of the file was read; chosen, for a file of gigabytes.
+const READ_WITHIN: Duration = Duration::from_mins(1);
 
 /// Longest reason for a freeze, in characters.
 const REASON_MAX: usize = 200;
@@ -43,6 +48,7 @@ impl Operation for Balance {
         let owed = balance.loans.iter().fold(Amount::ZERO, |sum, loan| {
             sum.checked_add(loan.owed).unwrap_or(Amount::MAX)
         });
+        let now = wallet.now()?;
         Ok(BalanceOutput {
             agent: agent_name(runtime, &caller.agent)?,
             trm_balance: balance.available,
@@ -53,7 +59,7 @@ impl Operation for Balance {
             loans: balance
                 .loans
                 .iter()
-                .map(|loan| loan_output(runtime, loan))
+                .map(|loan| loan_output(now, loan))
                 .collect(),
             members: members
                 .into_iter()
@@ -127,11 +133,12 @@ impl Operation for Freeze {
         runtime.inner.frozen.send_replace(true);
         let freeze = runtime.inner.wallet.freeze(reason).await;
         runtime.publish_freeze();
-        let freeze = freeze?;
+        let (freeze, last_entry) = freeze?;
         Ok(FreezeOutput {
             frozen: true,
             reason: freeze.reason,
             since: freeze.since.to_rfc3339(),
+            last_entry,
             lifted_by: "the owner: tirami-agent unfreeze, with the owner's passphrase".to_owned(),
         })
     }
@@ -193,7 +200,8 @@ impl Operation for Audit {
                 detail: check.detail,
             })
             .collect();
-        let (holds, detail) = match wallet.integrity()? {
+        let read = tokio::time::timeout(READ_WITHIN, wallet.whole_integrity()).await;
+        let (holds, detail) = match read.unwrap_or_else(|_| wallet.integrity())? {
             Integrity::Sound => (true, "all of it was read".to_owned()),
             Integrity::Checking => (true, "the rest is still being read".to_owned()),
             Integrity::Failed(why) => (false, why),

@@ -1,8 +1,10 @@
 //! Whether a spend would pass, and what every rule says of it.
 
+use std::path::{Path, PathBuf};
+
 use clap::Args;
 use serde_json::json;
-use tirami_agent_runtime::ops::{ExplainBudget, ExplainOutput, Models, RuleOutput};
+use tirami_agent_runtime::ops::{Chat, ExplainBudget, ExplainOutput, Models, RuleOutput};
 use tirami_manifest::mandate::Action;
 use tirami_manifest::{Amount, NodeId};
 
@@ -11,8 +13,10 @@ use super::exit::{Exit, Problem};
 use super::local_time;
 use super::output::{Output, Style};
 use super::table::{Align, Table};
-use super::terms::{Model, ModelNames, action};
+use super::terms::{Model, ModelNames, action, text_of};
 use crate::access::Need;
+use crate::http::openai::error::ApiError;
+use crate::http::openai::request::ChatRequest;
 
 #[expect(clippy::doc_markdown, reason = "help is shown as it is written")]
 #[derive(Debug, Args)]
@@ -35,6 +39,22 @@ pub(super) struct ExplainArgs {
     /// What 10^9 FLOP would cost
     #[arg(long, value_name = "TRM", allow_hyphen_values = true)]
     price: Option<Amount>,
+    /// The request itself, as JSON for /v1/chat/completions, or '-' for standard input: says whether
+    /// it is one too many of the same
+    #[arg(long, value_name = "FILE")]
+    request: Option<PathBuf>,
+}
+
+/// Reads a request as the HTTP door does, so that it stands for the same purchase.
+fn request(path: &Path) -> Result<Chat, Problem> {
+    let text = text_of(path)?;
+    let body = serde_json::from_str(&text)
+        .map_err(|error| Problem::usage(format!("{}: {error}", path.display())))?;
+    let read = ChatRequest::read(Some(body), None).map_err(ApiError::into_failure)?;
+    Ok(Chat {
+        idempotency_key: None,
+        ..read.chat
+    })
 }
 
 async fn ask(context: &Context, args: ExplainArgs) -> Result<ExplainOutput, Problem> {
@@ -49,6 +69,7 @@ async fn ask(context: &Context, args: ExplainArgs) -> Result<ExplainOutput, Prob
             Some(names.id(&model)?)
         }
     };
+    let request = args.request.as_deref().map(request).transpose()?;
     let question = ExplainBudget {
         trm_amount: args.amount,
         agent: args.agent,
@@ -56,6 +77,7 @@ async fn ask(context: &Context, args: ExplainArgs) -> Result<ExplainOutput, Prob
         payee: args.payee,
         model,
         trm_per_gflop: args.price,
+        request,
     };
     context.ask(Need::Books, question).await
 }

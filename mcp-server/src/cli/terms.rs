@@ -22,8 +22,8 @@ pub(super) use show::show;
 use words::{End, Lift, Pots, Rule};
 pub(super) use words::{Model, ModelNames, action, pot};
 
-/// Longest file of terms; chosen, far above what the largest terms take.
-const FILE_MAX: u64 = 256 * 1_024;
+/// Longest file of terms or of a request; chosen, as large as a request may be.
+const FILE_MAX: u64 = 1_024 * 1_024;
 
 #[expect(clippy::doc_markdown, reason = "help is shown as it is written")]
 #[derive(Clone, Debug, Default, Args)]
@@ -283,6 +283,14 @@ fn list<T: Clone + Ord>(list: &mut List<T>, allow: &[Lift<T>], deny: &[Lift<T>])
 }
 
 fn from_file(path: &Path) -> Result<Terms, Problem> {
+    let text = text_of(path)?;
+    let wrong = |what: String| Problem::usage(format!("{}: {what}", path.display()));
+    let value = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    input::read(value).map_err(|failure| wrong(failure.message))
+}
+
+/// What a file holds; `-` is standard input.
+pub(super) fn text_of(path: &Path) -> Result<String, Problem> {
     let mut text = String::new();
     let read = if path == Path::new("-") {
         std::io::stdin().take(FILE_MAX).read_to_string(&mut text)
@@ -290,9 +298,7 @@ fn from_file(path: &Path) -> Result<Terms, Problem> {
         std::fs::File::open(path).and_then(|file| file.take(FILE_MAX).read_to_string(&mut text))
     };
     read.map_err(|error| Problem::file(path, &error))?;
-    let wrong = |what: String| Problem::usage(format!("{}: {what}", path.display()));
-    let value = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-    input::read(value).map_err(|failure| wrong(failure.message))
+    Ok(text)
 }
 
 #[cfg(test)]

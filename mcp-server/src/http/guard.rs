@@ -13,8 +13,8 @@ use axum::response::{IntoResponse, Response};
 use tirami_agent_runtime::failure::{Failure, FailureCode};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::HttpState;
 use super::openai::error::{ApiError, refused};
+use super::{FREEZE, HttpState};
 use crate::mcp::caught;
 
 /// Longest bearer token that is looked at; ours are about 70 characters.
@@ -69,7 +69,12 @@ pub(crate) async fn enter(
     if let Some(refusal) = addressed(&state.allowed_hosts, &request) {
         return refusal;
     }
-    let Ok(permit) = state.room.clone().try_acquire_owned() else {
+    let room = if request.uri().path() == FREEZE {
+        &state.room_to_freeze
+    } else {
+        &state.room
+    };
+    let Ok(permit) = room.clone().try_acquire_owned() else {
         return ApiError::from(busy()).into_response();
     };
     request.extensions_mut().insert(Room(Arc::new(permit)));

@@ -3,6 +3,7 @@
 use std::net::{TcpListener, UdpSocket};
 
 use serde_json::{Value, json};
+use tirami_agent_runtime::data_dir;
 
 use crate::cli::{EXE, Ended, Home, bare, contents, finish};
 use crate::mcp::Mcp;
@@ -160,6 +161,48 @@ async fn a_receipt_that_was_altered_does_not_verify() {
         let refused = verify(&pair.b, &altered.to_string()).await.refused();
         refused.is(6, "invalid_input", &["does not hold"]);
     }
+}
+
+#[tokio::test]
+async fn a_damaged_page_of_a_closed_wallet_is_found_by_its_audit() {
+    let (pair, id) = traded().await;
+    let sound = pair.b.run(&["wallet", "audit"]).await;
+    assert_eq!(sound.code, 0, "{sound:?}");
+    let receipt = pair.b.ask(&["receipt", &id]).await;
+    let signed = receipt["signed"].as_str().unwrap();
+    let signed: Vec<u8> = (0..signed.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&signed[at..at + 2], 16).unwrap())
+        .collect();
+    // One bit of what was bought, wherever the file has it: nothing but an audit reads it.
+    let file = data_dir::wallet(&pair.b.data());
+    let mut bytes = std::fs::read(&file).unwrap();
+    let places: Vec<_> = (0..bytes.len() - signed.len())
+        .filter(|at| bytes[*at..].starts_with(&signed))
+        .collect();
+    assert!(!places.is_empty(), "the receipt is not in the file");
+    for at in places {
+        bytes[at + signed.len() / 2] ^= 4;
+    }
+    std::fs::write(&file, &bytes).unwrap();
+    let found = pair.b.run(&["wallet", "audit"]).await;
+    let said: Value = serde_json::from_str(&found.stdout).unwrap();
+    // The audit says so, unless the damage was met before it began.
+    let says = match found.code {
+        8 => &said["error"]["message"],
+        1 => {
+            let checks = said["checks"].as_array().unwrap();
+            let failed = |check: &&Value| check["holds"] == false;
+            let failed: Vec<_> = checks.iter().filter(failed).collect();
+            assert_eq!(failed.len(), 1, "{said:#}");
+            let rule = failed[0]["rule"].as_str().unwrap();
+            assert!(rule.contains("every page"), "{rule}");
+            &failed[0]["detail"]
+        }
+        code => panic!("{code}: {said:#}"),
+    };
+    let says = says.as_str().unwrap();
+    assert!(says.contains("restore a backup"), "{says}");
 }
 
 /// The text with one digit changed.
@@ -363,7 +406,8 @@ async fn a_wallet_that_is_none_is_left_byte_for_byte() {
     let (pair, _) = traded().await;
     let real = std::fs::read(pair.b.data().join("wallet.redb")).unwrap();
     let mut damaged = real.clone();
-    for byte in damaged.iter_mut().skip(real.len() / 2).step_by(97) {
+    // Every page behind the header, so that one that opening needs is among them.
+    for byte in damaged.iter_mut().skip(4_096).step_by(97) {
         *byte ^= 0x55;
     }
     let noise = vec![0xa7; real.len()];

@@ -97,8 +97,10 @@ impl Wallet {
     /// A store failure.
     pub async fn repay_due(&self) -> Result<Amount, WalletError> {
         let node = self.node();
-        let due = loan::of_borrower(&self.view()?, &node)?;
-        if due.is_none_or(|loan| loan.owed.is_zero() || self.now() < loan.due) {
+        let (view, now) = self.view_now()?;
+        let due = loan::of_borrower(&view, &node)?;
+        drop(view);
+        if due.is_none_or(|loan| loan.owed.is_zero() || now < loan.due) {
             return Ok(Amount::ZERO);
         }
         self.write(move |tables, now| pay_due(tables, &node, now))

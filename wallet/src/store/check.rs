@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use tokio::sync::watch;
+
 use super::writer::join;
 use super::{Opened, StoreError};
 use crate::ledger::tables::Table;
@@ -27,6 +29,8 @@ pub enum Integrity {
 pub(crate) struct Check {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicBool>,
+    /// True once the thread has nothing more to read, whatever it found.
+    ended: watch::Receiver<bool>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -34,14 +38,19 @@ impl Check {
     pub(crate) fn start(opened: Opened) -> Result<Self, StoreError> {
         let (stop, done) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
         let (stopped, finished) = (stop.clone(), done.clone());
+        let (end, ended) = watch::channel(false);
         let thread = std::thread::Builder::new().name("wallet-check".into());
-        let thread = thread.spawn(move || match walk(&opened, &stopped) {
-            Ok(whole) => finished.store(whole, Ordering::SeqCst),
-            Err(error) => tracing::error!(%error, "reading all of the wallet failed"),
+        let thread = thread.spawn(move || {
+            match walk(&opened, &stopped) {
+                Ok(whole) => finished.store(whole, Ordering::SeqCst),
+                Err(error) => tracing::error!(%error, "reading all of the wallet failed"),
+            }
+            end.send_replace(true);
         });
         Ok(Self {
             stop,
             done,
+            ended,
             thread: Mutex::new(Some(thread.map_err(StoreError::io)?)),
         })
     }
@@ -52,6 +61,12 @@ impl Check {
             Some(StoreError::Full) | None => Integrity::Checking,
             Some(fault) => Integrity::Failed(fault.to_string()),
         }
+    }
+
+    /// Waits until everything was read, or the reading ended otherwise.
+    pub(crate) async fn ended(&self) {
+        // A thread that died reads nothing more either.
+        drop(self.ended.clone().wait_for(|ended| *ended).await);
     }
 
     /// Ends the thread, and releases the file.

@@ -114,7 +114,7 @@ impl Wallet {
     ///
     /// A store failure.
     pub fn held(&self) -> Result<Vec<Held>, WalletError> {
-        let (view, now) = (self.view()?, self.now());
+        let (view, now) = self.view_now()?;
         let mut all = Vec::new();
         for (_, bytes) in view.scan(Table::Held, &[], None, Order::Ascending, usize::MAX)? {
             all.push(shown(&view, decode(Table::Held, &bytes)?, now)?);
@@ -129,9 +129,9 @@ impl Wallet {
     ///
     /// [`WalletError::UnknownGrant`].
     pub fn held_by(&self, agent: &AgentId, grant: &GrantId) -> Result<Held, WalletError> {
-        let view = self.view()?;
+        let (view, now) = self.view_now()?;
         let row = held(&view, grant, agent)?;
-        shown(&view, row, self.now())
+        shown(&view, row, now)
     }
 
     /// What to send to the tracker of a mandate held here, to give back what is left of it: the chain,

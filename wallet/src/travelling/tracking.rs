@@ -102,8 +102,7 @@ impl Wallet {
         quote: &Verified<Quote>,
         under: Under,
     ) -> Result<CheckedUnder, WalletError> {
-        let view = self.view()?;
-        let now = self.now();
+        let (view, now) = self.view_now()?;
         let chain = verified(&view, &under.chain, now)?;
         let spend = chain.check(&under.spend, quote.provider, now)?;
         let body = &under.spend.body;

@@ -108,7 +108,7 @@ impl Books {
     }
 
     pub(crate) fn states(&self) -> (LoanState, LoanState) {
-        let now = self.member.now();
+        let now = self.member.now().unwrap();
         (self.lent().state(now), self.owed().state(now))
     }
 

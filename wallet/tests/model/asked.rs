@@ -1,12 +1,10 @@
-//! What the ledger and its model are asked: mostly what may pass, and every way in which it may not.
+//! What the ledger and its model are asked, by the tests and by the fuzz target: mostly what may pass,
+//! and every way in which it may not.
 //!
-//! Each operation is made from one number, which costs far less than a tree of strategies: nearly
-//! all of the time goes into the ledger. A failure is still cut down to the few operations that it
-//! takes.
+//! Every choice is a number below another, whether it comes from a seed or from a fuzzer's bytes.
 
 use std::collections::BTreeSet;
 
-use proptest::prelude::*;
 use tirami_manifest::mandate::{
     Action, Breakers, Limits, List, Pot, PotRule, QuietHours, Scope, Terms,
 };
@@ -31,44 +29,54 @@ const NOBODY: AgentId = AgentId::from_bytes([9; 16]);
 
 const PAYEES: [NodeId; 2] = [NodeId::from_bytes([3; 32]), NodeId::from_bytes([4; 32])];
 const MODELS: [ModelId; 2] = [ModelId::from_bytes([5; 32]), ModelId::from_bytes([6; 32])];
+const ACTIONS: [Action; 2] = [Action::Chat, Action::LocalChat];
 pub(crate) const PEER: Account = Account::Clearing(PAYEES[0]);
-const ACCOUNTS: [Account; 7] = [
+const ACCOUNTS: [Account; 8] = [
     Account::Agent(ROOT),
     Account::Agent(OTHER),
+    Account::Agent(CHILD),
     Account::Outgoing,
     PEER,
     Account::Position,
     Account::Issuer,
     Account::Revenue,
 ];
+const CODES: [TransferCode; 10] = [
+    TransferCode::Budget,
+    TransferCode::Purchase,
+    TransferCode::Acknowledged,
+    TransferCode::Reservation,
+    TransferCode::Sale,
+    TransferCode::Earnings,
+    TransferCode::WelcomeLoan,
+    TransferCode::Expiry,
+    TransferCode::Allotment,
+    TransferCode::Repayment,
+];
 
-/// What becomes of a hold; figures in percent of it.
+/// A step of a group; a `usize` is an index into what was there before.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum End {
-    Vouch(u64),
-    Post(u64),
+pub(crate) enum Step {
+    Move(Kind, TransferCode),
+    /// Percent of the hold.
+    Vouch(usize, u64),
+    Post(usize, u64),
     /// Moves it and leaves the rest.
-    Draw(u64),
-    /// Posts it and moves it on to the payee.
-    Pay(u64),
-    Void(bool),
-    /// Voids a hold that nobody made.
-    Unknown,
+    Draw(usize, u64),
+    Void(usize, bool),
 }
 
-/// What is asked; a `usize` is an index into what was there before, from its start again after its
-/// end.
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
-    Move(Kind, TransferCode),
-    /// Both or neither.
-    Two(Kind, Kind),
-    On(usize, End),
+    /// All or none.
+    Group(Vec<Step>),
+    /// Posts a hold and moves it on to the payee.
+    Pay(usize, u64),
     Renew(usize),
     Expire,
-    Step(u64),
+    Time(u64),
     Freeze(bool),
-    /// Does an earlier transfer or group again, as it was.
+    /// Does an earlier group again, as it was.
     Again(usize),
     /// Uses an earlier id for something else.
     Taken(usize, Kind),
@@ -78,20 +86,19 @@ pub(crate) enum Op {
     Decide(ApprovalId, AgentId, bool, u64),
 }
 
-/// Numbers that follow from one: `SplitMix64`.
-struct Dice(u64);
+/// Where choices come from.
+pub(crate) trait Choices {
+    /// A number below `end`.
+    fn below(&mut self, end: u64) -> u64;
+}
 
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
+/// Asks for whatever is chosen.
+pub(crate) struct Asker<C>(pub(crate) C);
 
+impl<C: Choices> Asker<C> {
     /// From `from` to below `to`.
     fn range(&mut self, from: u64, to: u64) -> u64 {
-        from + self.next() % (to - from)
+        from + self.0.below(to - from)
     }
 
     fn percent(&mut self, percent: u64) -> bool {
@@ -99,7 +106,8 @@ impl Dice {
     }
 
     fn index(&mut self) -> usize {
-        usize::try_from(self.range(0, 1 << 20)).unwrap_or(0)
+        // A byte is enough for the few that there are.
+        usize::try_from(self.0.below(256)).unwrap_or(0)
     }
 
     fn pick<T: Clone>(&mut self, of: &[T]) -> T {
@@ -115,10 +123,11 @@ impl Dice {
     }
 
     fn amount(&mut self) -> Amount {
-        match self.range(0, 20) {
-            0 => self.utrm(0, 3),
-            1 => self.utrm(300, 3_200),
-            _ => self.utrm(1, 220),
+        match self.range(0, 100) {
+            0..5 => self.utrm(0, 3),
+            5..9 => self.utrm(300, 3_200),
+            9 => self.utrm(1 << 39, 1 << 40),
+            _ => self.utrm(1, 221),
         }
     }
 
@@ -188,29 +197,22 @@ impl Dice {
         }
     }
 
-    /// Something between any two accounts that names no spend.
-    fn other_move(&mut self) -> Op {
+    /// Something between any two accounts, which nearly never names a spend.
+    fn other_move(&mut self) -> Step {
         let (debit, credit) = (self.pick(&ACCOUNTS), self.pick(&ACCOUNTS));
-        let hold = self.percent(40);
-        let kind = self.moves(debit, credit, None, hold);
-        let codes = [
-            TransferCode::Budget,
-            TransferCode::Earnings,
-            TransferCode::WelcomeLoan,
-            TransferCode::Repayment,
-        ];
-        Op::Move(kind, self.pick(&codes))
+        let (spend, hold) = (self.maybe(4, Self::spend), self.percent(40));
+        Step::Move(self.moves(debit, credit, spend, hold), self.pick(&CODES))
     }
 
-    fn allot(&mut self) -> Op {
+    fn allot(&mut self) -> Step {
         let kind = Kind::Allot {
             from: self.pick(&[ROOT, ROOT, OTHER]),
             from_pot: self.pick(&Pot::ALL),
-            to: self.pick(&[ROOT, ROOT, OTHER]),
+            to: self.pick(&[ROOT, ROOT, OTHER, OTHER, CHILD]),
             to_pot: self.pick(&Pot::ALL),
             amount: self.amount(),
         };
-        Op::Move(kind, TransferCode::Allotment)
+        Step::Move(kind, TransferCode::Allotment)
     }
 
     fn list<T: Ord + Clone>(&mut self, of: &[T]) -> List<T> {
@@ -257,7 +259,7 @@ impl Dice {
         }
     }
 
-    fn terms(&mut self) -> Terms {
+    pub(crate) fn terms(&mut self) -> Terms {
         let payee_first = PotRule {
             payee: Some(PAYEES[0]),
             ..PotRule::only(vec![Pot::Borrowed, Pot::Earned])
@@ -285,7 +287,7 @@ impl Dice {
             limits: self.limits(),
             scope: Scope {
                 payees: self.list(&PAYEES),
-                actions: self.list(&[Action::Chat, Action::LocalChat]),
+                actions: self.list(&ACTIONS),
                 models: self.list(&MODELS),
             },
             breakers,
@@ -295,21 +297,33 @@ impl Dice {
         }
     }
 
-    fn end(&mut self) -> End {
+    /// Percent of a hold.
+    fn part(&mut self) -> u64 {
         let some = self.range(1, 101);
-        let part = self.pick(&[some, some, some, 100, 100, 0, 110]);
-        match self.range(0, 18) {
-            0..5 => End::Vouch(part),
-            5..8 => End::Post(part),
-            8..12 => End::Pay(part),
-            12..15 => End::Void(self.percent(60)),
-            15..17 => End::Draw(part),
-            _ => End::Unknown,
+        self.pick(&[some, some, some, 100, 100, 0, 110])
+    }
+
+    /// Something that becomes of a hold.
+    fn end(&mut self) -> Step {
+        match self.range(0, 14) {
+            0..5 => Step::Vouch(self.index(), self.part()),
+            5..8 => Step::Post(self.index(), self.part()),
+            8..10 => Step::Draw(self.index(), self.part()),
+            _ => Step::Void(self.index(), self.percent(60)),
+        }
+    }
+
+    fn step(&mut self) -> Step {
+        match self.range(0, 10) {
+            0..5 => Step::Move(self.purchase(), TransferCode::Budget),
+            5..8 => self.end(),
+            8 => self.other_move(),
+            _ => self.allot(),
         }
     }
 
     /// Steps around the lengths of the windows and of their buckets.
-    fn step(&mut self) -> u64 {
+    fn time(&mut self) -> u64 {
         let (span, by) = self.pick(&[
             (1_500, 1_500),
             (1_500, 1_500),
@@ -326,16 +340,20 @@ impl Dice {
         self.range(span - by, span + by + 1)
     }
 
-    fn op(&mut self) -> Op {
+    pub(crate) fn op(&mut self) -> Op {
         match self.range(0, 100) {
-            0..36 => Op::Move(self.purchase(), TransferCode::Budget),
-            36..42 => self.other_move(),
-            42..45 => self.allot(),
-            45..48 => Op::Two(self.purchase(), self.purchase()),
-            48..68 => Op::On(self.index(), self.end()),
+            0..36 => Op::Group(vec![Step::Move(self.purchase(), TransferCode::Budget)]),
+            36..42 => Op::Group(vec![self.other_move()]),
+            42..45 => Op::Group(vec![self.allot()]),
+            45..48 => {
+                let count = self.range(2, 5);
+                Op::Group((0..count).map(|_| self.step()).collect())
+            }
+            48..63 => Op::Group(vec![self.end()]),
+            63..68 => Op::Pay(self.index(), self.part()),
             68..70 => Op::Renew(self.index()),
             70..73 => Op::Expire,
-            73..85 => Op::Step(self.step()),
+            73..85 => Op::Time(self.time()),
             85..87 => Op::Freeze(self.percent(25)),
             87..90 => Op::Again(self.index()),
             90 => Op::Taken(self.index(), self.purchase()),
@@ -350,33 +368,4 @@ impl Dice {
             ),
         }
     }
-}
-
-/// One case: everybody's terms, and what is done.
-#[derive(Clone)]
-pub(crate) struct Case {
-    pub(crate) terms: Vec<Terms>,
-    pub(crate) ops: Vec<Op>,
-}
-
-/// A line for each, so that a failure can be read.
-impl std::fmt::Debug for Case {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (agent, terms) in AGENTS.iter().zip(&self.terms) {
-            let terms = serde_json::to_string(terms).map_err(|_| std::fmt::Error)?;
-            writeln!(f, "\n{agent:?}: {terms}")?;
-        }
-        self.ops.iter().try_for_each(|op| write!(f, "\n{op:?}"))
-    }
-}
-
-/// Cases of at most so many operations.
-pub(crate) fn cases(most: usize) -> impl Strategy<Value = Case> {
-    let terms = any::<u64>().prop_map(|seed| {
-        let mut dice = Dice(seed);
-        AGENTS.map(|_| dice.terms()).to_vec()
-    });
-    let op = any::<u64>().prop_map(|seed| Dice(seed).op());
-    let ops = prop::collection::vec(op, 1..=most);
-    (terms, ops).prop_map(|(terms, ops)| Case { terms, ops })
 }

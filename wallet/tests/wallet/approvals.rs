@@ -247,7 +247,9 @@ async fn a_refusal_of_another_rule_asks_the_owner_nothing() {
     assert_eq!(wallet.approvals().unwrap().len(), 1);
     assert_eq!(crate::number(hold(&wallet, "b", 5_001).await), 21);
     assert_eq!(wallet.approvals().unwrap().len(), 1);
-    let asked = wallet.explain(&main_agent(), WORK, trm(1_100)).unwrap();
+    let asked = wallet
+        .explain(&main_agent(), WORK, trm(1_100), None)
+        .unwrap();
     assert_eq!(asked.refusal.map(|r| r.number()), Some(29));
     assert_eq!(
         wallet.approvals().unwrap().len(),

@@ -22,7 +22,7 @@ async fn a_freeze_stops_holds_and_payment_until_the_owner_lifts_it() {
     let open = hold_for(&wallet, &trade, "a").await;
     let freeze = wallet.freeze("smoke".into()).await.unwrap();
     assert_eq!(wallet.freeze("fire".into()).await.unwrap(), freeze);
-    assert_eq!(wallet.frozen().unwrap(), Some(freeze));
+    assert_eq!(wallet.frozen().unwrap(), Some(freeze.0));
     let frozen = |error: &WalletError| matches!(error, WalletError::Refused(Refusal::Frozen { reason }) if reason == "smoke");
     let refused = hold(&wallet, "b", 1).await.unwrap_err();
     assert!(frozen(&refused) && refused.retry() == Retry::Never);

@@ -37,6 +37,7 @@ mod mandates;
 mod owner;
 mod races;
 mod sales;
+mod travelling;
 
 use world::{START, Trade, WORK, fund, genesis, key, trm};
 

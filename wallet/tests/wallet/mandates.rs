@@ -257,7 +257,7 @@ async fn explaining_and_the_spend_itself_agree_and_explaining_changes_nothing() 
     };
     let before = rows(&wallet);
     for n in [1, 100, 101, 150, 250, 1_001] {
-        let explained = wallet.explain(&child, WORK, trm(n)).unwrap();
+        let explained = wallet.explain(&child, WORK, trm(n), None).unwrap();
         let first = explained.findings.iter().find(|finding| !finding.passes);
         let refusal = explained.refusal.map(|refusal| refusal.number());
         assert_eq!(first.map(|finding| finding.rule.number()), refusal, "{n}");
@@ -265,10 +265,10 @@ async fn explaining_and_the_spend_itself_agree_and_explaining_changes_nothing() 
         let admitted = wallet.admits(&child, WORK, trm(n));
         assert_eq!(admitted.is_ok(), refusal.is_none(), "{n}");
     }
-    let ordered = wallet.explain(&child, WORK, trm(1)).unwrap().findings;
+    let ordered = wallet.explain(&child, WORK, trm(1), None).unwrap().findings;
     assert!(ordered.windows(2).all(|two| two[0].rule <= two[1].rule));
     assert_eq!(
-        number(wallet.explain(&AgentId::from_bytes([9; 16]), WORK, trm(1))),
+        number(wallet.explain(&AgentId::from_bytes([9; 16]), WORK, trm(1), None)),
         9
     );
     // Half of the hour's 200 was told of, and nothing since.

@@ -44,6 +44,11 @@ impl ApiError {
         }
     }
 
+    /// What failed, for a door that speaks otherwise.
+    pub(crate) fn into_failure(self) -> Failure {
+        *self.failure
+    }
+
     /// Names the field of the request that is wrong.
     #[must_use]
     pub(crate) fn param(mut self, param: &'static str) -> Self {

@@ -1,11 +1,14 @@
 //! The kill switch: anyone turns it on, it stays on, and only the owner turns it off.
 
-use serde_json::json;
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::cli::Home;
-use crate::http::{CHAT, chat};
+use crate::http::{CHAT, Http, chat};
 use crate::mcp::Mcp;
-use crate::nodes::{Pair, Up, question, words};
+use crate::nodes::{Pair, Up, WITHIN, question, words};
 
 /// Asserts that every door refuses to spend, and that it changes nothing.
 async fn stopped(home: &Home, mcp: &Mcp, up: &Up, reason: &str) {
@@ -102,5 +105,95 @@ async fn only_the_owners_passphrase_lifts_a_freeze() {
     stopped(&pair.b, &mcp, &up, "by hand").await;
     pair.b.ask(&["unfreeze", "--passphrase-file", &right]).await;
     mcp.ask("chat", question(3, "after")).await;
+    assert!(!pair.agree().await.is_zero());
+}
+
+/// As many as the HTTP door works for at once.
+const SPENDERS: usize = 64;
+
+/// Buys one answer after the other until spending is frozen: the receipts.
+async fn spend(http: Http, who: usize, bought: watch::Sender<usize>) -> Vec<String> {
+    let mut receipts = Vec::new();
+    loop {
+        let body = chat("a b c", &format!("{who}/{}", receipts.len()));
+        let (status, answer) = http.post(CHAT, &body).await;
+        if status == 200 {
+            receipts.push(answer["x_tirami"]["receipt"].as_str().unwrap().to_owned());
+            bought.send_modify(|bought| *bought += 1);
+        } else if answer["error"]["code"] == "frozen" {
+            return receipts;
+        } else {
+            // A provider that is busy may take too long to make an offer.
+            assert_eq!(answer["error"]["x_tirami"]["retryable"], true, "{answer}");
+        }
+    }
+}
+
+/// Every entry in the books after that number, the newest first.
+async fn after(home: &Home, last: u64) -> Vec<Value> {
+    let mut found = Vec::new();
+    let mut words: Vec<String> = ["history", "--limit", "100"].map(str::to_owned).into();
+    loop {
+        let page = home.ask(&words).await;
+        let entries = page["entries"].as_array().unwrap();
+        let new = |entry: &&Value| entry["seq"].as_u64().unwrap() > last;
+        found.extend(entries.iter().filter(new).cloned());
+        match page["next_before"].as_u64() {
+            Some(before) if entries.iter().all(|entry| new(&entry)) => {
+                words.truncate(3);
+                words.extend(["--before".to_owned(), before.to_string()]);
+            }
+            _ => return found,
+        }
+    }
+}
+
+/// Asserts that since the freeze holds were given back and receipts acknowledged, and nothing else.
+async fn nothing_moved_after(home: &Home, last: u64) {
+    for entry in after(home, last).await {
+        let given_back = entry["kind"] == "void" || entry["kind"] == "expire";
+        assert!(
+            given_back || entry["reason"] == "acknowledged",
+            "after entry {last}: {entry}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_held_or_paid_after_a_freeze_is_acknowledged_amid_64_spenders() {
+    let pair = Pair::start().await;
+    pair.b.without_breakers().await;
+    let up = Up::start(&pair.b).await;
+    let http = up.http(&pair.b);
+    let (bought, mut so_far) = watch::channel(0);
+    let spenders: Vec<_> = (0..SPENDERS)
+        .map(|who| tokio::spawn(spend(http.clone(), who, bought.clone())))
+        .collect();
+    let enough = so_far.wait_for(|bought| *bought >= 2 * SPENDERS);
+    timeout(WITHIN, enough).await.unwrap().unwrap();
+    // The door has room for it although every place is taken.
+    let body = json!({ "reason": "amid" });
+    let (status, frozen) = http.post("/v1/tirami/freeze", &body).await;
+    assert_eq!(status, 200, "{frozen}");
+    let last = frozen["last_entry"].as_u64().unwrap();
+    let mut answered = Vec::new();
+    for spender in join_all(spenders).await {
+        answered.extend(spender.unwrap());
+    }
+    nothing_moved_after(&pair.b, last).await;
+    // What was answered is what was paid.
+    let mut booked = pair.b.receipts("purchase").await;
+    booked.sort();
+    answered.sort();
+    assert_eq!(booked, answered);
+    up.kill().await;
+    let up = Up::start(&pair.b).await;
+    let (status, refusal) = up.http(&pair.b).post(CHAT, &chat("a b c", "late")).await;
+    assert_eq!(
+        (status, &refusal["error"]["code"]),
+        (403, &json!("frozen")),
+        "{refusal}"
+    );
+    nothing_moved_after(&pair.b, last).await;
     assert!(!pair.agree().await.is_zero());
 }

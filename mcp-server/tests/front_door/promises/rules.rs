@@ -236,6 +236,68 @@ async fn a_burst_and_a_loop_are_stopped_and_say_until_when() {
 }
 
 #[tokio::test]
+async fn a_request_that_loops_is_explained_before_it_is_refused() {
+    let stage = Stage::set().await;
+    stage
+        .grant(&["--spends-per-minute", "none", "--same-request", "2"])
+        .await;
+    let b = &stage.pair.b;
+    let write = |name: &str, prompt: &str| {
+        let mut body = chat(prompt, "whatever");
+        body["max_tokens"] = 5.into();
+        b.write(name, body.to_string())
+    };
+    let (same, other) = (write("same", "again"), write("other", "something else"));
+    let seller = stage.pair.up.ready["node"].as_str().unwrap();
+    let of = ["--payee", seller, "--model", "echo", "--price", "1"];
+    let ask = async |command: &str, request: &[&str]| {
+        let begin = ["--token", &stage.token, "budget", command, "0.01"];
+        let ended = b.run(&[&begin, &of[..], request].concat()).await;
+        let said: Value = serde_json::from_str(&ended.stdout).unwrap();
+        (ended.code, said)
+    };
+    let first = ask("dry-run", &["--request", &same]).await;
+    assert_eq!(first.0, 0, "{first:?}");
+    for key in ["a", "b"] {
+        assert_eq!(stage.ask("again", key).await.0, 200);
+    }
+    let before = b.books().await;
+    let (code, said) = ask("dry-run", &["--request", &same]).await;
+    assert_eq!(
+        (code, &said["refusal_number"], &said["refusal"]["code"]),
+        (3, &json!(19), &json!("rate_limited")),
+        "{said}"
+    );
+    let passes_at = &said["passes_at"];
+    assert!(passes_at.is_string(), "{said}");
+    let (code, said) = ask("explain", &["--request", &same]).await;
+    let rules = said["rules"].as_array().unwrap();
+    let rule = rules
+        .iter()
+        .find(|rule| rule["number"] == 19 && rule["mandate"] == "writer")
+        .unwrap();
+    assert_eq!(
+        (code, &rule["observed"], &rule["limit"], &rule["passes"]),
+        (3, &json!("2"), &json!("2"), &json!(false)),
+        "{rule}"
+    );
+    assert_eq!(&rule["passes_at"], passes_at, "{rule}");
+    // Another request is none of the same, and without one nobody can say.
+    for request in [&["--request", &other][..], &[]] {
+        let (code, said) = ask("dry-run", request).await;
+        assert_eq!(code, 0, "{said}");
+    }
+    assert_eq!(b.books().await, before, "nothing moved");
+    // The gate says what was foretold.
+    let (status, answer) = stage.ask("again", "c").await;
+    assert_eq!(status, 429, "{answer}");
+    assert_eq!(
+        &answer["error"]["x_tirami"]["retry_at"], passes_at,
+        "{answer}"
+    );
+}
+
+#[tokio::test]
 async fn a_provider_that_fails_stops_spending_for_a_while() {
     let pair = Pair::start().await;
     pair.b.without_breakers().await;

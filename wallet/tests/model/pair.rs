@@ -1,7 +1,9 @@
-//! The ledger and its model, asked the same.
+//! The ledger and its model, asked the same: by the tests and by the fuzz target.
 //!
-//! As in `wallet/tests/model.rs`: the ledger may refuse what the exact sliding window allows for less
-//! than one bucket; it may never allow what the model refuses, and refuses nothing else.
+//! The ledger may refuse what the exact sliding window allows for less than one bucket (a second, a
+//! minute, 15 minutes); it may never allow what the model refuses, and refuses nothing else.
+
+use std::collections::BTreeMap;
 
 use tirami_manifest::mandate::{Action, Pot, Terms};
 use tirami_manifest::{AgentId, Amount, ApprovalId, Timestamp, TransferId};
@@ -54,13 +56,19 @@ impl Done {
     }
 }
 
-pub struct Pair {
+/// The ledger, its model, and what was asked of both.
+pub(crate) struct Pair {
     books: MemoryTables,
     model: Model,
     history: Vec<Done>,
     asked: Vec<Vec<Transfer>>,
     holds: Vec<TransferId>,
     fresh: u64,
+    accepted: u32,
+    /// After so many accepted groups all is compared: it costs as much as what it looks at.
+    every: u32,
+    /// How often each refusal was given; 0 is none.
+    pub(crate) seen: BTreeMap<Number, u64>,
 }
 
 fn utrm(n: u64) -> Amount {
@@ -69,7 +77,7 @@ fn utrm(n: u64) -> Amount {
 
 impl Pair {
     /// Everybody's mandate as `terms` say; one account of 3000, another of 1500.
-    pub fn begin(terms: &[Terms; 5]) -> Self {
+    pub(crate) fn begin(terms: &[Terms], every: u32) -> Self {
         let mut pair = Self {
             books: MemoryTables::default(),
             model: Model {
@@ -81,6 +89,9 @@ impl Pair {
             asked: Vec::new(),
             holds: Vec::new(),
             fresh: 0,
+            accepted: 0,
+            every,
+            seen: BTreeMap::new(),
         };
         let quota = encode(Table::Meta, &utrm(QUOTA)).expect("it encodes");
         pair.put(Table::Meta, b"issuer-quota", Some(quota));
@@ -181,6 +192,7 @@ impl Pair {
             assert!(window && first, "{ours:?}, not {theirs:?}: {transfers:?}");
             self.model = model_before;
         }
+        *self.seen.entry(ours.err().unwrap_or(0)).or_default() += 1;
         if let Some(foreseen) = foreseen {
             assert_eq!(
                 foreseen,
@@ -196,7 +208,10 @@ impl Pair {
                     self.holds.push(made.id);
                 }
             }
-            self.same();
+            self.accepted += 1;
+            if self.accepted.is_multiple_of(self.every) {
+                self.same();
+            }
         }
         self.asked.push(transfers);
     }
@@ -233,6 +248,8 @@ impl Pair {
                 Err(ApplyError::Refused(refusal)) => return Err(refusal.number()),
                 Err(ApplyError::Store(error)) => panic!("{error}"),
             };
+            let in_order = findings.windows(2).all(|two| two[0].rule <= two[1].rule);
+            assert!(in_order, "{findings:?}");
             let first = findings.iter().find(|finding| !finding.passes);
             first.map_or(Ok(()), |finding| Err(finding.rule.number()))
         })
@@ -249,18 +266,23 @@ impl Pair {
     }
 
     fn step(&mut self, step: Step) -> Transfer {
-        let part = |held: u64, percent: u64| utrm((held * percent).div_ceil(100));
+        let part = |whole: u64, percent: u64| utrm((whole * percent).div_ceil(100));
         let (kind, code) = match step {
             Step::Move(kind, code) => (kind, code),
             Step::Vouch(index, percent) => {
-                let (hold, held) = self.hold(index);
-                let amount = part(held, percent);
+                let (hold, whole) = self.hold(index);
+                let amount = part(whole, percent);
                 (Kind::Vouch { hold, amount }, TransferCode::Budget)
             }
             Step::Post(index, percent) => {
-                let (hold, held) = self.hold(index);
-                let amount = part(held, percent);
+                let (hold, whole) = self.hold(index);
+                let amount = part(whole, percent);
                 (Kind::Post { hold, amount }, TransferCode::Budget)
+            }
+            Step::Draw(index, percent) => {
+                let (hold, whole) = self.hold(index);
+                let amount = part(whole, percent);
+                (Kind::Draw { hold, amount }, TransferCode::Budget)
             }
             Step::Void(index, failed) => {
                 let (hold, _) = self.hold(index);
@@ -270,7 +292,7 @@ impl Pair {
         self.transfer(kind, code)
     }
 
-    pub fn does(&mut self, op: Op) {
+    pub(crate) fn does(&mut self, op: Op) {
         match op {
             Op::Group(steps) => {
                 let transfers = steps.into_iter().map(|step| self.step(step)).collect();
@@ -423,11 +445,21 @@ impl Pair {
                 let (exact, most) = (model.used(agent, span), model.used(agent, span + bucket));
                 assert!(exact <= sum && sum <= most, "{exact} <= {sum} <= {most}");
             }
+            // What children used is part of what their parent did.
+            let below = model
+                .mandates
+                .iter()
+                .filter(|(_, m)| m.parent == Some(agent));
+            let theirs: u64 = below.map(|(child, _)| model.used(*child, u64::MAX)).sum();
+            assert!(
+                wide(theirs) <= usage.used(),
+                "children used more than {agent}"
+            );
         }
     }
 
     /// The whole audit, the index of open holds, and the same again from the beginning.
-    pub fn ends_sound(&self) {
+    pub(crate) fn ends_sound(&self) {
         self.same();
         let mut books = self.books.clone();
         for check in audit(&books).expect("it can be read") {
