@@ -409,6 +409,7 @@ pub(crate) const COMMITS_PER_PAYMENT: u32 = 3;
 #[derive(Clone)]
 pub(crate) struct Node {
     wallet: Wallet,
+    clock: Arc<ManualClock>,
     trade: Arc<Trade>,
 }
 
@@ -457,11 +458,17 @@ impl Node {
             wallet.obey(order).await.expect("the owner is obeyed");
         }
         let trade = Arc::new(Trade::new(genesis().id(), &key(2), &key(1), (1_000, 1)));
-        Self { wallet, trade }
+        Self {
+            wallet,
+            clock,
+            trade,
+        }
     }
 
     /// The first commit of a payment.
     pub(crate) async fn begin(&self, name: &str) -> Begun {
+        // Purchases begin one after the other, as they do; ids of one moment would lie scattered.
+        self.clock.advance_ms(1);
         let intent = IntentKey::new(main_agent(), name);
         match self.wallet.begin(intent, [9; 32]).await {
             Ok(Intent::Attempt(attempt)) => Begun(attempt),
@@ -544,6 +551,7 @@ pub(crate) fn bytes_of_a_hold() -> usize {
 pub(crate) fn fill(path: &std::path::Path, from: u64, transfers: u64) {
     const TRANSFERS_EACH: u64 = 3;
     const AT_ONCE: u64 = 4_000;
+    const PAST_MS: u64 = 100_000_000;
     let opened = store::open(Storage::File(path.into())).expect("the wallet opens");
     let mut receipt = opened
         .read()
@@ -555,7 +563,9 @@ pub(crate) fn fill(path: &std::path::Path, from: u64, transfers: u64) {
     for some in payments.chunks(AT_ONCE.try_into().expect("it is small")) {
         let mut write = opened.write().expect("the wallet writes");
         for n in some {
-            let id = number_id("past", *n);
+            // Before everything that is measured, as a past is.
+            let then = Timestamp::from_ms(START.ms() - PAST_MS + *n);
+            let id = transfer::id_at(then, "past", &[&n.to_be_bytes()]);
             let quote = QuoteId::from_bytes([7; 32]);
             let step = |purpose, kind| Transfer {
                 id: transfer::id_after(&id, purpose, &[id.as_bytes()]),
