@@ -13,6 +13,7 @@ pub mod runtime;
 
 mod accept;
 mod agent_manifest;
+mod backoff;
 mod buy;
 mod config;
 mod here;

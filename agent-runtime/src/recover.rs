@@ -13,6 +13,10 @@ use crate::runtime::Runtime;
 /// outlives its time by much.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
+/// Every how many of these rounds rows that are over for good are looked for; chosen: a million of them
+/// are gone in half a day.
+const FORGET_EVERY: u32 = 10;
+
 pub(crate) async fn recover(runtime: &Runtime) -> Result<(), Failure> {
     let wallet = &runtime.inner.wallet;
     let given_back = wallet.void_open_purchases().await?;
@@ -23,13 +27,18 @@ pub(crate) async fn recover(runtime: &Runtime) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Expires holds in quiet times, and pays back what can be paid of a loan that is due.
+/// Expires holds in quiet times, forgets what is over for good, and pays back what can be paid of a loan that is due.
 pub(crate) async fn keep_swept(runtime: Runtime) {
     let mut ticks = tokio::time::interval(SWEEP_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
+    for tick in (0..FORGET_EVERY).cycle() {
         ticks.tick().await;
         let wallet = &runtime.inner.wallet;
+        if tick == 0
+            && let Err(error) = wallet.forget_over().await
+        {
+            tracing::error!(%error, "what is over for good could not be forgotten");
+        }
         let due = match wallet.open_holds() {
             Ok(holds) => holds.iter().any(|(_, row)| row.expires <= runtime.now()),
             Err(error) => {

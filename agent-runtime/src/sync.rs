@@ -16,6 +16,7 @@ use tirami_mesh::proto::message::{
 use tirami_wallet::WalletError;
 use tirami_wallet::outbox::Outgoing;
 
+use crate::backoff::Backoff;
 use crate::failure::{Failure, FailureCode};
 use crate::ops::JoinOutput;
 use crate::refusing::refuse;
@@ -24,6 +25,9 @@ use crate::travelling;
 
 /// How often unfinished business is tried again; chosen.
 const TRY_EVERY: Duration = Duration::from_secs(2);
+
+/// When a receipt that was not booked is sent again.
+type Waiting = Backoff<ReceiptId>;
 
 /// How long a peer may take to answer; chosen.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -167,7 +171,9 @@ pub(crate) async fn book_sale(runtime: &Runtime, consumer: NodeId, bytes: &[u8])
             tell_payer(runtime, id).await;
             Frame::Settled(id)
         }
-        Err(error @ WalletError::OtherReceipt(_)) => bad(&error.to_string()),
+        Err(error @ (WalletError::OtherReceipt(_) | WalletError::Units(_))) => {
+            bad(&error.to_string())
+        }
         Err(error) => {
             tracing::warn!(%error, receipt = %id.short(), "a sale could not be booked yet");
             refuse(
@@ -195,7 +201,7 @@ async fn tell_payer(runtime: &Runtime, receipt: ReceiptId) {
         };
         let peers = crate::offers::known_peers(runtime)?;
         let peer = address_of(&peers, outgoing.to);
-        deliver_one(runtime, &peer, outgoing).await
+        deliver_one(runtime, &peer, outgoing).await.map(drop)
     };
     match tokio::time::timeout(TELL_WITHIN, told).await {
         Ok(Ok(())) => {}
@@ -264,6 +270,7 @@ pub(crate) fn address_of(peers: &[PeerAddr], id: NodeId) -> PeerAddr {
 pub(crate) async fn keep_in_step(runtime: Runtime) {
     let mut ticks = tokio::time::interval(TRY_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut waiting = Waiting::default();
     loop {
         ticks.tick().await;
         if matches!(runtime.inner.wallet.pending_ticket(), Ok(Some(_)))
@@ -279,7 +286,7 @@ pub(crate) async fn keep_in_step(runtime: Runtime) {
         if let Err(failure) = stay_reachable(&runtime).await {
             tracing::debug!(%failure, "those who draw on a mandate cannot reach this node");
         }
-        if let Err(failure) = deliver(&runtime).await {
+        if let Err(failure) = deliver(&runtime, &mut waiting).await {
             tracing::debug!(%failure, "receipts have to wait");
         }
         if let Err(failure) = deliver_repayment(&runtime).await {
@@ -300,48 +307,94 @@ async fn stay_reachable(runtime: &Runtime) -> Result<(), Failure> {
         return Ok(());
     }
     let connected = runtime.transport()?.connected();
-    for peer in crate::offers::known_peers(runtime)? {
+    let mut away = crate::offers::known_peers(runtime)?;
+    away.retain(|peer| {
         let draws = pinned.contains(&None) || pinned.contains(&Some(peer.id));
-        let away = draws && !peer.addresses.is_empty() && !connected.contains(&peer.id);
-        if away && let Err(failure) = exchange(runtime, &peer, Frame::ListOffers).await {
-            tracing::debug!(peer = %peer.id.short(), %failure, "a peer cannot draw on a mandate now");
-        }
-    }
+        draws && !peer.addresses.is_empty() && !connected.contains(&peer.id)
+    });
+    connect(runtime, away).await;
     Ok(())
 }
 
-/// Sends every receipt that is not acknowledged, to everybody at once.
-async fn deliver(runtime: &Runtime) -> Result<(), Failure> {
-    let mut outbox: BTreeMap<NodeId, Vec<Outgoing>> = BTreeMap::new();
-    for receipt in runtime.inner.wallet.outbox()? {
-        outbox.entry(receipt.to).or_default().push(receipt);
+/// Connects to peers, to all at once: one that is not there does not keep the others waiting.
+async fn connect(runtime: &Runtime, peers: Vec<PeerAddr>) {
+    let mut dialled = tokio::task::JoinSet::new();
+    for peer in peers {
+        let runtime = runtime.clone();
+        dialled.spawn(async move {
+            if let Err(failure) = exchange(&runtime, &peer, Frame::ListOffers).await {
+                tracing::debug!(peer = %peer.id.short(), %failure, "a peer cannot draw on a mandate now");
+            }
+        });
     }
-    if outbox.is_empty() {
+    dialled.join_all().await;
+}
+
+/// Sends every receipt that is not acknowledged and whose turn it is, to everybody at once.
+async fn deliver(runtime: &Runtime, waiting: &mut Waiting) -> Result<(), Failure> {
+    let all = runtime.inner.wallet.outbox()?;
+    let open: BTreeSet<ReceiptId> = all.iter().map(|outgoing| outgoing.id).collect();
+    waiting.retain(|receipt| open.contains(receipt));
+    if all.is_empty() {
         return Ok(());
+    }
+    let connected = runtime.transport()?.connected();
+    let mut outbox: BTreeMap<NodeId, Vec<Outgoing>> = BTreeMap::new();
+    for receipt in all {
+        if waiting.is_due(&receipt.id, connected.contains(&receipt.to)) {
+            outbox.entry(receipt.to).or_default().push(receipt);
+        }
     }
     let peers = crate::offers::known_peers(runtime)?;
     let mut deliveries = tokio::task::JoinSet::new();
     for (node, receipts) in outbox {
         let peer = address_of(&peers, node);
         let runtime = runtime.clone();
-        deliveries.spawn(async move {
-            for receipt in receipts {
-                if let Err(failure) = deliver_one(&runtime, &peer, receipt).await {
-                    tracing::debug!(%failure, "a receipt could not be delivered yet");
-                    return;
-                }
-            }
-        });
+        deliveries.spawn(async move { (node, deliver_all(&runtime, &peer, receipts).await) });
     }
-    deliveries.join_all().await;
+    let left = deliveries.join_all().await;
+    let connected = runtime.transport()?.connected();
+    for (node, receipts) in left {
+        for receipt in receipts {
+            waiting.failed(receipt, connected.contains(&node));
+        }
+    }
     Ok(())
 }
 
+/// Sends receipts to one peer. Answers those that have to wait; when it cannot be reached, all the rest.
+async fn deliver_all(
+    runtime: &Runtime,
+    peer: &PeerAddr,
+    receipts: Vec<Outgoing>,
+) -> Vec<ReceiptId> {
+    let (mut waits, mut reached) = (Vec::new(), true);
+    for receipt in receipts {
+        let id = receipt.id;
+        let ended = if reached {
+            deliver_one(runtime, peer, receipt).await
+        } else {
+            Ok(false)
+        };
+        if let Err(failure) = &ended {
+            tracing::debug!(%failure, "a receipt could not be delivered yet");
+            reached = false;
+        }
+        if !matches!(ended, Ok(true)) {
+            waits.push(id);
+        }
+    }
+    waits
+}
+
+/// Sends one receipt. Answers whether it need not be sent again: it was booked, or refused for good.
 async fn deliver_one(
     runtime: &Runtime,
     peer: &PeerAddr,
-    Outgoing { receipt, under, .. }: Outgoing,
-) -> Result<(), Failure> {
+    Outgoing {
+        id, receipt, under, ..
+    }: Outgoing,
+) -> Result<bool, Failure> {
     let frame = match under {
         Some(under) => Frame::Drawn(Drawn {
             receipt,
@@ -349,14 +402,20 @@ async fn deliver_one(
         }),
         None => Frame::Countersign(Countersign { receipt }),
     };
+    let wallet = &runtime.inner.wallet;
     match exchange(runtime, peer, frame).await? {
-        Frame::Settled(id) => runtime.inner.wallet.acknowledged(id).await?,
+        Frame::Settled(said) if said == id => wallet.acknowledged(id).await?,
         Frame::Refuse(refused) => {
-            tracing::warn!(peer = %peer.id.short(), %refused, "a node does not book a receipt");
+            let (peer, receipt) = (peer.id.short(), id.short());
+            tracing::warn!(%peer, %receipt, %refused, "a node does not book a receipt");
+            if refused.retry == Retry::Later {
+                return Ok(false);
+            }
+            wallet.refused_for_good(id, &refused.message).await?;
         }
         other => return Err(unexpected(peer, &other)),
     }
-    Ok(())
+    Ok(true)
 }
 
 /// One question, one answer, on a stream of its own.
@@ -377,4 +436,56 @@ pub(crate) async fn exchange(
 fn unexpected(peer: &PeerAddr, frame: &Frame) -> Failure {
     let text = format!("node {} answered with {}", peer.id.short(), frame.name());
     Failure::new(FailureCode::ProviderFailed, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tirami_manifest::key::SecretKey;
+    use tirami_mesh::net::memory::MemoryNetwork;
+    use tirami_mesh::net::transport::Transport;
+    use tirami_wallet::keystore::node_key;
+
+    use super::*;
+    use crate::config::NodeConfig;
+    use crate::runtime::Builder;
+
+    #[tokio::test]
+    async fn a_peer_that_is_not_there_does_not_keep_a_payer_from_the_others() {
+        let network = MemoryNetwork::new();
+        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let mut nodes = Vec::new();
+        for folder in &folders {
+            let key = node_key(&folder.path().join("node.key")).unwrap();
+            let builder = Builder::new(NodeConfig::new(folder.path()))
+                .transport(Arc::new(network.transport(key.id())));
+            nodes.push(builder.start().await.unwrap());
+        }
+        let [payer, live] = nodes.try_into().unwrap();
+        // One that is gone, and one that takes the call and never answers.
+        let place = |secret: u8| {
+            let wire = network.transport(SecretKey::from_bytes(&[secret; 32]).id());
+            let (id, addresses) = (wire.id(), wire.addresses());
+            (wire, PeerAddr { id, addresses })
+        };
+        let ((gone, dead), (_silent, mute)) = (place(1), place(2));
+        gone.close().await;
+        let there = PeerAddr {
+            id: live.node(),
+            addresses: live.transport().unwrap().addresses(),
+        };
+        let connected = async |runtime: &Runtime| {
+            while !runtime.transport().unwrap().connected().contains(&there.id) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let dialling = connect(&payer, vec![dead, mute, there.clone()]);
+        let within = tokio::time::timeout(ANSWER_WITHIN / 2, connected(&payer));
+        // The call to the silent one goes on meanwhile.
+        tokio::select! {
+            reached = within => reached.unwrap(),
+            () = dialling => panic!("the silent peer has answered"),
+        }
+    }
 }

@@ -7,20 +7,28 @@ use tirami_manifest::commerce::{Quote, Receipt};
 use tirami_manifest::mandate_chain::{MandateChain, RangeReturn, Spend};
 use tirami_manifest::signed::{Signed, Verified};
 use tirami_manifest::{AgentId, Amount, GrantId, NodeId};
+use tirami_mesh::net::codec;
 use tirami_mesh::proto::message::{
     Drawn, Frame, Refuse, RefuseCode, ReserveUnits, Retry, ReturnUnits, SignedBytes, Start,
     UnderMandate, UnitsReturned,
 };
 use tirami_wallet::WalletError;
+use tirami_wallet::error;
 use tirami_wallet::ledger::refusal::Refusal;
 use tirami_wallet::sales::Standing;
 use tirami_wallet::travelling::Under;
-use tirami_wallet::travelling::tracking::CheckedUnder;
+use tirami_wallet::travelling::reclaiming::{PARTS_MAX, rest};
+use tirami_wallet::travelling::tracking::{CheckedUnder, RETURNS_MAX};
 
 use crate::failure::{Failure, FailureCode};
 use crate::refusing::{in_default, internal, refused};
 use crate::runtime::Runtime;
 use crate::sync::{address_of, exchange};
+
+const _: () = assert!(
+    RETURNS_MAX <= codec::RETURNS_MAX,
+    "what a tracker gives back at once fits into a frame"
+);
 
 /// As it goes over the wire.
 pub(crate) fn to_wire(under: &Under) -> UnderMandate {
@@ -50,7 +58,13 @@ fn no(error: &WalletError) -> Refuse {
             refused(RefuseCode::NotFunded, text, Retry::Later)
         }
         WalletError::LoanDefault { owed } => in_default(*owed),
-        other => refused(RefuseCode::Mandate, &other.to_string(), Retry::Never),
+        other => {
+            let retry = match other.retry() {
+                error::Retry::Never => Retry::Never,
+                error::Retry::Later => Retry::Later,
+            };
+            refused(RefuseCode::Mandate, &other.to_string(), retry)
+        }
     }
 }
 
@@ -212,34 +226,52 @@ pub(crate) async fn give_back(runtime: &Runtime, asked: &ReturnUnits) -> Frame {
     }
 }
 
-/// Takes back what is left of a mandate that was handed out here. Answers how much came back now.
+/// Takes back what is left of a mandate that was handed out here, part by part. Answers how much came
+/// back now.
 pub(crate) async fn reclaim(runtime: &Runtime, grant: GrantId) -> Result<Amount, Failure> {
     let wallet = &runtime.inner.wallet;
-    let (chain, request) = wallet.reclaim_request(&grant)?;
-    if request.body.tracker == runtime.node() {
-        return Ok(wallet.reclaim_here(grant).await?);
+    let (mut came, mut part) = (Amount::ZERO, None);
+    for _ in 0..PARTS_MAX {
+        let (chain, request) = wallet.reclaim_request(&grant, part)?;
+        if request.body.tracker == runtime.node() {
+            return Ok(wallet.reclaim_here(grant).await?);
+        }
+        let backs = ask_back(runtime, &chain, &request).await?;
+        part = rest(request.body.range, &backs);
+        let now = wallet.took_back(grant, backs).await?;
+        came = came.checked_add(now).unwrap_or(Amount::MAX);
+        if part.is_none() {
+            break;
+        }
     }
-    let backs = ask_back(runtime, &chain, &request).await?;
-    Ok(wallet.took_back(grant, backs).await?)
+    Ok(came)
 }
 
-/// Gives back what is left of a mandate that is held here: nothing is spent under it any more. Answers
-/// how much the one who remembers its units let go.
+/// Gives back what is left of a mandate that is held here, part by part: nothing is spent under it any
+/// more. Answers how much the one who remembers its units let go.
 pub(crate) async fn give_up(
     runtime: &Runtime,
     agent: AgentId,
     grant: GrantId,
 ) -> Result<Amount, Failure> {
     let wallet = &runtime.inner.wallet;
-    let (chain, request) = wallet.give_back_request(agent, grant).await?;
-    let backs = ask_back(runtime, &chain, &request).await?;
-    Ok(backs
-        .iter()
-        .filter(|back| back.body.is_by_tracker(&back.signature))
-        .try_fold(Amount::ZERO, |sum, back| {
-            sum.checked_add(back.body.range.amount())
-        })
-        .unwrap_or(Amount::MAX))
+    let (mut gone, mut part) = (Amount::ZERO, None);
+    for _ in 0..PARTS_MAX {
+        let (chain, request) = wallet.give_back_request(agent, (grant, part)).await?;
+        let backs = ask_back(runtime, &chain, &request).await?;
+        part = rest(request.body.range, &backs);
+        let proved = backs
+            .iter()
+            .filter(|back| back.body.is_by_tracker(&back.signature));
+        for back in proved {
+            let units = back.body.range.amount();
+            gone = gone.checked_add(units).unwrap_or(Amount::MAX);
+        }
+        if part.is_none() {
+            break;
+        }
+    }
+    Ok(gone)
 }
 
 async fn ask_back(

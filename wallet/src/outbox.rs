@@ -1,7 +1,8 @@
 //! Receipts on their way: to the provider that earned one, and to the root payer of the mandate that
-//! pays for it, until they have it.
+//! pays for it, until they have it or refused it for good.
 
-use tirami_manifest::{NodeId, ReceiptId};
+use serde::{Deserialize, Serialize};
+use tirami_manifest::{NodeId, ReceiptId, Timestamp};
 
 use crate::error::WalletError;
 use crate::ledger::account::Account;
@@ -17,12 +18,28 @@ use crate::wallet::Wallet;
 /// One receipt on its way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {
+    /// Which.
+    pub id: ReceiptId,
     /// To whom.
     pub to: NodeId,
     /// As [`tirami_manifest::commerce::Receipt::to_bytes`] made it.
     pub receipt: Vec<u8>,
     /// What pays for it, when the other side is the one that pays and not the one that earned it.
     pub under: Option<Under>,
+}
+
+/// Most characters kept of the reason that a peer gives.
+const REASON_MAX: usize = 400;
+
+/// A receipt that the other side will never book. It is not sent again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedRow {
+    /// Who refused it.
+    pub by: NodeId,
+    /// Why, in its words.
+    pub reason: String,
+    /// When.
+    pub at: Timestamp,
 }
 
 impl Wallet {
@@ -52,6 +69,44 @@ impl Wallet {
             .transpose()
     }
 
+    /// The other side will never book this receipt: it is kept with the reason, and not sent again.
+    ///
+    /// # Errors
+    ///
+    /// A store failure.
+    pub async fn refused_for_good(
+        &self,
+        receipt: ReceiptId,
+        reason: &str,
+    ) -> Result<(), WalletError> {
+        let reason: String = reason.chars().take(REASON_MAX).collect();
+        self.write(move |tables, at| {
+            let id = receipt.as_bytes();
+            let Some(by) = tables.row(Table::Outbox, id)? else {
+                return Ok(());
+            };
+            tables.remove(Table::Outbox, id)?;
+            Ok(tables.put_row(Table::Refused, id, &RefusedRow { by, reason, at })?)
+        })
+        .await
+    }
+
+    /// Receipts that the other side refused for good, the newest last.
+    ///
+    /// # Errors
+    ///
+    /// A store failure.
+    pub fn refused(&self) -> Result<Vec<(ReceiptId, RefusedRow)>, WalletError> {
+        let view = self.view()?;
+        let mut all = Vec::new();
+        for (id, row) in view.scan(Table::Refused, &[], None, Order::Ascending, usize::MAX)? {
+            let row: RefusedRow = decode(Table::Refused, &row)?;
+            all.push((receipt_id(Table::Refused, &id)?, row));
+        }
+        all.sort_by_key(|(_, row)| row.at);
+        Ok(all)
+    }
+
     /// The provider has the receipt on disk: it need not be sent again, and where the provider is
     /// the network's authority, its books and ours now agree.
     ///
@@ -61,9 +116,12 @@ impl Wallet {
     pub async fn acknowledged(&self, receipt: ReceiptId) -> Result<(), WalletError> {
         let node = self.node();
         self.write(move |tables, now| {
-            if tables.get(Table::Outbox, receipt.as_bytes())?.is_none() {
+            let waits = tables.get(Table::Outbox, receipt.as_bytes())?.is_some();
+            // One that thought better of it is believed.
+            if !waits && tables.get(Table::Refused, receipt.as_bytes())?.is_none() {
                 return Ok(());
             }
+            tables.remove(Table::Refused, receipt.as_bytes())?;
             let damaged = StoreError::Row {
                 table: Table::Receipts,
             };
@@ -110,8 +168,14 @@ fn outgoing(tables: &impl ReadTables, id: &[u8], peer: &[u8]) -> Result<Outgoing
         None
     };
     Ok(Outgoing {
+        id: receipt_id(Table::Outbox, id)?,
         to: decode(Table::Outbox, peer)?,
         receipt: row.bytes,
         under,
     })
+}
+
+fn receipt_id(table: Table, key: &[u8]) -> Result<ReceiptId, StoreError> {
+    let bytes = key.try_into().map_err(|_| StoreError::Row { table })?;
+    Ok(ReceiptId::from_bytes(bytes))
 }

@@ -20,7 +20,7 @@ use crate::membership::network;
 use crate::statement::{ReceiptRow, Side};
 use crate::token::main_agent;
 use crate::travelling::tracking::CheckedUnder;
-use crate::travelling::{handing_out, tracking};
+use crate::travelling::{drawing, tracking};
 use crate::wallet::Wallet;
 
 /// How a provider knows that a consumer can pay.
@@ -202,12 +202,16 @@ impl Wallet {
                     "consumer than the network's authority",
                 ));
             }
-            if let Some(drawing) = &drawing {
-                if payer == node {
-                    // This node's own mandate: paid and earned in one.
-                    return handing_out::book(tables, &node, (&receipt, &drawing.under()?), now);
+            if let Some(drawing) = drawing {
+                let own = (payer == node).then(|| drawing.under()).transpose()?;
+                if own.is_none() {
+                    tracking::done(tables, &node, &drawing, agreement.amount)?;
                 }
-                tracking::done(tables, &node, drawing, agreement.amount)?;
+                tracking::earned(tables, drawing, (&agreement.quote, id))?;
+                if let Some(under) = own {
+                    // This node's own mandate: paid and earned in one.
+                    return drawing::book(tables, &node, (&receipt, &under), now);
+                }
                 tables.put_row(Table::Outbox, id.as_bytes(), &payer)?;
             }
             if !agreement.amount.is_zero() {

@@ -3,15 +3,20 @@
 //! Three sides, which meet only in signed documents of [`tirami_manifest::mandate_chain`]:
 //!
 //! - [`handing_out`]: the root payer sets money aside and numbers its units; a holder hands on part of
-//!   what it holds. What was drawn is paid for here, and what nobody used comes back.
+//!   what it holds. What was drawn is paid for here ([`drawing`]), and what nobody used comes back
+//!   ([`reclaiming`]).
 //! - [`holding`]: what was handed to this node, and the units that its spends name.
 //! - [`tracking`]: the provider's side, and the one that remembers which units were used.
 //!
 //! The sum over any tree of grants stays within what the root payer set aside, whatever the holders
 //! do: a unit is used once, and units that were handed out twice are refused the second time.
 
+pub mod drawing;
 pub mod handing_out;
 pub mod holding;
+mod narrowing;
+pub mod reclaiming;
+pub mod sweeping;
 pub mod tracking;
 
 use tirami_manifest::TransferId;

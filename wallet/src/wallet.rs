@@ -1,7 +1,7 @@
 //! The handle: opening, reading, and the way to the writer.
 
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tirami_manifest::key::SecretKey;
 use tirami_manifest::{Clock, NodeId, Timestamp};
@@ -13,6 +13,7 @@ use crate::store::writer::{Scratch, Writer, latest_time};
 use crate::store::{
     BackupInfo, Check, Integrity, Opened, ReadTransaction, Storage, StoreError, backup, open_cached,
 };
+use crate::travelling::sweeping::Marks;
 
 /// What a wallet needs to open.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub struct Wallet {
 pub(crate) struct Inner {
     /// `None` once closed. Guards nothing but that; no await happens inside.
     opened: RwLock<Option<Opened>>,
+    /// Up to where was looked for rows to forget; held for an assignment only.
+    marks: Mutex<Marks>,
     writer: Writer,
     check: Check,
     clock: Arc<dyn Clock>,
@@ -68,6 +71,7 @@ impl Wallet {
         let check = Check::start(opened.clone())?;
         let inner = Inner {
             opened: RwLock::new(Some(opened)),
+            marks: Mutex::default(),
             writer,
             check,
             clock,
@@ -103,6 +107,13 @@ impl Wallet {
     pub async fn sweep(&self) -> Result<usize, WalletError> {
         self.write(|tables, now| Ok(expire_due(tables, now, usize::MAX)?))
             .await
+    }
+
+    pub(crate) fn marks(&self) -> MutexGuard<'_, Marks> {
+        self.inner
+            .marks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Finishes what was asked before and releases the file. Later calls answer that it is closed.

@@ -40,6 +40,13 @@ impl Operation for Status {
         if joining {
             warnings.push("the welcome loan is not fetched yet".to_owned());
         }
+        let refused = wallet.refused()?.len();
+        if refused > 0 {
+            warnings.push(format!(
+                "{refused} receipts were refused for good and are not sent again: 'tirami-agent \
+                 mandate list' says why"
+            ));
+        }
         let authority = genesis.authority();
         Ok(StatusOutput {
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use tirami_manifest::id::to_hex;
 use tirami_manifest::mandate_chain::{ChainTextError, Grant, MandateChain};
 use tirami_manifest::signed::hash;
-use tirami_manifest::{AgentId, Amount, GrantId, ModelId, Multiplier, NodeId, Timestamp};
+use tirami_manifest::{
+    AgentId, Amount, GrantId, ModelId, Multiplier, NodeId, ReceiptId, Timestamp,
+};
+use tirami_wallet::WalletError;
 use tirami_wallet::intent::{Intent, IntentKey, KEY_MAX};
 use tirami_wallet::travelling::handing_out::{HandOut, Outstanding};
 use tirami_wallet::travelling::holding::Held;
@@ -108,6 +111,24 @@ pub struct TravellingOutput {
     pub handed_out: Vec<HandedOutOutput>,
     /// Held here, the oldest first.
     pub held: Vec<HeldOutput>,
+    /// Receipts that their payer or provider refused for good, the oldest first: they are not sent
+    /// again. The main agent sees them.
+    pub refused: Vec<RefusedOutput>,
+}
+
+/// A receipt that another node will never book.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RefusedOutput {
+    /// Its id.
+    pub receipt: ReceiptId,
+    /// Who refused it.
+    pub by: NodeId,
+    /// How much it is of.
+    pub trm_amount: Amount,
+    /// Why, in its words.
+    pub reason: String,
+    /// When, RFC 3339 in UTC.
+    pub at: String,
 }
 
 /// A mandate that was handed out here.
@@ -369,7 +390,16 @@ impl Operation for TravellingMandates {
                 held.push(held_output(runtime, &one)?);
             }
         }
-        Ok(TravellingOutput { handed_out, held })
+        let refused = if caller.is_main() {
+            refused(runtime)?
+        } else {
+            Vec::new()
+        };
+        Ok(TravellingOutput {
+            handed_out,
+            held,
+            refused,
+        })
     }
 }
 
@@ -459,6 +489,23 @@ impl Operation for GiveBackMandate {
     }
 }
 
+fn refused(runtime: &Runtime) -> Result<Vec<RefusedOutput>, Failure> {
+    let wallet = &runtime.inner.wallet;
+    let mut all = Vec::new();
+    for (receipt, row) in wallet.refused()? {
+        let agreed = wallet.receipt(&receipt)?.map(|row| row.receipt());
+        let agreed = agreed.transpose().map_err(WalletError::from)?;
+        all.push(RefusedOutput {
+            receipt,
+            by: row.by,
+            trm_amount: agreed.map_or(Amount::ZERO, |receipt| receipt.agreement.amount),
+            reason: row.reason,
+            at: row.at.to_rfc3339(),
+        });
+    }
+    Ok(all)
+}
+
 fn one(runtime: &Runtime, grant: &GrantId) -> Result<Outstanding, Failure> {
     let all = runtime.inner.wallet.handed_out()?;
     let found = all.into_iter().find(|out| out.grant.id() == *grant);
@@ -466,7 +513,7 @@ fn one(runtime: &Runtime, grant: &GrantId) -> Result<Outstanding, Failure> {
 }
 
 fn unknown(grant: &GrantId) -> Failure {
-    tirami_wallet::WalletError::UnknownGrant(grant.short()).into()
+    WalletError::UnknownGrant(grant.short()).into()
 }
 
 fn is_over(runtime: &Runtime, grant: &Grant) -> bool {

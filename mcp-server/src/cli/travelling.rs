@@ -7,7 +7,8 @@ use clap::Args;
 use serde_json::json;
 use tirami_agent_runtime::ops::{
     AcceptMandate, GiveBackMandate, HandOutMandate, HandOutOutput, HandedOutOutput, HeldOutput,
-    Models, ReclaimAllMandates, ReclaimMandate, TravellingMandates, TravellingOutput,
+    Models, ReclaimAllMandates, ReclaimMandate, RefusedOutput, TravellingMandates,
+    TravellingOutput,
 };
 use tirami_manifest::{Amount, GrantId, NodeId};
 
@@ -209,6 +210,11 @@ pub(super) fn list(context: &Context, all: &TravellingOutput) {
         out.line("handed here by other nodes");
         out.table(&held(&all.held));
     }
+    if !all.refused.is_empty() {
+        out.line("");
+        out.line("receipts that were refused for good");
+        out.table(&refused(&all.refused));
+    }
 }
 
 fn handed_out(all: &[HandedOutOutput]) -> Table {
@@ -228,6 +234,26 @@ fn handed_out(all: &[HandedOutOutput]) -> Table {
             one.trm_drawn.to_string(),
             one.trm_out.to_string(),
             one.state.clone(),
+        ]);
+    }
+    table
+}
+
+fn refused(all: &[RefusedOutput]) -> Table {
+    let mut table = Table::new(&[
+        ("receipt", Align::Left),
+        ("by", Align::Left),
+        ("TRM", Align::Amount),
+        ("at", Align::Left),
+        ("reason", Align::Whole),
+    ]);
+    for one in all {
+        table.row([
+            one.receipt.short(),
+            one.by.short(),
+            one.trm_amount.to_string(),
+            local_time::minute(&one.at),
+            one.reason.clone(),
         ]);
     }
     table

@@ -23,11 +23,14 @@ mod own;
 mod units;
 
 pub use accept::{
-    Outcome, Reservation, Reserved, ReturnRequest, bump_epoch, commit, commit_late, epoch, give_up,
-    open_reservations, release, reservation, reserve, take_back, unspent, use_up, used,
+    Outcome, Reservation, Reserved, ReturnRequest, bump_epoch, commit, commit_late, epoch,
+    forget_spends, give_up, open_reservations, release, reservation, reserve, take_back, unspent,
+    use_up, used,
 };
-pub use carve::{Carving, Share, Source, cancel, carve, carvings, give_back, next_serial, seal};
-pub use own::{free_rest, free_units, keep_units, name_units};
+pub use carve::{
+    Carving, Share, Source, carve, carvings, forget_carving, give_back, next_serial, seal,
+};
+pub use own::{forget_names, free_rest, free_units, keep_units, name_units};
 
 use tirami_manifest::mandate_chain::ReturnError;
 use tirami_manifest::range::Range;
@@ -59,12 +62,6 @@ pub enum Refusal {
     /// Nothing was carved under this number, or something else than the grant says.
     #[error("the grant {grant} is not what was carved under its serial number")]
     NotCarved {
-        /// Its id.
-        grant: GrantId,
-    },
-    /// The grant has left, so only the tracker's word frees its units.
-    #[error("the grant {grant} was handed out; its units come back by a return")]
-    Sealed {
         /// Its id.
         grant: GrantId,
     },

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tirami_manifest::mandate_chain::{
     Action, Grant, MandateChain, RangeReturn, SKEW_MS, Spend, SpendError, VerifiedChain, is_over,
 };
+use tirami_manifest::range::Range;
 use tirami_manifest::signed::Signed;
 use tirami_manifest::{AgentId, Amount, GrantId, Multiplier, NodeId, Timestamp, TransferId};
 
@@ -14,7 +15,7 @@ use super::{Under, damaged};
 use crate::error::WalletError;
 use crate::hold::HoldRequest;
 use crate::ledger::gate;
-use crate::ledger::ranges::{self, Source};
+use crate::ledger::ranges::{self, RangesError, Source};
 use crate::ledger::rows::ReadRows;
 use crate::ledger::tables::{Order, ReadTables, Table, Tables, decode};
 use crate::membership::network;
@@ -134,8 +135,9 @@ impl Wallet {
         shown(&view, row, now)
     }
 
-    /// What to send to the tracker of a mandate held here, to give back what is left of it: the chain,
-    /// and the request with the holder's signature. From now on nothing is spent under it.
+    /// What to send to the tracker of a mandate held here, to give back what is left of it, or of some
+    /// of its units: the chain, and the request with the holder's signature. From now on nothing is
+    /// spent under it.
     ///
     /// # Errors
     ///
@@ -143,14 +145,14 @@ impl Wallet {
     pub async fn give_back_request(
         &self,
         agent: AgentId,
-        grant: GrantId,
+        (grant, part): (GrantId, Option<Range>),
     ) -> Result<(MandateChain, Signed<RangeReturn>), WalletError> {
         let key = self.inner.key.clone();
         self.write(move |tables, now| {
             let mut row = held(tables, &grant, &agent)?;
             let chain = row.chain()?;
             let terms = chain.last().ok_or(damaged(Table::Held))?;
-            let back = RangeReturn::of(terms, terms.range);
+            let back = RangeReturn::of(terms, part.unwrap_or(terms.range));
             if row.given_back.is_none() {
                 row.given_back = Some(now);
                 tables.put_row(Table::Held, grant.as_bytes(), &row)?;
@@ -233,7 +235,11 @@ pub(crate) fn settle_units(
 /// The provider knows what was spent of the units that were named, or did not take the job: the others
 /// are free.
 pub(crate) fn free_units(tables: &mut impl Tables, hold: TransferId) -> Result<(), WalletError> {
-    Ok(ranges::free_rest(tables, hold)?)
+    match ranges::free_rest(tables, hold) {
+        // Nobody answered for so long that it was forgotten, and with it freed.
+        Ok(()) | Err(RangesError::Refused(ranges::Refusal::Unknown { .. })) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// A mandate that this agent holds.

@@ -10,9 +10,10 @@ use tirami_manifest::mandate_chain::{
 };
 use tirami_manifest::range::Range;
 use tirami_manifest::signed::{Signed, Verified};
-use tirami_manifest::{Amount, NodeId, QuoteId, Timestamp};
+use tirami_manifest::{Amount, NodeId, QuoteId, ReceiptId, Timestamp};
 
-use super::handing_out::{self, HandedOut};
+use super::drawing::can_be_paid;
+use super::handing_out::HandedOut;
 use super::{Under, damaged, units_hold};
 use crate::error::WalletError;
 use crate::hold::Work;
@@ -31,6 +32,10 @@ const GIVE_UP_AT_ONCE: usize = 2;
 /// The same, when units are asked back; chosen: one request does not keep the writer for long.
 const GIVE_UP_FOR_RETURN: usize = 1_000;
 
+/// Most runs of units that one request gives back; chosen: the answer fits into a frame. Whoever asks
+/// asks again for what is above the last: [`super::reclaiming::rest`].
+pub const RETURNS_MAX: usize = 1_000;
+
 /// A job that a mandate pays for, by its quote.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Drawing {
@@ -40,6 +45,8 @@ pub(crate) struct Drawing {
     tracker: NodeId,
     chain: Vec<u8>,
     spend: Vec<u8>,
+    /// What was earned by it.
+    receipt: Option<ReceiptId>,
 }
 
 impl Drawing {
@@ -49,7 +56,23 @@ impl Drawing {
             tracker: spend.tracker(),
             chain: under.chain.to_bytes(),
             spend: under.spend.to_bytes(),
+            receipt: None,
         }
+    }
+
+    /// Whether nothing can come of it any more: its spend was over at `before`, and its receipt has
+    /// reached its payer or never will. Without a receipt it says who is to pay for one that comes.
+    pub(super) fn is_over(
+        &self,
+        tables: &impl ReadTables,
+        before: Timestamp,
+    ) -> Result<bool, StoreError> {
+        Ok(match self.receipt {
+            Some(receipt) if self.under()?.spend.body.expires < before => {
+                tables.get(Table::Outbox, receipt.as_bytes())?.is_none()
+            }
+            _ => false,
+        })
     }
 
     pub(crate) fn under(&self) -> Result<Under, StoreError> {
@@ -140,7 +163,7 @@ impl Wallet {
         self.write(move |tables, now| {
             let chain = verified(tables, &under.chain, now)?;
             let spend = chain.check(&under.spend, provider, now)?;
-            handing_out::can_be_paid(tables, &node, &provider)?;
+            can_be_paid(tables, &node, &provider)?;
             let root = *spend.grants().first().ok_or(damaged(Table::HandedOut))?;
             let row: HandedOut = tables
                 .row(Table::HandedOut, root.as_bytes())?
@@ -187,7 +210,8 @@ impl Wallet {
     }
 
     /// Grants a request to give units back, as the one that remembers them: every unit of the range
-    /// that was not used goes back and can never be used under that grant. Answers the proofs.
+    /// that was not used goes back and can never be used under that grant; of many runs of them the
+    /// lowest [`RETURNS_MAX`]. Answers the proofs.
     ///
     /// # Errors
     ///
@@ -208,12 +232,7 @@ impl Wallet {
             // A chain that is over can still be given back: only who signed what matters.
             chain.verify(root, network, Timestamp::from_ms(0), epoch)?;
             let grant = chain.last().ok_or(damaged(Table::Ranges))?;
-            if back != RangeReturn::of(grant, grant.range) {
-                return Err(WalletError::Mandate(
-                    "the return is of another grant".into(),
-                ));
-            }
-            give_units_back(tables, &key, (grant, Some(&by)), now)
+            give_units_back(tables, &key, (grant, &back, &by), now)
         })
         .await
     }
@@ -320,6 +339,19 @@ pub(crate) fn done(
     Ok(())
 }
 
+/// The job was earned: a mandate pays for this receipt.
+pub(crate) fn earned(
+    tables: &mut impl Tables,
+    drawing: Drawing,
+    (quote, receipt): (&QuoteId, ReceiptId),
+) -> Result<(), StoreError> {
+    let row = Drawing {
+        receipt: Some(receipt),
+        ..drawing
+    };
+    tables.put_row(Table::Drawings, quote.as_bytes(), &row)
+}
+
 /// The job was not done: its units are free, where this node remembers them. Answers whom else to
 /// tell, and of which spend.
 pub(crate) fn not_done(
@@ -350,19 +382,19 @@ fn free(tables: &mut impl Tables, spend: &Spend) -> Result<(), WalletError> {
     }
 }
 
-/// Gives back every unit of a grant that is not used, with the proof for each run of them.
+/// Gives back units of a grant that are not used, with the proof for each run of them.
 pub(super) fn give_units_back(
     tables: &mut impl Tables,
     key: &SecretKey,
-    (grant, by): (&Grant, Option<&Signature>),
+    (grant, back, by): (&Grant, &RangeReturn, &Signature),
     now: Timestamp,
 ) -> Result<Vec<Signed<RangeReturn>>, WalletError> {
     ranges::give_up(tables, now, GIVE_UP_FOR_RETURN)?;
-    let back = RangeReturn::of(grant, grant.range);
     let request = ReturnRequest {
         grant,
-        back: &back,
-        by,
+        back,
+        by: Some(by),
+        runs_max: RETURNS_MAX,
     };
     let free = ranges::take_back(tables, &key.id(), &request, now)?;
     let proof = |units: &Range| Signed::new(RangeReturn::of(grant, *units), key);

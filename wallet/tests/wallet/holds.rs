@@ -134,6 +134,7 @@ async fn the_outbox_survives_reopening_and_an_acknowledgement_empties_it_once() 
     open.settle(receipt.clone(), Vec::new()).await.unwrap();
     let outbox = wallet.outbox().unwrap();
     let expected = Outgoing {
+        id: receipt.id(),
         to: key(1).id(),
         receipt: receipt.to_bytes(),
         under: None,

@@ -9,7 +9,7 @@ use tirami_manifest::{Amount, GrantId, NodeId, Timestamp, TransferId};
 
 use super::units::Units;
 use super::{RangesError, Refusal};
-use crate::ledger::tables::{Order, ReadTables, Table, Tables};
+use crate::ledger::tables::{Order, ReadTables, Table, Tables, decode};
 use crate::store::StoreError;
 
 /// Tag of units used or reserved, by root payer.
@@ -151,6 +151,38 @@ pub fn give_up(
         count = count.saturating_add(1);
     }
     Ok(count)
+}
+
+/// Forgets reservations and their nonces whose spend was over at `before`, of the `limit` nonces beyond a
+/// mark. Answers how many, and the mark to go on from; none at the end. What they used stays used;
+/// what they did not is free, and the same spend again is a new one, if its time is not over.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn forget_spends(
+    tables: &mut impl Tables,
+    before: Timestamp,
+    (beyond, limit): (Option<&[u8]>, usize),
+) -> Result<(usize, Option<Vec<u8>>), RangesError> {
+    let seen = tables.scan(Table::Ranges, &[NONCE], beyond, Order::Ascending, limit)?;
+    let mut count = 0_usize;
+    for (key, hold) in &seen {
+        let hold: TransferId = decode(Table::Ranges, hold)?;
+        let row = reservation(tables, &hold)?.ok_or(DAMAGED)?;
+        if row.until >= before {
+            continue;
+        }
+        if row.outcome.is_none() {
+            release(tables, hold)?;
+        }
+        tables.remove(Table::Ranges, &hold_key(&hold))?;
+        tables.remove(Table::Ranges, key)?;
+        count = count.saturating_add(1);
+    }
+    let full = seen.len() == limit;
+    let mark = seen.into_iter().next_back().filter(|_| full);
+    Ok((count, mark.map(|(key, _)| key)))
 }
 
 /// Ends a reservation as [`commit`] does, also one that was given up, when its units are still free.
@@ -302,10 +334,12 @@ pub struct ReturnRequest<'a> {
     /// The holder's signature or the root payer's; not needed when the grant is over or of an earlier
     /// epoch.
     pub by: Option<&'a Signature>,
+    /// Most runs of units that go back at once; whoever asks asks again for what is above the last.
+    pub runs_max: usize,
 }
 
 /// Grants a return: whatever of the range is not used cannot be used from now on under this grant or
-/// any below it. Answers those units. When this is durable the caller signs, as the tracker, a return of
+/// any below it; the lowest runs of it, when there are many. Answers those units. When this is durable the caller signs, as the tracker, a return of
 /// each run of them.
 ///
 /// # Errors
@@ -317,13 +351,18 @@ pub fn take_back(
     request: &ReturnRequest<'_>,
     now: Timestamp,
 ) -> Result<RangeSet, RangesError> {
-    let ReturnRequest { grant, back, by } = *request;
+    let ReturnRequest {
+        grant,
+        back,
+        by,
+        runs_max,
+    } = *request;
     if grant.tracker() != *me {
         let tracker = grant.tracker();
         return Err(Refusal::NotTracker { tracker }.into());
     }
     back.check_request(grant, by, now, epoch(tables, &grant.root)?)?;
-    let free = unspent(tables, &grant.root, back.range)?;
+    let free = used_units(&grant.root).gaps(tables, back.range, runs_max)?;
     for units in free.ranges() {
         returned_units(&back.grant).add(tables, *units)?;
     }

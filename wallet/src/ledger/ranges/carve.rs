@@ -115,47 +115,49 @@ pub fn seal(tables: &mut impl Tables, grant: &Grant) -> Result<(), RangesError> 
     }
 }
 
-/// Frees carved units for which no grant has left. Does nothing when there are none.
-///
-/// # Errors
-///
-/// [`Refusal::Sealed`].
-pub fn cancel(tables: &mut impl Tables, parent: &GrantId, serial: u64) -> Result<(), RangesError> {
-    let Some(row) = row(tables, parent, serial)? else {
-        return Ok(());
-    };
-    if let Some(grant) = row.grant {
-        return Err(Refusal::Sealed { grant }.into());
-    }
-    given(parent).remove(tables, row.range)?;
-    Ok(tables.remove(Table::Carvings, &key(parent, serial))?)
-}
-
 /// Frees units of a grant, on the word of its tracker that they were not used and never will be
 /// under it. Gives what became free; nothing when the same came back before.
 ///
 /// # Errors
 ///
-/// [`Refusal::NotCarved`] for a grant that was not sealed here, [`Refusal::Return`] for a return of
-/// something else or not signed by the tracker.
+/// [`Refusal::NotCarved`] for a grant that was not sealed here, [`Refusal::Return`] when one is a return
+/// of something else or not signed by the tracker.
 pub fn give_back(
     tables: &mut impl Tables,
     grant: &Grant,
-    proof: &Signed<RangeReturn>,
+    proofs: &[Signed<RangeReturn>],
 ) -> Result<RangeSet, RangesError> {
     let mut row = carved(tables, grant)?;
     let id = grant.id();
     if row.grant != Some(id) {
         return Err(Refusal::NotCarved { grant: id }.into());
     }
-    let range = RangeReturn::check_proof(proof, grant)?;
-    let free = row.back.gaps(range);
-    for units in free.ranges() {
+    let mut proved = RangeSet::new();
+    for proof in proofs {
+        let range = RangeReturn::check_proof(proof, grant)?;
+        for units in row.back.gaps(range).ranges() {
+            proved.insert(*units).map_err(|_| DAMAGED)?;
+            row.back.insert(*units).map_err(|_| DAMAGED)?;
+        }
+    }
+    for units in proved.ranges() {
         given(&grant.parent).remove(tables, *units)?;
-        row.back.insert(*units).map_err(|_| DAMAGED)?;
     }
     put(tables, &grant.parent, grant.serial, &row)?;
-    Ok(free)
+    Ok(proved)
+}
+
+/// Forgets what was carved for a grant that is over; its units stay as they are. The newest number of a
+/// parent is kept: it says which comes next.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn forget_carving(tables: &mut impl Tables, grant: &Grant) -> Result<(), StoreError> {
+    if next_serial(tables, &grant.parent)? == grant.serial.saturating_add(1) {
+        return Ok(());
+    }
+    tables.remove(Table::Carvings, &key(&grant.parent, grant.serial))
 }
 
 /// The number after the highest in use; the first is 1.

@@ -11,7 +11,7 @@ use tirami_manifest::{Amount, GrantId, Timestamp, TransferId};
 
 use super::carve::{DAMAGED, given};
 use super::{RangesError, Refusal, Source};
-use crate::ledger::tables::{Order, ReadTables, Table, Tables};
+use crate::ledger::tables::{Order, ReadTables, Table, Tables, decode};
 use crate::store::StoreError;
 
 /// Tag of units named in a spend, by hold.
@@ -152,6 +152,36 @@ fn forget(tables: &mut impl Tables, now: Timestamp) -> Result<(), RangesError> {
         free_rest(tables, hold)?;
     }
     Ok(())
+}
+
+/// Forgets which units were named in spends that were over at `before`, of the `limit` spends beyond a
+/// mark. Answers how many, and the mark to go on from; none at the end. What was spent stays spent.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn forget_names(
+    tables: &mut impl Tables,
+    before: Timestamp,
+    (beyond, limit): (Option<&[u8]>, usize),
+) -> Result<(usize, Option<Vec<u8>>), RangesError> {
+    let seen = tables.scan(Table::Carvings, &[NAMED], beyond, Order::Ascending, limit)?;
+    let mut count = 0_usize;
+    for (key, row) in &seen {
+        let row: Named = decode(Table::Carvings, row)?;
+        if row.until >= before {
+            continue;
+        }
+        free_rest(
+            tables,
+            TransferId::from_bytes(*key.last_chunk().ok_or(DAMAGED)?),
+        )?;
+        tables.remove(Table::Carvings, key)?;
+        count = count.saturating_add(1);
+    }
+    let full = seen.len() == limit;
+    let mark = seen.into_iter().next_back().filter(|_| full);
+    Ok((count, mark.map(|(key, _)| key)))
 }
 
 fn named(tables: &impl ReadTables, hold: &TransferId) -> Result<Option<Named>, StoreError> {

@@ -54,6 +54,26 @@ impl Units {
         Ok(inside)
     }
 
+    /// The lowest runs of `within` that are not in the set, at most `limit`.
+    pub(super) fn gaps(
+        &self,
+        tables: &impl ReadTables,
+        within: Range,
+        limit: usize,
+    ) -> Result<RangeSet, StoreError> {
+        let mut gaps = RangeSet::new();
+        let mut rest = Some(within);
+        while let Some(range) = rest.filter(|_| gaps.ranges().len() < limit) {
+            let taken = self.overlap(tables, range)?;
+            let (gap, after) = taken.map_or((Some(range), None), |taken| range.without(taken));
+            if let Some(gap) = gap {
+                gaps.insert(gap).map_err(|_| self.damaged())?;
+            }
+            rest = after;
+        }
+        Ok(gaps)
+    }
+
     /// Adds units, some of which may be there already.
     pub(super) fn add(&self, tables: &mut impl Tables, range: Range) -> Result<(), StoreError> {
         let (mut lo, mut hi) = (range.lo(), range.hi());

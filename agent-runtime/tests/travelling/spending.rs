@@ -1,183 +1,21 @@
-//! Mandates that travel, between whole nodes over a wire in memory: a founder that sells, a parent that
-//! hands out, a child that spends on another node, and whoever the child hands it on to.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test's fixtures stop it when they fail"
-)]
+//! What a mandate that travels lets its holders spend, and what it does not.
 
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
+use tirami_agent_runtime::FailureCode;
 use tirami_agent_runtime::ops::{
-    AcceptMandate, Audit, Balance, Caller, Chat, ChatOutput, Freeze, GetReceipt, GiveBackMandate,
-    HandOutMandate, HandOutOutput, HandedOutOutput, HeldOutput, Join, MakeTicket, Operation, Quote,
-    ReclaimAllMandates, ReclaimMandate, TightenBudget, TravellingMandates,
+    AcceptMandate, Balance, Freeze, GiveBackMandate, HandOutMandate, Quote, ReclaimAllMandates,
+    ReclaimMandate, TightenBudget,
 };
-use tirami_agent_runtime::{Builder, Failure, FailureCode, NodeConfig, Runtime};
-use tirami_manifest::job::{Message, Role};
 use tirami_manifest::mandate::Terms;
-use tirami_manifest::time::ManualClock;
-use tirami_manifest::{Amount, GrantId, NodeId, Timestamp, trm};
-use tirami_mesh::engine::echo::Echo;
-use tirami_mesh::net::memory::MemoryNetwork;
-use tirami_wallet::keystore::node_key;
+use tirami_manifest::{Amount, GrantId, trm};
+
+use crate::net::{
+    Net, accept, agree, balance, chat, hand_out, handed, heard, held, join, out, run, sum,
+};
 
 /// How a request to hand out is changed.
 type Ask = fn(&mut HandOutMandate);
-
-/// The founder sells; parent, child and grandchild do not.
-const NODES: usize = 4;
-
-struct Net {
-    network: MemoryNetwork,
-    clock: Arc<ManualClock>,
-    folders: [tempfile::TempDir; NODES],
-}
-
-impl Net {
-    fn new() -> Self {
-        Self {
-            network: MemoryNetwork::new(),
-            clock: Arc::new(ManualClock::at(Timestamp::from_ms(1_800_000_000_000))),
-            folders: std::array::from_fn(|_| tempfile::tempdir().unwrap()),
-        }
-    }
-
-    async fn node(&self, n: usize) -> Runtime {
-        self.node_at(self.folders[n].path(), n == 0).await
-    }
-
-    async fn node_at(&self, folder: &Path, sells: bool) -> Runtime {
-        let key = node_key(&folder.join("node.key")).unwrap();
-        let mut config = NodeConfig::new(folder);
-        config.model = sells.then_some(tirami_mesh::models::Source::Echo);
-        let builder = Builder::new(config)
-            .clock(self.clock.clone())
-            .transport(Arc::new(self.network.transport(key.id())));
-        let builder = if sells {
-            builder.engine(Arc::new(Echo))
-        } else {
-            builder
-        };
-        builder.start().await.unwrap()
-    }
-
-    /// Founder, parent and child, members both, with 1,000 TRM each.
-    async fn three(&self) -> [Runtime; 3] {
-        let founder = self.node(0).await;
-        let parent = self.node(1).await;
-        let child = self.node(2).await;
-        join(&founder, &parent).await;
-        join(&founder, &child).await;
-        [founder, parent, child]
-    }
-}
-
-async fn join(founder: &Runtime, member: &Runtime) {
-    let ticket = run(founder, MakeTicket {}).await.unwrap().ticket;
-    run(member, Join { ticket }).await.unwrap();
-}
-
-fn me(runtime: &Runtime) -> Caller {
-    runtime.caller(runtime.token()).unwrap()
-}
-
-async fn run<O: Operation>(runtime: &Runtime, mut op: O) -> Result<O::Output, Failure> {
-    op.prepare();
-    op.run(runtime, me(runtime), None).await
-}
-
-fn hand_out(to: &Runtime, amount: Amount, pinned: Option<NodeId>) -> HandOutMandate {
-    HandOutMandate {
-        to: to.node(),
-        trm_amount: amount,
-        from: None,
-        agent: None,
-        pinned,
-        per_request_trm: None,
-        price_ceiling_trm: None,
-        models: Vec::new(),
-        payees: Vec::new(),
-        valid_s: 86_400,
-        depth_left: 1,
-        idempotency_key: None,
-    }
-}
-
-async fn accept(runtime: &Runtime, out: &HandOutOutput) -> HeldOutput {
-    let accept = AcceptMandate {
-        text: out.text.clone(),
-        agent: None,
-    };
-    run(runtime, accept).await.unwrap()
-}
-
-/// Hands out and accepts.
-async fn handed(from: &Runtime, to: &Runtime, op: HandOutMandate) -> GrantId {
-    let out = run(from, op).await.unwrap();
-    assert_eq!(accept(to, &out).await.mandate, out.mandate);
-    out.mandate
-}
-
-fn chat(text: &str, mandate: GrantId) -> Chat {
-    Chat {
-        mandate: Some(mandate),
-        max_tokens: Some(20),
-        ..Chat::new(vec![Message {
-            role: Role::User,
-            content: text.into(),
-        }])
-    }
-}
-
-async fn balance(runtime: &Runtime) -> (Amount, Amount, Amount) {
-    let balance = run(runtime, Balance {}).await.unwrap();
-    (balance.trm_balance, balance.trm_held, balance.trm_spent)
-}
-
-async fn out(runtime: &Runtime, mandate: GrantId) -> HandedOutOutput {
-    let all = run(runtime, TravellingMandates {}).await.unwrap();
-    let found = all.handed_out.into_iter().find(|o| o.mandate == mandate);
-    found.unwrap()
-}
-
-async fn held(runtime: &Runtime, mandate: GrantId) -> HeldOutput {
-    let all = run(runtime, TravellingMandates {}).await.unwrap();
-    all.held.into_iter().find(|o| o.mandate == mandate).unwrap()
-}
-
-/// Waits until a node has a receipt: its payer hears of it through the outbox of its provider.
-async fn heard(runtime: &Runtime, answer: &ChatOutput) {
-    let receipt = answer.receipt.unwrap();
-    let booked = async {
-        while run(runtime, GetReceipt { receipt }).await.is_err() {
-            tokio::task::yield_now().await;
-        }
-    };
-    let booked = tokio::time::timeout(Duration::from_secs(30), booked).await;
-    booked.unwrap();
-}
-
-/// Every book holds, and what the founder keeps for each member is what the member has.
-async fn agree(founder: &Runtime, members: &[&Runtime]) {
-    let kept = run(founder, Balance {}).await.unwrap().members;
-    assert!(run(founder, Audit {}).await.unwrap().holds);
-    for member in members {
-        assert!(run(member, Audit {}).await.unwrap().holds);
-        let (available, held, _) = balance(member).await;
-        let there = kept.iter().find(|kept| kept.node == member.node());
-        let has = available.checked_add(held).unwrap();
-        assert_eq!(there.unwrap().trm_balance, has);
-    }
-}
-
-fn sum(amounts: &[Amount]) -> Amount {
-    amounts
-        .iter()
-        .fold(Amount::ZERO, |sum, n| sum.checked_add(*n).unwrap())
-}
 
 #[tokio::test]
 async fn a_pinned_mandate_is_spent_while_its_payer_is_away_and_what_is_left_comes_back() {
@@ -409,17 +247,9 @@ async fn a_copied_wallet_spends_no_unit_twice() {
         let net = Net::new();
         let [founder, parent, child] = net.three().await;
         let pinned = pinned.then(|| founder.node());
-        let folder = tempfile::tempdir().unwrap();
         let mandate = handed(&parent, &child, hand_out(&child, trm!("5"), pinned)).await;
         // A dishonest holder keeps a copy of its books from before it spends.
-        for file in ["node.key", "agent.token"] {
-            let from = net.folders[2].path().join(file);
-            std::fs::copy(from, folder.path().join(file)).unwrap();
-        }
-        let backup = tirami_agent_runtime::ops::Backup {
-            to: folder.path().join("wallet.redb"),
-        };
-        run(&child, backup).await.unwrap();
+        let folder = net.copy(2, &child).await;
         for _ in 0..2 {
             run(&child, chat("a b c d e f", mandate)).await.unwrap();
         }

@@ -1,158 +1,24 @@
-//! Units of travelling mandates against a bitmap: every unit at most once, whatever the order of
-//! spends, repeats, returns, ends and epochs.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test that cannot go on should stop"
-)]
+//! The one who remembers: every unit at most once, whatever the order of spends, repeats, returns, ends
+//! and epochs.
 
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
-use tirami_manifest::key::SecretKey;
-use tirami_manifest::mandate_chain::{
-    Action, Actions, Allowed, CheckedSpend, Grant, MandateChain, RangeReturn, SKEW_MS, Spend,
-};
+use tirami_manifest::Timestamp;
+use tirami_manifest::mandate_chain::{RangeReturn, SKEW_MS};
 use tirami_manifest::range::{Range, RangeSet};
-use tirami_manifest::signed::{Document, Signed};
-use tirami_manifest::{Amount, GrantId, ModelId, NetworkId, NodeId, Timestamp, TransferId};
+use tirami_manifest::signed::Document;
 use tirami_wallet::ledger::ranges::{
-    Outcome, RangesError, Refusal, Reserved, ReturnRequest, Share, Source, bump_epoch, cancel,
-    carve, carvings, commit, commit_late, epoch, free_rest, free_units, give_back, give_up,
-    keep_units, name_units, next_serial, open_reservations, release, reservation, reserve, seal,
-    take_back, unspent, used,
+    Outcome, Refusal, Reserved, ReturnRequest, bump_epoch, commit, commit_late, epoch, give_up,
+    open_reservations, release, reservation, reserve, take_back, unspent, used,
 };
-use tirami_wallet::ledger::tables::{MemoryTables, Order, ReadTables, Table};
+use tirami_wallet::ledger::tables::{MemoryTables, Table};
 
-const NETWORK: NetworkId = NetworkId::from_bytes([0x4e; 32]);
-const START: Timestamp = Timestamp::from_ms(1_700_000_000_000);
-/// When the grants of these tests expire, after the start.
-const LIFE: u64 = 1_000_000;
-/// Units of the budget.
-const UNITS: u64 = 48;
-
-/// Secrets by number; 0 is the root payer, 1 the pinned provider, the rest are holders.
-fn key(number: u8) -> SecretKey {
-    SecretKey::from_bytes(&[number.wrapping_add(60); 32])
-}
-
-fn id(number: u8) -> NodeId {
-    key(number).id()
-}
-
-fn utrm(utrm: u64) -> Amount {
-    Amount::from_utrm(utrm).unwrap()
-}
-
-fn range(lo: u64, hi: u64) -> Range {
-    Range::new(lo, hi).unwrap()
-}
-
-fn hold_id(number: u8) -> TransferId {
-    TransferId::from_bytes([number; 16])
-}
-
-fn place(unit: u64) -> usize {
-    usize::try_from(unit).unwrap()
-}
-
-fn places(range: Range) -> std::ops::Range<usize> {
-    place(range.lo())..place(range.hi())
-}
-
-fn refused<T: std::fmt::Debug>(answer: Result<T, RangesError>) -> Refusal {
-    match answer {
-        Err(RangesError::Refused(refusal)) => refusal,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn root_grant(range: Range, pinned: Option<NodeId>, epoch: u64) -> Grant {
-    Grant {
-        network: NETWORK,
-        root: id(0),
-        parent: Grant::NO_PARENT,
-        serial: 1,
-        range,
-        holder: id(2),
-        pinned,
-        per_request: utrm(UNITS),
-        ceiling: None,
-        actions: Actions::CHAT,
-        models: Allowed::ANY,
-        payees: Allowed::ANY,
-        expires: START.after_ms(LIFE),
-        epoch,
-        depth_left: 3,
-    }
-}
-
-fn child_of(parent: &Grant, range: Range, holder: u8) -> Grant {
-    Grant {
-        parent: parent.id(),
-        serial: u64::from(holder),
-        range,
-        holder: id(holder),
-        depth_left: parent.depth_left - 1,
-        ..parent.clone()
-    }
-}
-
-/// A grant with its chain and the number of its holder's key.
-#[derive(Clone, Debug)]
-struct Link {
-    grant: Grant,
-    chain: MandateChain,
-    holder: u8,
-}
-
-impl Link {
-    fn root(range: Range, pinned: Option<NodeId>, epoch: u64) -> Self {
-        let grant = root_grant(range, pinned, epoch);
-        Self {
-            chain: MandateChain::start(grant.clone(), &key(0)),
-            grant,
-            holder: 2,
-        }
-    }
-
-    fn child(&self, range: Range, holder: u8) -> Self {
-        let grant = child_of(&self.grant, range, holder);
-        Self {
-            chain: self.chain.extend(grant.clone(), &key(self.holder)),
-            grant,
-            holder,
-        }
-    }
-
-    /// A spend, checked as its tracker checks it; `None` when the chain does not allow it.
-    fn spend(&self, units: Range, nonce: u8, now: Timestamp) -> Option<CheckedSpend> {
-        let spend = Spend {
-            network: NETWORK,
-            chain: self.grant.id(),
-            range: units,
-            payee: id(1),
-            action: Action::Chat,
-            model: ModelId::from_bytes([1; 32]),
-            request: [0; 32],
-            nonce: [nonce; 16],
-            expires: START.after_ms(2 * LIFE),
-        };
-        let epoch = self.chain.root_epoch(&id(0)).unwrap();
-        let chain = self.chain.verify(id(0), NETWORK, now, epoch).ok()?;
-        let signed = Signed::new(spend, &key(self.holder));
-        chain.check(&signed, id(1), now).ok()
-    }
-}
-
-/// Rows of a table under a tag: a set of units is the fewest that say it.
-fn count_rows(tables: &MemoryTables, table: Table, tag: u8) -> usize {
-    let found = tables.scan(table, &[tag], None, Order::Ascending, usize::MAX);
-    found.unwrap().len()
-}
-
-// ---- the tracker ----
+use crate::grants::{
+    LIFE, Link, NETWORK, START, UNITS, count_rows, hold_id, id, key, place, places, range, refused,
+    root_grant, utrm,
+};
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -406,6 +272,7 @@ impl Pair {
             grant,
             back: &back,
             by: signature.as_ref(),
+            runs_max: usize::MAX,
         };
         let answer = take_back(&mut self.tables, &id(1), &request, naive.now);
         let over = naive.now >= START.after_ms(LIFE + SKEW_MS) || naive.epoch > grant.epoch;
@@ -487,6 +354,7 @@ fn only_the_tracker_accepts() {
             grant: &link.grant,
             back: &back,
             by: Some(&back.sign(&key(2))),
+            runs_max: usize::MAX,
         };
         let answer = take_back(&mut tables, &id(stranger), &request, START);
         assert_eq!(refused(answer), Refusal::NotTracker { tracker });
@@ -555,6 +423,7 @@ fn an_outcome_nobody_knows_counts_as_used_until_the_tracker_gives_it_up() {
         grant: &link.grant,
         back: &back,
         by: None,
+        runs_max: usize::MAX,
     };
     let long_after = START.after_ms(1_000 * LIFE);
     let answer = |tables: &mut MemoryTables| {
@@ -615,336 +484,4 @@ fn a_spend_that_never_ends_keeps_its_units_an_hour() {
     let just = Timestamp::from_ms(hour.ms() - 1);
     assert_eq!(give_up(&mut tables, just, 9).unwrap(), 0);
     assert_eq!(give_up(&mut tables, hour, 9).unwrap(), 1);
-}
-
-#[test]
-fn a_holder_names_units_that_it_neither_handed_on_nor_named_before() {
-    let mut tables = MemoryTables::default();
-    let source = Source {
-        parent: GrantId::from_bytes([9; 32]),
-        range: range(10, 30),
-    };
-    let until = START.after_ms(1_000);
-    let names = |tables: &mut MemoryTables, hold: u8, n: u64, now: Timestamp| {
-        let until = now.after_ms(1_000);
-        name_units(tables, &source, (hold_id(hold), utrm(n)), (now, until))
-    };
-    let share = Share {
-        serial: 1,
-        holder: id(3),
-        amount: utrm(5),
-        expires: until,
-    };
-    assert_eq!(names(&mut tables, 1, 4, START).unwrap(), range(10, 14));
-    assert_eq!(
-        carve(&mut tables, &source, &share).unwrap().range,
-        range(14, 19)
-    );
-    assert_eq!(names(&mut tables, 2, 6, START).unwrap(), range(19, 25));
-    assert_eq!(free_units(&tables, &source).unwrap(), (utrm(5), utrm(5)));
-    assert!(matches!(
-        refused(names(&mut tables, 3, 6, START)),
-        Refusal::NoRoom { .. }
-    ));
-    let taken = refused(names(&mut tables, 2, 1, START));
-    assert!(matches!(taken, Refusal::HoldTaken { .. }));
-    assert_eq!(refused(names(&mut tables, 3, 0, START)), Refusal::Zero);
-    // Of what was spent only the lowest units are gone, once the tracker knows it too.
-    assert!(keep_units(&mut tables, hold_id(2), utrm(7)).is_err());
-    keep_units(&mut tables, hold_id(2), utrm(2)).unwrap();
-    keep_units(&mut tables, hold_id(2), utrm(6)).unwrap();
-    assert_eq!(free_units(&tables, &source).unwrap(), (utrm(5), utrm(5)));
-    free_rest(&mut tables, hold_id(2)).unwrap();
-    free_rest(&mut tables, hold_id(2)).unwrap();
-    assert_eq!(free_units(&tables, &source).unwrap(), (utrm(9), utrm(9)));
-    // What nobody answered for is forgotten when the spend is over by every clock.
-    let later = until.after_ms(2 * SKEW_MS);
-    let just = Timestamp::from_ms(later.ms() - 1);
-    assert_eq!(names(&mut tables, 3, 1, just).unwrap(), range(21, 22));
-    assert_eq!(names(&mut tables, 4, 4, later).unwrap(), range(10, 14));
-}
-
-// ---- the one who grants ----
-
-#[derive(Clone, Debug)]
-enum Cut {
-    Carve {
-        serial: u64,
-        amount: u64,
-    },
-    Seal(u64),
-    Cancel(u64),
-    /// Asks the tracker for a part of a grant's units, and takes them back on its word.
-    Return {
-        serial: u64,
-        lo: Index,
-        len: u64,
-    },
-    /// The child spends.
-    Spend {
-        serial: u64,
-        lo: Index,
-        len: u64,
-    },
-}
-
-fn cut() -> impl Strategy<Value = Cut> {
-    let serial = || 1..9_u64;
-    let part = || (serial(), any::<Index>(), 1..12_u64);
-    prop_oneof![
-        4 => (serial(), 0..20_u64).prop_map(|(serial, amount)| Cut::Carve { serial, amount }),
-        4 => serial().prop_map(Cut::Seal),
-        2 => serial().prop_map(Cut::Cancel),
-        3 => part().prop_map(|(serial, lo, len)| Cut::Return { serial, lo, len }),
-        3 => part().prop_map(|(serial, lo, len)| Cut::Spend { serial, lo, len }),
-    ]
-}
-
-/// The root payer's ledger, which carves and tracks, and what a reader thinks of it.
-#[derive(Default)]
-struct Parent {
-    tables: MemoryTables,
-    /// Whose each unit is: 0 is nobody's.
-    owner: Vec<u64>,
-    spent: Vec<bool>,
-    grants: BTreeMap<u64, (Grant, bool)>,
-    nonce: u8,
-}
-
-impl Parent {
-    fn step(&mut self, cut: &Cut) {
-        match *cut {
-            Cut::Carve { serial, amount } => self.carve(serial, amount),
-            Cut::Seal(serial) => {
-                if let Some((grant, sealed)) = self.grants.get_mut(&serial) {
-                    seal(&mut self.tables, grant).unwrap();
-                    *sealed = true;
-                    let other = Grant {
-                        per_request: utrm(1),
-                        ..grant.clone()
-                    };
-                    let answer = seal(&mut self.tables, &other);
-                    assert!(matches!(refused(answer), Refusal::NotCarved { .. }));
-                }
-            }
-            Cut::Cancel(serial) => self.cancel(serial),
-            Cut::Return { serial, lo, len } => self.give_back(serial, lo, len),
-            Cut::Spend { serial, lo, len } => self.spend(serial, lo, len),
-        }
-    }
-
-    fn part(grant: &Grant, lo: Index, len: u64) -> Range {
-        let lo = grant.range.lo() + lo.index(place(grant.range.amount().utrm())) as u64;
-        range(lo, (lo + len).min(grant.range.hi()))
-    }
-
-    fn carve(&mut self, serial: u64, amount: u64) {
-        let source = Source {
-            parent: Grant::NO_PARENT,
-            range: range(0, UNITS),
-        };
-        let share = Share {
-            serial,
-            holder: id(2),
-            amount: utrm(amount),
-            expires: START.after_ms(LIFE),
-        };
-        let answer = carve(&mut self.tables, &source, &share);
-        if let Some((grant, _)) = self.grants.get(&serial) {
-            if grant.range.amount() == utrm(amount) {
-                assert_eq!(answer.unwrap().range, grant.range);
-            } else {
-                assert_eq!(refused(answer), Refusal::SerialTaken { serial });
-            }
-            return;
-        }
-        let lo = (0..UNITS).find(|lo| {
-            lo + amount <= UNITS && (*lo..lo + amount).all(|unit| self.owner[place(unit)] == 0)
-        });
-        match lo {
-            _ if amount == 0 => assert_eq!(refused(answer), Refusal::Zero),
-            None => assert!(matches!(refused(answer), Refusal::NoRoom { .. })),
-            Some(lo) => {
-                let carved = answer.unwrap();
-                assert_eq!(carved.range, range(lo, lo + amount));
-                self.owner[places(carved.range)].fill(serial);
-                let grant = Grant {
-                    serial,
-                    ..root_grant(carved.range, None, 0)
-                };
-                self.grants.insert(serial, (grant, false));
-            }
-        }
-    }
-
-    fn cancel(&mut self, serial: u64) {
-        let answer = cancel(&mut self.tables, &Grant::NO_PARENT, serial);
-        match self.grants.get(&serial) {
-            None => answer.unwrap(),
-            Some((_, true)) => assert!(matches!(refused(answer), Refusal::Sealed { .. })),
-            Some((grant, false)) => {
-                answer.unwrap();
-                self.owner[places(grant.range)].fill(0);
-                self.grants.remove(&serial);
-            }
-        }
-    }
-
-    fn spend(&mut self, serial: u64, lo: Index, len: u64) {
-        let Some((grant, true)) = self.grants.get(&serial) else {
-            return;
-        };
-        let units = Self::part(grant, lo, len);
-        let link = Link {
-            grant: grant.clone(),
-            chain: MandateChain::start(grant.clone(), &key(0)),
-            holder: 2,
-        };
-        self.nonce += 1;
-        let spend = link.spend(units, self.nonce, START).unwrap();
-        let answer = reserve(
-            &mut self.tables,
-            &id(0),
-            &spend,
-            hold_id(self.nonce),
-            units.amount(),
-        );
-        let free = places(units).all(|at| self.owner[at] == serial && !self.spent[at]);
-        assert_eq!(answer.is_ok(), free, "{answer:?}");
-        if free {
-            self.spent[places(units)].fill(true);
-        }
-    }
-
-    fn give_back(&mut self, serial: u64, lo: Index, len: u64) {
-        let Some((grant, sealed)) = self.grants.get(&serial) else {
-            return;
-        };
-        let units = Self::part(grant, lo, len);
-        let back = RangeReturn::of(grant, units);
-        let holder = back.sign(&key(2));
-        let request = ReturnRequest {
-            grant,
-            back: &back,
-            by: Some(&holder),
-        };
-        let proof = Signed::new(back.clone(), &key(0));
-        if !sealed {
-            let answer = give_back(&mut self.tables, grant, &proof);
-            assert!(matches!(refused(answer), Refusal::NotCarved { .. }));
-            return;
-        }
-        let by_holder_alone = Signed::new(back.clone(), &key(2));
-        let answer = give_back(&mut self.tables, grant, &by_holder_alone);
-        assert!(matches!(refused(answer), Refusal::Return(_)));
-        let answer = take_back(&mut self.tables, &id(0), &request, START).unwrap();
-        let unspent: Vec<bool> = places(units).map(|at| !self.spent[at]).collect();
-        let says: Vec<bool> = (units.lo()..units.hi())
-            .map(|unit| answer.contains(unit))
-            .collect();
-        assert_eq!(says, unspent);
-        for run in answer.ranges() {
-            let proof = Signed::new(RangeReturn::of(grant, *run), &key(0));
-            let came = give_back(&mut self.tables, grant, &proof).unwrap();
-            let mine = places(*run).filter(|at| self.owner[*at] == serial).count() as u64;
-            assert_eq!(came.total(), utrm(mine));
-            let again = give_back(&mut self.tables, grant, &proof).unwrap();
-            assert!(again.is_empty());
-            for at in places(*run) {
-                if self.owner[at] == serial {
-                    self.owner[at] = 0;
-                }
-            }
-        }
-    }
-
-    fn compare(&self) {
-        let rows = carvings(&self.tables, &Grant::NO_PARENT, None, usize::MAX).unwrap();
-        assert!(rows.iter().map(|(serial, _)| serial).eq(self.grants.keys()));
-        let last = self.grants.keys().last().copied().unwrap_or(0);
-        assert_eq!(
-            next_serial(&self.tables, &Grant::NO_PARENT).unwrap(),
-            last + 1
-        );
-        for (serial, row) in &rows {
-            for at in places(row.range) {
-                let back = row.back.contains(at as u64);
-                // What came back is nobody's, or somebody else's by now.
-                assert_eq!(self.owner[at] == *serial, !back);
-            }
-        }
-        let mut given = RangeSet::new();
-        for unit in (0..UNITS).filter(|unit| self.owner[place(*unit)] != 0) {
-            given.insert(range(unit, unit + 1)).unwrap();
-        }
-        assert_eq!(
-            count_rows(&self.tables, Table::Carvings, b'g'),
-            given.ranges().len()
-        );
-        let spent = self.spent.iter().filter(|unit| **unit).count() as u64;
-        let set = used(&self.tables, &id(0), range(0, UNITS)).unwrap();
-        assert_eq!(set.total(), utrm(spent));
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn what_is_carved_never_meets_and_what_comes_back_was_not_spent(
-        cuts in prop::collection::vec(cut(), 1..40),
-    ) {
-        let mut parent = Parent {
-            owner: vec![0; place(UNITS)],
-            spent: vec![false; place(UNITS)],
-            ..Parent::default()
-        };
-        for cut in &cuts {
-            parent.step(cut);
-            parent.compare();
-        }
-    }
-}
-
-#[test]
-fn a_holder_carves_out_of_its_own_grant() {
-    let mut tables = MemoryTables::default();
-    let parent = Link::root(range(100, 200), Some(id(1)), 0);
-    let source = Source {
-        parent: parent.grant.id(),
-        range: parent.grant.range,
-    };
-    let share = |serial, amount| Share {
-        serial,
-        holder: id(3),
-        amount: utrm(amount),
-        expires: START,
-    };
-    assert_eq!(
-        carve(&mut tables, &source, &share(1, 60)).unwrap().range,
-        range(100, 160)
-    );
-    assert_eq!(
-        carve(&mut tables, &source, &share(2, 30)).unwrap().range,
-        range(160, 190)
-    );
-    let (longest, asked) = (utrm(10), utrm(11));
-    let answer = carve(&mut tables, &source, &share(3, 11));
-    assert_eq!(refused(answer), Refusal::NoRoom { longest, asked });
-    cancel(&mut tables, &source.parent, 1).unwrap();
-    assert_eq!(
-        carve(&mut tables, &source, &share(3, 11)).unwrap().range,
-        range(100, 111)
-    );
-    // Another parent's units are numbered for themselves.
-    let own = Source {
-        parent: Grant::NO_PARENT,
-        range: range(0, 5),
-    };
-    assert_eq!(
-        carve(&mut tables, &own, &share(1, 5)).unwrap().range,
-        range(0, 5)
-    );
-    let later = carvings(&tables, &source.parent, Some(2), 9).unwrap();
-    assert_eq!(later.len(), 1);
 }

@@ -1,0 +1,54 @@
+//! How units come back: on the word of the one who remembers them, to whoever may ask for them.
+
+use tirami_agent_runtime::ops::ReclaimMandate;
+use tirami_manifest::mandate_chain::{MandateChain, RangeReturn};
+use tirami_manifest::signed::Signed;
+use tirami_manifest::trm;
+use tirami_mesh::proto::message::{Frame, RefuseCode, ReturnUnits};
+
+use crate::net::{Net, accept, address, agree, chat, exchange, hand_out, join, out, run};
+
+#[tokio::test]
+async fn units_do_not_come_back_because_a_stranger_says_so() {
+    for pinned in [true, false] {
+        let net = Net::new();
+        let [founder, parent, child] = net.three().await;
+        let stranger = net.node(3).await;
+        join(&founder, &stranger).await;
+        let tracker = address(if pinned { &founder } else { &parent }).await;
+        let op = hand_out(&child, trm!("50"), pinned.then(|| founder.node()));
+        let handed = run(&parent, op).await.unwrap();
+        accept(&child, &handed).await;
+        let before = out(&parent, handed.mandate).await;
+        // It has the line, and everything that the holder would send but its signature.
+        let chain: MandateChain = handed.text.parse().unwrap();
+        let grant = chain.last().unwrap().clone();
+        let back = RangeReturn::of(&grant, grant.range);
+        stranger.shutdown().await;
+        let wire = net.network.transport(stranger.node());
+        let ask = async |by: usize| {
+            let frame = Frame::ReturnUnits(ReturnUnits {
+                chain: chain.to_bytes(),
+                back: Signed::new(back.clone(), &net.key(by)).to_bytes(),
+            });
+            exchange(&wire, &tracker, frame).await
+        };
+        // Neither in its own name nor in the provider's.
+        for by in [3, 0] {
+            let answer = ask(by).await;
+            let Frame::Refuse(refused) = answer else {
+                panic!("{answer:?}");
+            };
+            assert_eq!(refused.code, RefuseCode::Mandate, "{refused}");
+            assert!(refused.message.contains("expires"), "{refused}");
+        }
+        assert_eq!(out(&parent, handed.mandate).await, before);
+        let mandate = handed.mandate;
+        let answer = run(&child, chat("still mine", mandate)).await.unwrap();
+        crate::net::heard(&parent, &answer).await;
+        let back = run(&parent, ReclaimMandate { mandate }).await.unwrap();
+        let rest = trm!("50").checked_sub(answer.trm_cost).unwrap();
+        assert_eq!(back.trm_came_back, rest);
+        agree(&founder, &[&parent, &child]).await;
+    }
+}
