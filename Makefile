@@ -49,7 +49,7 @@ bench: setup ## start-up, memory, size and overhead, measured here
 bench-ledger: ## the wallet's durable writes beside redb, SQLite and PostgreSQL, as ratios
 	$(CARGO) run --release --manifest-path examples/ledger-bench/Cargo.toml -- $(ARGS)
 
-instructions: ## instructions of the ledger's decisions; 3 % more fails; UPDATE=1 writes them anew
+instructions: setup ## instructions of the ledger's decisions; 3 % more fails; UPDATE=1 writes them anew
 	UPDATE=$(UPDATE) .ci/instructions
 
 fuzz: setup ## random inputs for the ledger and every reader, a minute in all
