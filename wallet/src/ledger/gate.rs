@@ -525,8 +525,13 @@ impl Admitted<'_> {
         self.case.account
     }
 
-    /// Counts the spend against the spender's mandate and every one above it.
-    pub(crate) fn count(self, tables: &mut impl WriteRows) -> Result<Charge, StoreError> {
+    /// Counts the spend against the spender's mandate and every one above it; `at_once` when it is
+    /// paid and over with that.
+    pub(crate) fn count(
+        self,
+        tables: &mut impl WriteRows,
+        at_once: bool,
+    ) -> Result<Charge, StoreError> {
         let Self { case, draw } = self;
         let Case {
             spend,
@@ -540,7 +545,12 @@ impl Admitted<'_> {
             let agent = &link.agent;
             let told = tell_of_shares(tables, link, asked, now)?;
             tables.update_usage(agent, |mut usage| {
-                usage.charge(asked, spend.request, now);
+                if at_once {
+                    usage.charge_at_once(asked, spend.request, now);
+                    usage.succeeds();
+                } else {
+                    usage.charge(asked, spend.request, now);
+                }
                 usage.tell(told);
             })?;
             if let (Some(before), Some(payee)) = (link.paid, &spend.payee) {

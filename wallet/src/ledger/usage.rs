@@ -487,11 +487,16 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Usage<B> {
         self.set(TOLD, told);
     }
 
-    /// Counts a purchase of `amount` at `now`.
+    /// Counts a purchase of `amount` at `now`, which is over when its hold ends.
     pub(crate) fn charge(&mut self, amount: Amount, request: u64, now: Timestamp) {
+        self.set_open(self.open().saturating_add(1));
+        self.charge_at_once(amount, request, now);
+    }
+
+    /// Counts a purchase of `amount` at `now`, which is over already.
+    pub(crate) fn charge_at_once(&mut self, amount: Amount, request: u64, now: Timestamp) {
         let utrm = amount.utrm();
         self.set_used(self.used().saturating_add(u128::from(utrm)));
-        self.set_open(self.open().saturating_add(1));
         self.minute_mut().add(now, utrm);
         self.hour_mut().add(now, utrm);
         self.day_mut().add(now, utrm);
@@ -506,14 +511,15 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Usage<B> {
         let end = self.lately().partition_point(|pair| bought(pair) < new);
         let (words, _) = self.part_mut(LATELY, 16 * RECENT).as_chunks_mut::<8>();
         let lately = words.as_chunks_mut::<2>().0;
+        // What lies between moves by one over the place that was made.
         let place = if gone < end {
-            if let Some(between) = lately.get_mut(gone..end) {
-                between.rotate_left(1);
+            if let Some(between @ [_, ..]) = lately.get_mut(gone..end) {
+                between.copy_within(1.., 0);
             }
             end.saturating_sub(1)
         } else {
-            if let Some(between) = lately.get_mut(end..=gone) {
-                between.rotate_right(1);
+            if let Some(between @ [.., _]) = lately.get_mut(end..=gone) {
+                between.copy_within(..between.len().saturating_sub(1), 1);
             }
             end
         };
