@@ -153,16 +153,12 @@ impl<'a> Bytes<'a> {
     }
 
     fn chunk<const N: usize>(&mut self) -> [u8; N] {
-        match self.left.split_first_chunk() {
-            Some((head, rest)) => {
-                self.left = rest;
-                *head
-            }
-            None => {
-                self.sound = false;
-                [0; N]
-            }
+        if let Some((head, rest)) = self.left.split_first_chunk() {
+            self.left = rest;
+            return *head;
         }
+        self.sound = false;
+        [0; N]
     }
 
     fn u8(&mut self) -> u8 {
@@ -261,23 +257,20 @@ fn set<const N: usize>(
     is_known: impl Fn(&[u8; N]) -> bool,
 ) -> Set {
     let count = from.count();
-    let mut found = Set {
-        is_empty: count == 0,
-        contains: false,
-    };
-    let Some((items, rest)) = from.left.split_at_checked(count.saturating_mul(N)) else {
-        from.sound = false;
-        return found;
-    };
+    let (items, rest) = from
+        .left
+        .split_at_checked(count.saturating_mul(N))
+        .unwrap_or_else(|| {
+            from.sound = false;
+            (&[], &[])
+        });
     from.left = rest;
     let (items, _) = items.as_chunks::<N>();
-    let mut last: Option<&[u8; N]> = None;
-    for item in items {
-        from.sound &= last.is_none_or(|last| last < item) && is_known(item);
-        found.contains |= wanted == Some(item);
-        last = Some(item);
+    from.sound &= items.is_sorted_by(|a, b| a < b) && items.iter().all(is_known);
+    Set {
+        is_empty: items.is_empty(),
+        contains: wanted.is_some_and(|wanted| items.contains(wanted)),
     }
-    found
 }
 
 /// Reads a rule for pots: whether it is for this, and which pots it names.

@@ -125,7 +125,7 @@ fn unread(row: &[u8]) -> Option<(Standing, &[u8])> {
     let [depth] = *chunk(from)?;
     let epoch = u32::try_from(varint(from, SHORT)?).ok()?;
     let parent_epoch = u32::try_from(varint(from, SHORT)?).ok()?;
-    let _granted = varint(from, LONG)?;
+    pass(from)?;
     let revoked = if is_there(from)? {
         Some(Timestamp::from_ms(varint(from, LONG)?))
     } else {
@@ -162,7 +162,18 @@ fn is_there(from: &mut &[u8]) -> Option<bool> {
 
 /// A number of at most so many bytes: seven bits each, the lowest first; the highest bit says that
 /// more follow.
+#[inline]
 fn varint(from: &mut &[u8], most: usize) -> Option<u64> {
+    match from.split_first() {
+        Some((byte, rest)) if *byte < 0x80 => {
+            *from = rest;
+            Some((*byte).into())
+        }
+        _ => long_varint(from, most),
+    }
+}
+
+fn long_varint(from: &mut &[u8], most: usize) -> Option<u64> {
     let len = from.iter().take(most).position(|byte| *byte < 0x80)?;
     let (bytes, rest) = from.split_at_checked(len.saturating_add(1))?;
     *from = rest;
@@ -170,6 +181,18 @@ fn varint(from: &mut &[u8], most: usize) -> Option<u64> {
         let value = value.checked_mul(0x80)?;
         Some(value | u64::from(byte & 0x7f))
     })
+}
+
+/// Passes over a number of 64 bits.
+fn pass(from: &mut &[u8]) -> Option<()> {
+    let most = from.get(..LONG).unwrap_or(from);
+    let len = most.iter().position(|byte| *byte < 0x80)?;
+    if len.saturating_add(1) == LONG {
+        // The only length at which it may have too many bits.
+        return varint(from, LONG).map(drop);
+    }
+    *from = from.get(len.saturating_add(1)..)?;
+    Some(())
 }
 
 /// Bytes of a number of 32 bits, at most.

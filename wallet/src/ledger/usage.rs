@@ -267,9 +267,10 @@ fn bought(pair: &[Word; 2]) -> (u64, u64) {
     (u64::from_le_bytes(*what), u64::from_le_bytes(*when))
 }
 
-/// Whether it is too long ago to count, or never was.
-fn is_old(when: u64, now: Timestamp) -> bool {
-    when == 0 || now.since_ms(Timestamp::from_ms(when)) >= LOOP_MS
+/// The earliest that counts at `now`. Zero is never, and not that.
+fn counts_since(now: Timestamp) -> u64 {
+    let ago = LOOP_MS.saturating_sub(1);
+    now.ms().saturating_sub(ago).max(1)
 }
 
 impl<'a> Usage<&'a mut [u8]> {
@@ -364,11 +365,11 @@ impl<B: AsRef<[u8]>> Usage<B> {
     /// When this request was bought, as far as it counts, the earliest first.
     fn bought_at(&self, request: u64, now: Timestamp) -> impl Iterator<Item = u64> + '_ {
         let lately = self.lately();
-        let first = lately.partition_point(|pair| bought(pair).0 < request);
+        let counts = (request, counts_since(now));
+        let first = lately.partition_point(|pair| bought(pair) < counts);
         let same = lately.get(first..).unwrap_or_default().iter().map(bought);
         same.take_while(move |(what, _)| *what == request)
             .map(|(_, when)| when)
-            .filter(move |when| !is_old(*when, now))
     }
 
     /// How often this request was bought in the last ten minutes.
@@ -388,7 +389,8 @@ impl<B: AsRef<[u8]>> Usage<B> {
     /// were bought least often, the oldest first, so that a loop over several requests shows too.
     fn place_for(&self, request: u64, now: Timestamp) -> usize {
         let lately = self.lately();
-        let free = lately.iter().position(|pair| is_old(bought(pair).1, now));
+        let since = counts_since(now);
+        let free = lately.iter().position(|pair| bought(pair).1 < since);
         let least = || {
             let (mut start, mut least) = (0_usize, None);
             for run in lately.chunk_by(|[a, _], [b, _]| a == b) {
