@@ -9,7 +9,7 @@ CARGO := .ci/cargo
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 TEST := $(if $(NEXTEST),nextest run,test --lib --bins --tests)
 
-.PHONY: help setup demo test test-fast check audit bench bench-ledger instructions fuzz torture nightly golden dist clean
+.PHONY: help setup demo test test-fast check audit bench bench-ledger instructions fuzz mutants torture nightly golden dist clean
 
 help: ## list these recipes
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 18
@@ -49,11 +49,14 @@ bench: setup ## start-up, memory, size and overhead, measured here
 bench-ledger: ## the wallet's durable writes beside redb, SQLite and PostgreSQL, as ratios
 	$(CARGO) run --release --manifest-path examples/ledger-bench/Cargo.toml -- $(ARGS)
 
-instructions: ## instructions of the ledger's decisions; 3 % more fails; UPDATE=1 writes them anew
+instructions: setup ## instructions of the ledger's decisions; 3 % more fails; UPDATE=1 writes them anew
 	UPDATE=$(UPDATE) .ci/instructions
 
 fuzz: setup ## random inputs for the ledger and every reader, a minute in all
 	.ci/fuzz
+
+mutants: ## faults put into the rules of the ledger, one by one; the tests must catch 95 %
+	.ci/mutants $(ARGS)
 
 torture: setup ## spending limits under attack, ours and others'; writes docs/torture.md
 	$(CARGO) build --workspace --bins --examples

@@ -14,6 +14,7 @@ use subject::{Case, Decisions};
 
 #[library_benchmark]
 #[bench::bare(Decisions::new(Case::Bare, 1))]
+#[bench::spend_5_deep(Decisions::new(Case::Spend { depth: 5 }, 1))]
 #[bench::bare_hold(Decisions::new(Case::BareHold, 1))]
 #[bench::hold_1_deep(Decisions::new(Case::Hold { depth: 1 }, 1))]
 #[bench::hold_5_deep(Decisions::new(Case::Hold { depth: 5 }, 1))]

@@ -63,34 +63,32 @@ impl Bearing {
             payee,
             model,
         } = *purchase;
-        let mut from = Bytes(bytes);
-        let limits = limits(&mut from)?;
-        let payees = permit(&mut from, payee.map(NodeId::as_bytes), |_| true)?;
+        let mut from = Bytes::of(bytes);
+        let limits = limits(&mut from);
+        let payees = permit(&mut from, payee.map(NodeId::as_bytes), |_| true);
         let number = [action.number()];
-        let actions = permit(&mut from, Some(&number), |[n]| known(*n))?;
-        let models = permit(&mut from, model.map(ModelId::as_bytes), |_| true)?;
+        let actions = permit(&mut from, Some(&number), |[n]| known(*n));
+        let models = permit(&mut from, model.map(ModelId::as_bytes), |_| true);
         let breakers = Breakers {
-            errors_in_row: from.u32()?,
-            spends_per_minute: from.u32()?,
-            same_request: from.u32()?,
+            errors_in_row: from.u32(),
+            spends_per_minute: from.u32(),
+            same_request: from.u32(),
         };
-        let quiet_hours = from.maybe(|from| {
-            Some(QuietHours {
-                from_minute: u16::from_le_bytes(*from.chunk()?),
-                to_minute: u16::from_le_bytes(*from.chunk()?),
-                utc_offset_minutes: i16::from_le_bytes(*from.chunk()?),
-            })
+        let quiet_hours = from.is_there().then(|| QuietHours {
+            from_minute: u16::from_le_bytes(from.chunk()),
+            to_minute: u16::from_le_bytes(from.chunk()),
+            utc_offset_minutes: i16::from_le_bytes(from.chunk()),
         });
-        let quiet_hours = quiet_hours.ok()?;
-        let expires = from.maybe(Bytes::u64).ok()?.map(Timestamp::from_ms);
+        let expires = from.maybe_u64().map(Timestamp::from_ms);
         let mut found = None;
-        for _ in 0..from.count()? {
-            let (fits, pots) = pot_rule(&mut from, purchase)?;
+        for _ in 0..from.count() {
+            let (fits, pots) = pot_rule(&mut from, purchase);
             if fits && found.is_none() {
                 found = Some(pots);
             }
         }
-        let sound = from.0.is_empty()
+        let sound = from.sound
+            && from.left.is_empty()
             && breakers.same_request <= Breakers::SAME_REQUEST_MAX
             && quiet_hours.is_none_or(|quiet| quiet.is_sound());
         sound.then(|| Self {
@@ -139,79 +137,94 @@ impl Pots {
     }
 }
 
-/// No terms are written so.
-struct Unsound;
-
-/// The bytes that are left. Why something is refused nobody asks here, which makes it fast.
-struct Bytes<'a>(&'a [u8]);
+/// The bytes that are left. What is missing or wrong reads as zeros, and leaves a mark that is looked
+/// at once, in the end, which makes it fast.
+struct Bytes<'a> {
+    left: &'a [u8],
+    sound: bool,
+}
 
 impl<'a> Bytes<'a> {
-    fn chunk<const N: usize>(&mut self) -> Option<&'a [u8; N]> {
-        let (head, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(head)
+    const fn of(bytes: &'a [u8]) -> Self {
+        Self {
+            left: bytes,
+            sound: true,
+        }
     }
 
-    fn u8(&mut self) -> Option<u8> {
-        let [byte] = *self.chunk()?;
-        Some(byte)
+    fn chunk<const N: usize>(&mut self) -> [u8; N] {
+        if let Some((head, rest)) = self.left.split_first_chunk() {
+            self.left = rest;
+            return *head;
+        }
+        self.sound = false;
+        [0; N]
     }
 
-    fn u32(&mut self) -> Option<u32> {
-        self.chunk().map(|bytes| u32::from_le_bytes(*bytes))
+    fn u8(&mut self) -> u8 {
+        let [byte] = self.chunk();
+        byte
     }
 
-    fn u64(&mut self) -> Option<u64> {
-        self.chunk().map(|bytes| u64::from_le_bytes(*bytes))
+    fn u32(&mut self) -> u32 {
+        u32::from_le_bytes(self.chunk())
+    }
+
+    fn u64(&mut self) -> u64 {
+        u64::from_le_bytes(self.chunk())
     }
 
     /// Whether what may be absent follows.
-    fn is_there(&mut self) -> Option<bool> {
-        match self.u8()? {
-            0 => Some(false),
-            1 => Some(true),
-            _ => None,
+    fn is_there(&mut self) -> bool {
+        let mark = self.u8();
+        self.sound &= mark <= 1;
+        mark == 1
+    }
+
+    fn maybe_u64(&mut self) -> Option<u64> {
+        self.is_there().then(|| self.u64())
+    }
+
+    fn amount(&mut self) -> Amount {
+        Amount::from_utrm(self.u64()).unwrap_or_else(|_| {
+            self.sound = false;
+            Amount::ZERO
+        })
+    }
+
+    fn maybe_amount(&mut self) -> Option<Amount> {
+        self.is_there().then(|| self.amount())
+    }
+
+    /// How many follow; none when nobody may write so many.
+    fn count(&mut self) -> usize {
+        let n = usize::from(self.u8());
+        if n > LIST_MAX {
+            self.sound = false;
+            return 0;
         }
-    }
-
-    /// What may be absent, as `read` reads it.
-    fn maybe<T>(
-        &mut self,
-        read: impl FnOnce(&mut Self) -> Option<T>,
-    ) -> Result<Option<T>, Unsound> {
-        if self.is_there().ok_or(Unsound)? {
-            read(self).map(Some).ok_or(Unsound)
-        } else {
-            Ok(None)
-        }
-    }
-
-    fn amount(&mut self) -> Option<Amount> {
-        Amount::from_utrm(self.u64()?).ok()
-    }
-
-    fn maybe_amount(&mut self) -> Result<Option<Amount>, Unsound> {
-        self.maybe(Self::amount)
-    }
-
-    fn count(&mut self) -> Option<usize> {
-        self.u8().map(usize::from).filter(|n| *n <= LIST_MAX)
+        n
     }
 }
 
-fn limits(from: &mut Bytes<'_>) -> Option<Limits> {
-    Some(Limits {
-        per_request_trm: from.amount()?,
-        minute_trm: from.maybe_amount().ok()?,
-        hour_trm: from.amount()?,
-        day_trm: from.maybe_amount().ok()?,
-        lifetime_trm: from.amount()?,
-        payee_day_trm: from.maybe_amount().ok()?,
-        in_flight: from.maybe(|from| u32::try_from(from.u64()?).ok()).ok()?,
-        reserve_trm: from.amount()?,
-        price_ceiling_trm: from.maybe_amount().ok()?,
-        approval_above_trm: from.maybe_amount().ok()?,
-    })
+fn limits(from: &mut Bytes<'_>) -> Limits {
+    Limits {
+        per_request_trm: from.amount(),
+        minute_trm: from.maybe_amount(),
+        hour_trm: from.amount(),
+        day_trm: from.maybe_amount(),
+        lifetime_trm: from.amount(),
+        payee_day_trm: from.maybe_amount(),
+        in_flight: from.maybe_u64().map(|n| {
+            u32::try_from(n).unwrap_or_else(|_| {
+                from.sound = false;
+                0
+            })
+        }),
+        reserve_trm: from.amount(),
+        price_ceiling_trm: from.maybe_amount(),
+        approval_above_trm: from.maybe_amount(),
+    }
 }
 
 /// Reads a list: what it says, and whether it permits `wanted`.
@@ -219,17 +232,17 @@ fn permit<const N: usize>(
     from: &mut Bytes<'_>,
     wanted: Option<&[u8; N]>,
     is_known: impl Fn(&[u8; N]) -> bool,
-) -> Option<Permit> {
-    let allow = from.maybe(|from| set(from, wanted, &is_known)).ok()?;
-    let deny = set(from, wanted, &is_known)?;
+) -> Permit {
+    let allow = from.is_there().then(|| set(from, wanted, &is_known));
+    let deny = set(from, wanted, &is_known);
     let said = allow.is_some() || !deny.is_empty;
-    Some(Permit {
+    Permit {
         said,
         permits: match wanted {
             Some(_) => !deny.contains && allow.is_none_or(|only| only.contains),
             None => !said,
         },
-    })
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -242,45 +255,40 @@ fn set<const N: usize>(
     from: &mut Bytes<'_>,
     wanted: Option<&[u8; N]>,
     is_known: impl Fn(&[u8; N]) -> bool,
-) -> Option<Set> {
-    let count = from.count()?;
-    let (items, rest) = from.0.split_at_checked(count.saturating_mul(N))?;
-    from.0 = rest;
+) -> Set {
+    let count = from.count();
+    let (items, rest) = from
+        .left
+        .split_at_checked(count.saturating_mul(N))
+        .unwrap_or_else(|| {
+            from.sound = false;
+            (&[], &[])
+        });
+    from.left = rest;
     let (items, _) = items.as_chunks::<N>();
-    let mut last: Option<&[u8; N]> = None;
-    let mut contains = false;
-    for item in items {
-        if last.is_some_and(|last| last >= item) || !is_known(item) {
-            return None;
-        }
-        contains |= wanted == Some(item);
-        last = Some(item);
-    }
-    Some(Set {
+    from.sound &= items.is_sorted_by(|a, b| a < b) && items.iter().all(is_known);
+    Set {
         is_empty: items.is_empty(),
-        contains,
-    })
+        contains: wanted.is_some_and(|wanted| items.contains(wanted)),
+    }
 }
 
 /// Reads a rule for pots: whether it is for this, and which pots it names.
-fn pot_rule(from: &mut Bytes<'_>, purchase: &Purchase<'_>) -> Option<(bool, Pots)> {
-    let action = match from.u8()? {
-        0 => true,
-        number if known(number) => number == purchase.action.number(),
-        _ => return None,
-    };
-    let payee = fits(from, purchase.payee.map(NodeId::as_bytes))?;
-    let model = fits(from, purchase.model.map(ModelId::as_bytes))?;
+fn pot_rule(from: &mut Bytes<'_>, purchase: &Purchase<'_>) -> (bool, Pots) {
+    let number = from.u8();
+    from.sound &= number == 0 || known(number);
+    let action = number == 0 || number == purchase.action.number();
+    let payee = fits(from, purchase.payee.map(NodeId::as_bytes));
+    let model = fits(from, purchase.model.map(ModelId::as_bytes));
     let mut pots = Pots::none();
-    for _ in 0..from.count()? {
-        if !pots.add(Pot::from_number(from.u8()?)?) {
-            return None;
-        }
+    for _ in 0..from.count() {
+        let pot = Pot::from_number(from.u8());
+        from.sound &= pot.is_some_and(|pot| pots.add(pot));
     }
-    Some((action && payee && model, pots))
+    (action && payee && model, pots)
 }
 
 /// Whether what is named, if something is, is this.
-fn fits(from: &mut Bytes<'_>, this: Option<&[u8; 32]>) -> Option<bool> {
-    Some(!from.is_there()? || Some(from.chunk()?) == this)
+fn fits(from: &mut Bytes<'_>, this: Option<&[u8; 32]>) -> bool {
+    !from.is_there() || Some(&from.chunk()) == this
 }

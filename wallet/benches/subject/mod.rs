@@ -135,6 +135,8 @@ pub(crate) enum Case {
     BareHold,
     /// A hold on an agent's account, `depth` mandates deep, every limit set.
     Hold { depth: usize },
+    /// A transfer out of such an account at once.
+    Spend { depth: usize },
     /// Transfers that succeed or fail together, this many.
     Group(u64),
     /// The end of a hold that moves half of it.
@@ -170,7 +172,7 @@ impl Decisions {
         let agent = mandates(
             &mut tables,
             match case {
-                Case::Hold { depth } => depth,
+                Case::Hold { depth } | Case::Spend { depth } => depth,
                 _ => 1,
             },
         );
@@ -233,6 +235,15 @@ impl Decisions {
                         ..hold(n)
                     },
                     Case::Hold { .. } => hold(n),
+                    Case::Spend { .. } => Transfer {
+                        kind: Kind::Single {
+                            debit: Account::Agent(main_agent()),
+                            credit: Account::Outgoing,
+                            amount: utrm(10),
+                            spend: Some(spend(agent, n)),
+                        },
+                        ..hold(n)
+                    },
                     Case::Post => end(
                         n,
                         Kind::Post {

@@ -59,6 +59,7 @@ impl Alert {
 
 /// The share reached, if it is one that was not told of since less than the first was used: what to
 /// remember, and what to tell.
+#[inline]
 pub(crate) fn reached(told: u8, before: u64, used: u64, limit: u64) -> (u8, Option<u8>) {
     if limit == 0 {
         return (told, None);
@@ -67,6 +68,12 @@ pub(crate) fn reached(told: u8, before: u64, used: u64, limit: u64) -> (u8, Opti
     if used.max(before) < limit.div_ceil(2) {
         return (0, None);
     }
+    reached_some(told, before, used, limit)
+}
+
+/// The same, where a share was reached before or is now.
+#[cold]
+fn reached_some(told: u8, before: u64, used: u64, limit: u64) -> (u8, Option<u8>) {
     let share_of = |used: u64| {
         let part = u128::from(used).saturating_mul(100);
         let passed = |share: &u8| part >= u128::from(*share).saturating_mul(u128::from(limit));

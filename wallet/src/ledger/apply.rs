@@ -121,9 +121,7 @@ fn move_at_once(
     check_limits(tables, [(&debit, &from), (&credit, &to)], amount)?;
     // Nothing is refused from here on.
     if let Some(spending) = spending {
-        let charge = spending.count(tables)?;
-        let end = (Outcome::Paid, now);
-        gate::ended(tables, &mut from.pots, &charge, Amount::ZERO, end)?;
+        spending.count(tables, true)?;
     }
     enter((&credit, &mut to), pot::enters(transfer.code), amount)?;
     tables.set_account(&debit, &from)?;
@@ -154,7 +152,7 @@ fn set_aside(
     check_limits(tables, [(&debit, &from), (&credit, &to)], amount)?;
     // Nothing is refused from here on.
     let charge = spending
-        .map(|spending| spending.count(tables))
+        .map(|spending| spending.count(tables, false))
         .transpose()?;
     tables.set_account(&debit, &from)?;
     tables.set_account(&credit, &to)?;

@@ -11,7 +11,7 @@ use tirami_manifest::mandate::{Bearing, Breakers, Limits, Permit, Pot};
 use tirami_manifest::{AgentId, Amount, Timestamp};
 
 use super::account::{Account, AccountRow};
-use super::alert::{Alert, WATCHED, reached};
+use super::alert::{Alert, reached};
 use super::approval::Approval;
 use super::mandate::{Bound, bounds, standing};
 use super::pot::{Draw, Pots, allowed};
@@ -525,8 +525,13 @@ impl Admitted<'_> {
         self.case.account
     }
 
-    /// Counts the spend against the spender's mandate and every one above it.
-    pub(crate) fn count(self, tables: &mut impl WriteRows) -> Result<Charge, StoreError> {
+    /// Counts the spend against the spender's mandate and every one above it; `at_once` when it is
+    /// paid and over with that.
+    pub(crate) fn count(
+        self,
+        tables: &mut impl WriteRows,
+        at_once: bool,
+    ) -> Result<Charge, StoreError> {
         let Self { case, draw } = self;
         let Case {
             spend,
@@ -540,7 +545,12 @@ impl Admitted<'_> {
             let agent = &link.agent;
             let told = tell_of_shares(tables, link, asked, now)?;
             tables.update_usage(agent, |mut usage| {
-                usage.charge(asked, spend.request, now);
+                if at_once {
+                    usage.charge_at_once(asked, spend.request, now);
+                    usage.succeeds();
+                } else {
+                    usage.charge(asked, spend.request, now);
+                }
                 usage.tell(told);
             })?;
             if let (Some(before), Some(payee)) = (link.paid, &spend.payee) {
@@ -589,34 +599,46 @@ fn tell_of_shares(
         limits, breakers, ..
     } = &link.terms;
     let (was, utrm, mut all) = (&link.used, asked.utrm(), link.used.told);
-    for (rule, told) in WATCHED.into_iter().zip(&mut all) {
-        // Used before, used by this, allowed; zero where nothing is said.
-        let (before, more, limit) = match rule {
-            Rule::Minute => (was.minute, utrm, limits.minute_trm.map_or(0, Amount::utrm)),
-            Rule::Hour => (was.hour, utrm, limits.hour_trm.utrm()),
-            Rule::Day => (was.day, utrm, limits.day_trm.map_or(0, Amount::utrm)),
-            Rule::Lifetime => (was.used_in_all.utrm(), utrm, limits.lifetime_trm.utrm()),
-            Rule::InFlight => (was.open.into(), 1, limits.in_flight.map_or(0, u64::from)),
-            Rule::Spends => (was.spends, 1, breakers.spends_per_minute.into()),
-            // Kept with each payee.
-            _ => continue,
-        };
-        let used = before.saturating_add(more);
-        // One request after the other is no news where one may be open at once.
-        let before = if rule == Rule::InFlight { used } else { before };
+    let mut watch = |rule, told: &mut u8, before: u64, used: u64, limit: u64| {
         let (next, share) = reached(*told, before, used, limit);
         *told = next;
-        if let Some(percent) = share {
-            tables.tell(&Alert {
+        match share {
+            None => Ok(()),
+            Some(percent) => tables.tell(&Alert {
                 agent: link.agent,
                 rule,
                 percent,
                 used,
                 limit,
                 at: now,
-            })?;
+            }),
         }
-    }
+    };
+    let mut money = |rule, told: &mut u8, before: u64, limit: Option<Amount>| {
+        let limit = limit.map_or(0, Amount::utrm);
+        watch(rule, told, before, before.saturating_add(utrm), limit)
+    };
+    // In the order of [`super::alert::WATCHED`]; what was paid to a payee is kept with each payee.
+    let [minute, hour, day, lifetime, in_flight, spends, ..] = &mut all;
+    money(Rule::Minute, minute, was.minute, limits.minute_trm)?;
+    money(Rule::Hour, hour, was.hour, Some(limits.hour_trm))?;
+    money(Rule::Day, day, was.day, limits.day_trm)?;
+    let (in_all, limit) = (was.used_in_all.utrm(), limits.lifetime_trm);
+    money(Rule::Lifetime, lifetime, in_all, Some(limit))?;
+    // One request after the other is no news where one may be open at once.
+    let (open, limit) = (
+        u64::from(was.open).saturating_add(1),
+        limits.in_flight.map_or(0, u64::from),
+    );
+    watch(Rule::InFlight, in_flight, open, open, limit)?;
+    let (before, limit) = (was.spends, breakers.spends_per_minute.into());
+    watch(
+        Rule::Spends,
+        spends,
+        before,
+        before.saturating_add(1),
+        limit,
+    )?;
     Ok(all)
 }
 

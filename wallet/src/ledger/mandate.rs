@@ -113,7 +113,7 @@ impl Standing {
 fn unread(row: &[u8]) -> Option<(Standing, &[u8])> {
     let mut from = row.strip_prefix(&[ROW_VERSION])?;
     let from = &mut from;
-    let len = usize::try_from(varint(from, 64)?).ok()?;
+    let len = usize::try_from(varint(from, LONG)?).ok()?;
     let (terms, rest) = from.split_at_checked(len)?;
     *from = rest;
     let parent = if is_there(from)? {
@@ -123,11 +123,11 @@ fn unread(row: &[u8]) -> Option<(Standing, &[u8])> {
     };
     let payer = agent(from)?;
     let [depth] = *chunk(from)?;
-    let epoch = u32::try_from(varint(from, 32)?).ok()?;
-    let parent_epoch = u32::try_from(varint(from, 32)?).ok()?;
-    let _granted = varint(from, 64)?;
+    let epoch = u32::try_from(varint(from, SHORT)?).ok()?;
+    let parent_epoch = u32::try_from(varint(from, SHORT)?).ok()?;
+    pass(from)?;
     let revoked = if is_there(from)? {
-        Some(Timestamp::from_ms(varint(from, 64)?))
+        Some(Timestamp::from_ms(varint(from, LONG)?))
     } else {
         None
     };
@@ -160,20 +160,45 @@ fn is_there(from: &mut &[u8]) -> Option<bool> {
     }
 }
 
-/// A number of so many bits: seven a byte, the lowest first; the highest bit says that more follow.
-fn varint(from: &mut &[u8], bits: u32) -> Option<u64> {
-    let mut value = 0_u64;
-    for shift in (0..bits).step_by(7) {
-        let [byte] = *chunk(from)?;
-        let part = u64::from(byte & 0x7f);
-        value |= part.checked_shl(shift)?;
-        if byte < 0x80 {
-            let beyond = part.checked_shr(bits.saturating_sub(shift)).unwrap_or(0);
-            return (beyond == 0).then_some(value);
+/// A number of at most so many bytes: seven bits each, the lowest first; the highest bit says that
+/// more follow.
+#[inline]
+fn varint(from: &mut &[u8], most: usize) -> Option<u64> {
+    match from.split_first() {
+        Some((byte, rest)) if *byte < 0x80 => {
+            *from = rest;
+            Some((*byte).into())
         }
+        _ => long_varint(from, most),
     }
-    None
 }
+
+fn long_varint(from: &mut &[u8], most: usize) -> Option<u64> {
+    let len = from.iter().take(most).position(|byte| *byte < 0x80)?;
+    let (bytes, rest) = from.split_at_checked(len.saturating_add(1))?;
+    *from = rest;
+    bytes.iter().rev().try_fold(0_u64, |value, byte| {
+        let value = value.checked_mul(0x80)?;
+        Some(value | u64::from(byte & 0x7f))
+    })
+}
+
+/// Passes over a number of 64 bits.
+fn pass(from: &mut &[u8]) -> Option<()> {
+    let most = from.get(..LONG).unwrap_or(from);
+    let len = most.iter().position(|byte| *byte < 0x80)?;
+    if len.saturating_add(1) == LONG {
+        // The only length at which it may have too many bits.
+        return varint(from, LONG).map(drop);
+    }
+    *from = from.get(len.saturating_add(1)..)?;
+    Some(())
+}
+
+/// Bytes of a number of 32 bits, at most.
+const SHORT: usize = 5;
+/// Bytes of a number of 64 bits, at most.
+const LONG: usize = 10;
 
 /// One mandate of a chain.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -313,7 +313,7 @@ pub(crate) trait WriteRows: Tables + ReadRows {
     fn add_hold(&mut self, id: &TransferId, row: &HoldRow) -> Result<(), StoreError> {
         let open = open_key(row.expires, id).to_vec();
         self.put_owned(Table::OpenHolds, open, Vec::new())?;
-        self.put_row(Table::Holds, id.as_bytes(), row)
+        self.put_owned(Table::Holds, id.as_bytes().to_vec(), row.to_row())
     }
 
     /// Writes a hold that changed since it was `before`, and keeps the index of open holds in step.
@@ -330,7 +330,7 @@ pub(crate) trait WriteRows: Tables + ReadRows {
         if row.end.is_none() && was != is {
             self.put(Table::OpenHolds, &is, &[])?;
         }
-        self.put_row(Table::Holds, id.as_bytes(), row)
+        self.put_owned(Table::Holds, id.as_bytes().to_vec(), row.to_row())
     }
 
     fn record(&mut self, entry: &Entry) -> Result<(), StoreError> {
@@ -356,13 +356,16 @@ fn payee_key(agent: &AgentId, payee: &NodeId) -> [u8; 48] {
 }
 
 /// One after the other; a key's parts together are as long as the key.
-fn joined<const N: usize>(first: &[u8], second: &[u8]) -> [u8; N] {
+fn joined<const A: usize, const B: usize, const N: usize>(
+    first: &[u8; A],
+    second: &[u8; B],
+) -> [u8; N] {
+    const { assert!(A + B == N, "the parts fill the key") };
     let mut key = [0; N];
-    let (head, tail) = key.split_at_mut(first.len().min(N));
-    for (place, part) in [(head, first), (tail, second)] {
-        if place.len() == part.len() {
-            place.copy_from_slice(part);
-        }
+    if let Some((head, tail)) = key.split_first_chunk_mut()
+        && let Some(tail) = tail.first_chunk_mut()
+    {
+        (*head, *tail) = (*first, *second);
     }
     key
 }

@@ -93,6 +93,12 @@ impl Table {
         (Self::Drawings, "drawings-1"),
         (Self::Refused, "refused-1"),
     ];
+
+    /// Its place in [`Table::ALL`].
+    #[expect(clippy::as_conversions, reason = "a variant's number is small")]
+    const fn place(self) -> usize {
+        self as usize
+    }
 }
 
 /// A key and its value.
@@ -349,7 +355,21 @@ pub(crate) fn after(prefix: &[u8]) -> Option<Vec<u8>> {
 
 /// Tables in memory: for tests, and as the naive twin that redb is compared with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MemoryTables(BTreeMap<Table, Rows<Vec<u8>>>);
+pub struct MemoryTables([Rows<Vec<u8>>; Table::ALL.len()]);
+
+#[expect(
+    clippy::indexing_slicing,
+    reason = "there are rows for every table's place"
+)]
+impl MemoryTables {
+    const fn rows(&self, table: Table) -> &Rows<Vec<u8>> {
+        &self.0[table.place()]
+    }
+
+    const fn rows_mut(&mut self, table: Table) -> &mut Rows<Vec<u8>> {
+        &mut self.0[table.place()]
+    }
+}
 
 impl ReadTables for MemoryTables {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
@@ -362,12 +382,11 @@ impl ReadTables for MemoryTables {
         key: &[u8],
         look: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>, StoreError> {
-        let value = self.0.get(&table).and_then(|rows| rows.get(key));
-        Ok(value.map(|value| look(value)))
+        Ok(self.rows(table).get(key).map(|value| look(value)))
     }
 
     fn last_key(&self, table: Table) -> Result<Option<Vec<u8>>, StoreError> {
-        let last = self.0.get(&table).and_then(Rows::last_key_value);
+        let last = self.rows(table).last_key_value();
         Ok(last.map(|(key, _)| key.clone()))
     }
 
@@ -379,10 +398,7 @@ impl ReadTables for MemoryTables {
         order: Order,
         limit: usize,
     ) -> Result<Vec<Pair>, StoreError> {
-        let Some(rows) = self.0.get(&table) else {
-            return Ok(Vec::new());
-        };
-        Ok(within(rows, prefix, beyond, order)
+        Ok(within(self.rows(table), prefix, beyond, order)
             .take(limit)
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect())
@@ -395,8 +411,7 @@ impl Tables for MemoryTables {
     }
 
     fn put_owned(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) -> Result<(), StoreError> {
-        let rows = self.0.entry(table).or_default();
-        rows.insert(key, value);
+        self.rows_mut(table).insert(key, value);
         Ok(())
     }
 
@@ -406,7 +421,7 @@ impl Tables for MemoryTables {
         key: &[u8],
         change: impl FnOnce(&mut Vec<u8>) -> R,
     ) -> Result<R, StoreError> {
-        let rows = self.0.entry(table).or_default();
+        let rows = self.rows_mut(table);
         if let Some(value) = rows.get_mut(key) {
             return Ok(change(value));
         }
@@ -417,13 +432,7 @@ impl Tables for MemoryTables {
     }
 
     fn remove(&mut self, table: Table, key: &[u8]) -> Result<(), StoreError> {
-        if let Some(rows) = self.0.get_mut(&table) {
-            rows.remove(key);
-            // Tables without rows are equal, whatever they held once.
-            if rows.is_empty() {
-                self.0.remove(&table);
-            }
-        }
+        self.rows_mut(table).remove(key);
         Ok(())
     }
 }

@@ -10,6 +10,8 @@ use tirami_manifest::{
 use super::account::Account;
 use super::pot::Draw;
 
+mod layout;
+
 /// Domain of a transfer id.
 const TRANSFER_DOMAIN: &[u8] = b"trm/v1/transfer\0";
 

@@ -267,9 +267,10 @@ fn bought(pair: &[Word; 2]) -> (u64, u64) {
     (u64::from_le_bytes(*what), u64::from_le_bytes(*when))
 }
 
-/// Whether it is too long ago to count, or never was.
-fn is_old(when: u64, now: Timestamp) -> bool {
-    when == 0 || now.since_ms(Timestamp::from_ms(when)) >= LOOP_MS
+/// The earliest that counts at `now`. Zero is never, and not that.
+fn counts_since(now: Timestamp) -> u64 {
+    let ago = LOOP_MS.saturating_sub(1);
+    now.ms().saturating_sub(ago).max(1)
 }
 
 impl<'a> Usage<&'a mut [u8]> {
@@ -364,11 +365,11 @@ impl<B: AsRef<[u8]>> Usage<B> {
     /// When this request was bought, as far as it counts, the earliest first.
     fn bought_at(&self, request: u64, now: Timestamp) -> impl Iterator<Item = u64> + '_ {
         let lately = self.lately();
-        let first = lately.partition_point(|pair| bought(pair).0 < request);
+        let counts = (request, counts_since(now));
+        let first = lately.partition_point(|pair| bought(pair) < counts);
         let same = lately.get(first..).unwrap_or_default().iter().map(bought);
         same.take_while(move |(what, _)| *what == request)
             .map(|(_, when)| when)
-            .filter(move |when| !is_old(*when, now))
     }
 
     /// How often this request was bought in the last ten minutes.
@@ -388,7 +389,8 @@ impl<B: AsRef<[u8]>> Usage<B> {
     /// were bought least often, the oldest first, so that a loop over several requests shows too.
     fn place_for(&self, request: u64, now: Timestamp) -> usize {
         let lately = self.lately();
-        let free = lately.iter().position(|pair| is_old(bought(pair).1, now));
+        let since = counts_since(now);
+        let free = lately.iter().position(|pair| bought(pair).1 < since);
         let least = || {
             let (mut start, mut least) = (0_usize, None);
             for run in lately.chunk_by(|[a, _], [b, _]| a == b) {
@@ -487,11 +489,16 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Usage<B> {
         self.set(TOLD, told);
     }
 
-    /// Counts a purchase of `amount` at `now`.
+    /// Counts a purchase of `amount` at `now`, which is over when its hold ends.
     pub(crate) fn charge(&mut self, amount: Amount, request: u64, now: Timestamp) {
+        self.set_open(self.open().saturating_add(1));
+        self.charge_at_once(amount, request, now);
+    }
+
+    /// Counts a purchase of `amount` at `now`, which is over already.
+    pub(crate) fn charge_at_once(&mut self, amount: Amount, request: u64, now: Timestamp) {
         let utrm = amount.utrm();
         self.set_used(self.used().saturating_add(u128::from(utrm)));
-        self.set_open(self.open().saturating_add(1));
         self.minute_mut().add(now, utrm);
         self.hour_mut().add(now, utrm);
         self.day_mut().add(now, utrm);
@@ -506,14 +513,15 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Usage<B> {
         let end = self.lately().partition_point(|pair| bought(pair) < new);
         let (words, _) = self.part_mut(LATELY, 16 * RECENT).as_chunks_mut::<8>();
         let lately = words.as_chunks_mut::<2>().0;
+        // What lies between moves by one over the place that was made.
         let place = if gone < end {
-            if let Some(between) = lately.get_mut(gone..end) {
-                between.rotate_left(1);
+            if let Some(between @ [_, ..]) = lately.get_mut(gone..end) {
+                between.copy_within(1.., 0);
             }
             end.saturating_sub(1)
         } else {
-            if let Some(between) = lately.get_mut(end..=gone) {
-                between.rotate_right(1);
+            if let Some(between @ [.., _]) = lately.get_mut(end..=gone) {
+                between.copy_within(..between.len().saturating_sub(1), 1);
             }
             end
         };

@@ -20,10 +20,10 @@ use crate::ledger::refusal::ApplyError;
 use crate::ledger::tables::{Overlay, ReadTables, Table, Tables};
 
 /// Commands in one transaction; chosen so that the first of them does not wait long.
-const BATCH: usize = 256;
+const BATCH: usize = 64;
 
 /// Milliseconds after which a transaction takes no more commands; chosen for the same reason.
-const BATCH_MS: u64 = 20;
+const BATCH_MS: u64 = 5;
 
 /// Holds expired on the way in one transaction; the rest waits for the next.
 const EXPIRE_AT_ONCE: usize = 64;
