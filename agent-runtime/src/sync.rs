@@ -458,8 +458,9 @@ mod tests {
         let mut nodes = Vec::new();
         for folder in &folders {
             let key = node_key(&folder.path().join("node.key")).unwrap();
-            let builder = Builder::new(NodeConfig::new(folder.path()))
-                .transport(Arc::new(network.transport(key.id())));
+            let mut config = NodeConfig::new(folder.path());
+            config.model = None;
+            let builder = Builder::new(config).transport(Arc::new(network.transport(key.id())));
             nodes.push(builder.start().await.unwrap());
         }
         let [payer, live] = nodes.try_into().unwrap();

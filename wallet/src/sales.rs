@@ -202,12 +202,12 @@ impl Wallet {
                     "consumer than the network's authority",
                 ));
             }
-            if let Some(drawing) = drawing {
+            if let Some(drawing) = &drawing {
                 let own = (payer == node).then(|| drawing.under()).transpose()?;
                 if own.is_none() {
-                    tracking::done(tables, &node, &drawing, agreement.amount)?;
+                    tracking::done(tables, &node, drawing, agreement.amount)?;
                 }
-                tracking::earned(tables, drawing, (&agreement.quote, id))?;
+                tracking::earned(tables, (&agreement.quote, id))?;
                 if let Some(under) = own {
                     // This node's own mandate: paid and earned in one.
                     return drawing::book(tables, &node, (&receipt, &under), now);

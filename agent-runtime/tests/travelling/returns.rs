@@ -1,7 +1,8 @@
 //! How units come back: on the word of the one who remembers them, to whoever may ask for them.
 
 use tirami_agent_runtime::ops::ReclaimMandate;
-use tirami_manifest::mandate_chain::{MandateChain, RangeReturn};
+use tirami_manifest::key::SecretKey;
+use tirami_manifest::mandate_chain::{Grant, MandateChain, RangeReturn};
 use tirami_manifest::signed::Signed;
 use tirami_manifest::trm;
 use tirami_mesh::proto::message::{Frame, RefuseCode, ReturnUnits};
@@ -40,7 +41,12 @@ async fn units_do_not_come_back_because_a_stranger_says_so() {
                 panic!("{answer:?}");
             };
             assert_eq!(refused.code, RefuseCode::Mandate, "{refused}");
-            assert!(refused.message.contains("expires"), "{refused}");
+            assert!(
+                refused
+                    .message
+                    .contains("neither the holder nor the root payer"),
+                "{refused}"
+            );
         }
         assert_eq!(out(&parent, handed.mandate).await, before);
         let mandate = handed.mandate;
@@ -51,4 +57,31 @@ async fn units_do_not_come_back_because_a_stranger_says_so() {
         assert_eq!(back.trm_came_back, rest);
         agree(&founder, &[&parent, &child]).await;
     }
+}
+
+#[tokio::test]
+async fn units_of_a_payer_that_nobody_knows_are_not_remembered() {
+    let net = Net::new();
+    let [founder, parent, child] = net.three().await;
+    let op = hand_out(&child, trm!("50"), Some(founder.node()));
+    let handed = run(&parent, op).await.unwrap();
+    let chain: MandateChain = handed.text.parse().unwrap();
+    // It pays itself, in units that it made up, and asks the founder to give them back.
+    let stranger = SecretKey::from_bytes(&[0x5e; 32]);
+    let own = Grant {
+        root: stranger.id(),
+        holder: stranger.id(),
+        ..chain.last().unwrap().clone()
+    };
+    let back = RangeReturn::of(&own, own.range);
+    let frame = Frame::ReturnUnits(ReturnUnits {
+        chain: MandateChain::start(own, &stranger).to_bytes(),
+        back: Signed::new(back, &stranger).to_bytes(),
+    });
+    let wire = net.network.transport(stranger.id());
+    let answer = exchange(&wire, &address(&founder).await, frame).await;
+    let Frame::Refuse(refused) = answer else {
+        panic!("{answer:?}");
+    };
+    assert_eq!(refused.code, RefuseCode::NotMember, "{refused}");
 }

@@ -61,13 +61,15 @@ pub enum Table {
     Held,
     /// Quote id to the mandate that travels under which the job is paid.
     Drawings,
+    /// Quote id to the receipt of its job, where such a mandate paid.
+    Drawn,
     /// Receipt id to who refused it for good, and why.
     Refused,
 }
 
 impl Table {
     /// Every table with its name on disk.
-    pub const ALL: [(Self, &'static str); 24] = [
+    pub const ALL: [(Self, &'static str); 25] = [
         (Self::Accounts, "accounts-2"),
         (Self::Transfers, "transfers-2"),
         (Self::Log, "log-1"),
@@ -91,6 +93,7 @@ impl Table {
         (Self::HandedOut, "handed-out-1"),
         (Self::Held, "held-1"),
         (Self::Drawings, "drawings-1"),
+        (Self::Drawn, "drawn-1"),
         (Self::Refused, "refused-1"),
     ];
 

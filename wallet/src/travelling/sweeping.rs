@@ -75,17 +75,23 @@ fn forget(
     let drawn = each(
         tables,
         (Table::Drawings, &mut marks.drawings),
-        |tables, row: &Drawing| Ok(row.is_over(tables, before)?),
+        |tables, quote, row: &Drawing| {
+            let over = row.is_over(tables, quote, before)?;
+            if over {
+                tables.remove(Table::Drawn, quote)?;
+            }
+            Ok(over)
+        },
     )?;
     let held = each(
         tables,
         (Table::Held, &mut marks.held),
-        |_, row: &HeldRow| Ok(last(&row.chain()?)?.expires < before),
+        |_, _, row: &HeldRow| Ok(last(&row.chain()?)?.expires < before),
     )?;
     let out = each(
         tables,
         (Table::HandedOut, &mut marks.handed_out),
-        |tables, row: &HandedOut| {
+        |tables, _, row: &HandedOut| {
             let over = row.is_over(before)?;
             if over {
                 ranges::forget_carving(tables, last(&row.chain()?)?)?;
@@ -100,12 +106,12 @@ fn forget(
 fn each<T: DeserializeOwned, S: Tables>(
     tables: &mut S,
     (table, mark): (Table, &mut Option<Vec<u8>>),
-    is_over: impl Fn(&mut S, &T) -> Result<bool, WalletError>,
+    is_over: impl Fn(&mut S, &[u8], &T) -> Result<bool, WalletError>,
 ) -> Result<usize, WalletError> {
     let seen = tables.scan(table, &[], mark.as_deref(), Order::Ascending, LOOK_AT)?;
     let mut count = 0_usize;
     for (key, bytes) in &seen {
-        if is_over(tables, &decode(table, bytes)?)? {
+        if is_over(tables, key, &decode(table, bytes)?)? {
             tables.remove(table, key)?;
             count = count.saturating_add(1);
         }

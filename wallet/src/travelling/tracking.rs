@@ -45,8 +45,6 @@ pub(crate) struct Drawing {
     tracker: NodeId,
     chain: Vec<u8>,
     spend: Vec<u8>,
-    /// What was earned by it.
-    receipt: Option<ReceiptId>,
 }
 
 impl Drawing {
@@ -56,7 +54,6 @@ impl Drawing {
             tracker: spend.tracker(),
             chain: under.chain.to_bytes(),
             spend: under.spend.to_bytes(),
-            receipt: None,
         }
     }
 
@@ -65,14 +62,16 @@ impl Drawing {
     pub(super) fn is_over(
         &self,
         tables: &impl ReadTables,
+        quote: &[u8],
         before: Timestamp,
     ) -> Result<bool, StoreError> {
-        Ok(match self.receipt {
-            Some(receipt) if self.under()?.spend.body.expires < before => {
-                tables.get(Table::Outbox, receipt.as_bytes())?.is_none()
-            }
-            _ => false,
-        })
+        if self.under()?.spend.body.expires >= before {
+            return Ok(false);
+        }
+        match tables.row::<ReceiptId>(Table::Drawn, quote)? {
+            Some(receipt) => Ok(tables.get(Table::Outbox, receipt.as_bytes())?.is_none()),
+            None => Ok(false),
+        }
     }
 
     pub(crate) fn under(&self) -> Result<Under, StoreError> {
@@ -342,14 +341,9 @@ pub(crate) fn done(
 /// The job was earned: a mandate pays for this receipt.
 pub(crate) fn earned(
     tables: &mut impl Tables,
-    drawing: Drawing,
     (quote, receipt): (&QuoteId, ReceiptId),
 ) -> Result<(), StoreError> {
-    let row = Drawing {
-        receipt: Some(receipt),
-        ..drawing
-    };
-    tables.put_row(Table::Drawings, quote.as_bytes(), &row)
+    tables.put_row(Table::Drawn, quote.as_bytes(), &receipt)
 }
 
 /// The job was not done: its units are free, where this node remembers them. Answers whom else to

@@ -1,13 +1,6 @@
-//! The holder: it names each of its units once, and hands on none that it named.
+//! The holder's own use of its units.
 
-use tirami_manifest::mandate_chain::{Grant, SKEW_MS};
-use tirami_manifest::{GrantId, Timestamp};
-use tirami_wallet::ledger::ranges::{
-    Refusal, Share, Source, carve, carvings, free_rest, free_units, keep_units, name_units,
-};
-use tirami_wallet::ledger::tables::MemoryTables;
-
-use crate::grants::{Link, START, hold_id, id, range, refused, utrm};
+use super::*;
 
 #[test]
 fn a_holder_names_units_that_it_neither_handed_on_nor_named_before() {
@@ -57,43 +50,40 @@ fn a_holder_names_units_that_it_neither_handed_on_nor_named_before() {
 }
 
 #[test]
-fn a_holder_carves_out_of_its_own_grant() {
+fn what_a_holder_named_is_forgotten_when_it_was_over_before() {
     let mut tables = MemoryTables::default();
-    let parent = Link::root(range(100, 200), Some(id(1)), 0);
     let source = Source {
-        parent: parent.grant.id(),
-        range: parent.grant.range,
+        parent: GrantId::from_bytes([7; 32]),
+        range: range(0, 40),
     };
-    let share = |serial, amount| Share {
-        serial,
-        holder: id(3),
-        amount: utrm(amount),
-        expires: START,
-    };
+    let until = START.after_ms(1_000);
+    for n in 0..10 {
+        let hold = (hold_id(n), utrm(2));
+        name_units(&mut tables, &source, hold, (START, until)).unwrap();
+        // The tracker never hears of the last two, and of the very last nobody says anything.
+        if n < 9 {
+            keep_units(&mut tables, hold_id(n), utrm(1)).unwrap();
+        }
+        if n < 8 {
+            free_rest(&mut tables, hold_id(n)).unwrap();
+        }
+    }
+    let named = |tables: &MemoryTables| count_rows(tables, Table::Carvings, b's');
     assert_eq!(
-        carve(&mut tables, &source, &share(1, 60)).unwrap().range,
-        range(100, 160)
+        forget_names(&mut tables, until, (None, 100)).unwrap(),
+        (0, None)
     );
-    assert_eq!(
-        carve(&mut tables, &source, &share(2, 30)).unwrap().range,
-        range(160, 190)
-    );
-    let (longest, asked) = (utrm(10), utrm(11));
-    let answer = carve(&mut tables, &source, &share(3, 11));
-    assert_eq!(refused(answer), Refusal::NoRoom { longest, asked });
-    assert_eq!(
-        carve(&mut tables, &source, &share(3, 10)).unwrap().range,
-        range(190, 200)
-    );
-    // Another parent's units are numbered for themselves.
-    let own = Source {
-        parent: Grant::NO_PARENT,
-        range: range(0, 5),
-    };
-    assert_eq!(
-        carve(&mut tables, &own, &share(1, 5)).unwrap().range,
-        range(0, 5)
-    );
-    let later = carvings(&tables, &source.parent, Some(2), 9).unwrap();
-    assert_eq!(later.len(), 1);
+    assert_eq!(named(&tables), 10);
+    // A few at a time, each further on.
+    let later = until.after_ms(1);
+    let (mut mark, mut gone) = (None, 0);
+    for _ in 0..3 {
+        let (count, next) = forget_names(&mut tables, later, (mark.as_deref(), 4)).unwrap();
+        (mark, gone) = (next, gone + count);
+    }
+    assert_eq!((gone, named(&tables), mark), (10, 0, None));
+    assert_eq!(count_rows(&tables, Table::Carvings, b't'), 0);
+    // What was spent stays spent.
+    let (_, free) = free_units(&tables, &source).unwrap();
+    assert_eq!(free, utrm(40 - 9));
 }

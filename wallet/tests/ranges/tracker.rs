@@ -1,24 +1,8 @@
-//! The one who remembers: every unit at most once, whatever the order of spends, repeats, returns, ends
-//! and epochs.
+//! The side that remembers which units were used.
 
-use std::collections::BTreeMap;
+use tirami_wallet::travelling::reclaiming::rest;
 
-use proptest::prelude::*;
-use proptest::sample::Index;
-use tirami_manifest::Timestamp;
-use tirami_manifest::mandate_chain::{RangeReturn, SKEW_MS};
-use tirami_manifest::range::{Range, RangeSet};
-use tirami_manifest::signed::Document;
-use tirami_wallet::ledger::ranges::{
-    Outcome, Refusal, Reserved, ReturnRequest, bump_epoch, commit, commit_late, epoch, give_up,
-    open_reservations, release, reservation, reserve, take_back, unspent, used,
-};
-use tirami_wallet::ledger::tables::{MemoryTables, Table};
-
-use crate::grants::{
-    LIFE, Link, NETWORK, START, UNITS, count_rows, hold_id, id, key, place, places, range, refused,
-    root_grant, utrm,
-};
+use super::*;
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -484,4 +468,90 @@ fn a_spend_that_never_ends_keeps_its_units_an_hour() {
     let just = Timestamp::from_ms(hour.ms() - 1);
     assert_eq!(give_up(&mut tables, just, 9).unwrap(), 0);
     assert_eq!(give_up(&mut tables, hour, 9).unwrap(), 1);
+}
+
+#[test]
+fn what_is_forgotten_leaves_its_units_used() {
+    let mut tables = MemoryTables::default();
+    let link = Link::root(range(0, UNITS), None, 0);
+    let reserves = |tables: &mut MemoryTables, n: u8| {
+        let lo = u64::from(n) * 4;
+        let checked = link.spend(range(lo, lo + 4), n, START).unwrap();
+        reserve(tables, &id(0), &checked, hold_id(n), utrm(4))
+    };
+    for n in 0..6 {
+        reserves(&mut tables, n).unwrap();
+    }
+    for n in 0..4 {
+        commit(&mut tables, hold_id(n), utrm(3)).unwrap();
+    }
+    release(&mut tables, hold_id(4)).unwrap();
+    let over = reservation(&tables, &hold_id(0)).unwrap().unwrap().until;
+    let rows = |tables: &MemoryTables| {
+        [b'h', b'n', b'o'].map(|tag| count_rows(tables, Table::Ranges, tag))
+    };
+    let forgets = forget_spends(&mut tables, over, (None, 100)).unwrap();
+    assert_eq!(forgets, (0, None));
+    assert_eq!(rows(&tables), [6, 6, 1]);
+    let (mut mark, mut gone) = (None, 0);
+    for _ in 0..4 {
+        let from = (mark.as_deref(), 2);
+        let (count, next) = forget_spends(&mut tables, over.after_ms(1), from).unwrap();
+        assert!(count <= 2, "a few at a time");
+        (mark, gone) = (next, gone + count);
+    }
+    assert_eq!((gone, rows(&tables)), (6, [0; 3]));
+    // What nobody answered for came free; what was used stays so, whoever asks.
+    let mine = used(&tables, &id(0), range(0, UNITS)).unwrap();
+    assert_eq!(mine.total(), utrm(4 * 3));
+    for n in 0..4 {
+        let late = refused(commit_late(&mut tables, hold_id(n), utrm(3)));
+        assert!(matches!(late, Refusal::Unknown { .. }), "{late:?}");
+        let again = refused(reserves(&mut tables, n));
+        assert!(matches!(again, Refusal::Used { .. }), "{again:?}");
+    }
+}
+
+#[test]
+fn units_come_back_in_parts_until_all_are_back() {
+    let mut tables = MemoryTables::default();
+    let link = Link::root(range(0, UNITS), None, 0);
+    // Every fourth unit is used.
+    for n in 0..12 {
+        let lo = u64::from(n) * 4 + 3;
+        let checked = link.spend(range(lo, lo + 1), n, START).unwrap();
+        reserve(&mut tables, &id(0), &checked, hold_id(n), utrm(1)).unwrap();
+        commit(&mut tables, hold_id(n), utrm(1)).unwrap();
+    }
+    let (mut part, mut came, mut asked) = (Some(link.grant.range), RangeSet::new(), 0);
+    while let Some(units) = part {
+        let back = RangeReturn::of(&link.grant, units);
+        let by = back.sign(&key(2));
+        let request = ReturnRequest {
+            grant: &link.grant,
+            back: &back,
+            by: Some(&by),
+            runs_max: 5,
+        };
+        let free = take_back(&mut tables, &id(0), &request, START).unwrap();
+        assert!(free.ranges().len() <= 5);
+        let proofs: Vec<_> = free
+            .ranges()
+            .iter()
+            .map(|units| Signed::new(RangeReturn::of(&link.grant, *units), &key(0)))
+            .collect();
+        for units in free.ranges() {
+            came.insert(*units).unwrap();
+        }
+        asked += 1;
+        part = rest(units, &proofs);
+    }
+    assert_eq!(came.total(), utrm(36));
+    assert_eq!(asked, 4, "three times five and what is above");
+    for n in 0..12 {
+        let lo = u64::from(n) * 4;
+        let checked = link.spend(range(lo, lo + 1), 100 + n, START).unwrap();
+        let again = reserve(&mut tables, &id(0), &checked, hold_id(100 + n), utrm(1));
+        assert!(matches!(refused(again), Refusal::Returned { .. }));
+    }
 }

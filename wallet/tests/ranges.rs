@@ -1,59 +1,81 @@
-//! Grants and spends of a small budget, signed as in earnest.
+//! Units of travelling mandates against a bitmap: every unit at most once, whatever the order of
+//! spends, repeats, returns, ends and epochs.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on should stop"
+)]
 
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use proptest::sample::Index;
 use tirami_manifest::key::SecretKey;
 use tirami_manifest::mandate_chain::{
-    Action, Actions, Allowed, CheckedSpend, Grant, MandateChain, Spend,
+    Action, Actions, Allowed, CheckedSpend, Grant, MandateChain, RangeReturn, SKEW_MS, Spend,
 };
-use tirami_manifest::range::Range;
-use tirami_manifest::signed::Signed;
-use tirami_manifest::{Amount, ModelId, NetworkId, NodeId, Timestamp, TransferId};
-use tirami_wallet::ledger::ranges::{RangesError, Refusal};
+use tirami_manifest::range::{Range, RangeSet};
+use tirami_manifest::signed::{Document, Signed};
+use tirami_manifest::{Amount, GrantId, ModelId, NetworkId, NodeId, Timestamp, TransferId};
+use tirami_wallet::ledger::ranges::{
+    Outcome, RangesError, Refusal, Reserved, ReturnRequest, Share, Source, bump_epoch, carve,
+    carvings, commit, commit_late, epoch, forget_names, forget_spends, free_rest, free_units,
+    give_back, give_up, keep_units, name_units, next_serial, open_reservations, release,
+    reservation, reserve, seal, take_back, unspent, used,
+};
 use tirami_wallet::ledger::tables::{MemoryTables, Order, ReadTables, Table};
 
-pub(crate) const NETWORK: NetworkId = NetworkId::from_bytes([0x4e; 32]);
-pub(crate) const START: Timestamp = Timestamp::from_ms(1_700_000_000_000);
+#[path = "ranges/granter.rs"]
+mod granter;
+#[path = "ranges/holder.rs"]
+mod holder;
+#[path = "ranges/tracker.rs"]
+mod tracker;
+
+const NETWORK: NetworkId = NetworkId::from_bytes([0x4e; 32]);
+const START: Timestamp = Timestamp::from_ms(1_700_000_000_000);
 /// When the grants of these tests expire, after the start.
-pub(crate) const LIFE: u64 = 1_000_000;
+const LIFE: u64 = 1_000_000;
 /// Units of the budget.
-pub(crate) const UNITS: u64 = 48;
+const UNITS: u64 = 48;
 
 /// Secrets by number; 0 is the root payer, 1 the pinned provider, the rest are holders.
-pub(crate) fn key(number: u8) -> SecretKey {
+fn key(number: u8) -> SecretKey {
     SecretKey::from_bytes(&[number.wrapping_add(60); 32])
 }
 
-pub(crate) fn id(number: u8) -> NodeId {
+fn id(number: u8) -> NodeId {
     key(number).id()
 }
 
-pub(crate) fn utrm(utrm: u64) -> Amount {
+fn utrm(utrm: u64) -> Amount {
     Amount::from_utrm(utrm).unwrap()
 }
 
-pub(crate) fn range(lo: u64, hi: u64) -> Range {
+fn range(lo: u64, hi: u64) -> Range {
     Range::new(lo, hi).unwrap()
 }
 
-pub(crate) fn hold_id(number: u8) -> TransferId {
+fn hold_id(number: u8) -> TransferId {
     TransferId::from_bytes([number; 16])
 }
 
-pub(crate) fn place(unit: u64) -> usize {
+fn place(unit: u64) -> usize {
     usize::try_from(unit).unwrap()
 }
 
-pub(crate) fn places(range: Range) -> std::ops::Range<usize> {
+fn places(range: Range) -> std::ops::Range<usize> {
     place(range.lo())..place(range.hi())
 }
 
-pub(crate) fn refused<T: std::fmt::Debug>(answer: Result<T, RangesError>) -> Refusal {
+fn refused<T: std::fmt::Debug>(answer: Result<T, RangesError>) -> Refusal {
     match answer {
         Err(RangesError::Refused(refusal)) => refusal,
         other => panic!("{other:?}"),
     }
 }
 
-pub(crate) fn root_grant(range: Range, pinned: Option<NodeId>, epoch: u64) -> Grant {
+fn root_grant(range: Range, pinned: Option<NodeId>, epoch: u64) -> Grant {
     Grant {
         network: NETWORK,
         root: id(0),
@@ -73,7 +95,7 @@ pub(crate) fn root_grant(range: Range, pinned: Option<NodeId>, epoch: u64) -> Gr
     }
 }
 
-pub(crate) fn child_of(parent: &Grant, range: Range, holder: u8) -> Grant {
+fn child_of(parent: &Grant, range: Range, holder: u8) -> Grant {
     Grant {
         parent: parent.id(),
         serial: u64::from(holder),
@@ -86,14 +108,14 @@ pub(crate) fn child_of(parent: &Grant, range: Range, holder: u8) -> Grant {
 
 /// A grant with its chain and the number of its holder's key.
 #[derive(Clone, Debug)]
-pub(crate) struct Link {
-    pub(crate) grant: Grant,
-    pub(crate) chain: MandateChain,
-    pub(crate) holder: u8,
+struct Link {
+    grant: Grant,
+    chain: MandateChain,
+    holder: u8,
 }
 
 impl Link {
-    pub(crate) fn root(range: Range, pinned: Option<NodeId>, epoch: u64) -> Self {
+    fn root(range: Range, pinned: Option<NodeId>, epoch: u64) -> Self {
         let grant = root_grant(range, pinned, epoch);
         Self {
             chain: MandateChain::start(grant.clone(), &key(0)),
@@ -102,7 +124,7 @@ impl Link {
         }
     }
 
-    pub(crate) fn child(&self, range: Range, holder: u8) -> Self {
+    fn child(&self, range: Range, holder: u8) -> Self {
         let grant = child_of(&self.grant, range, holder);
         Self {
             chain: self.chain.extend(grant.clone(), &key(self.holder)),
@@ -112,7 +134,7 @@ impl Link {
     }
 
     /// A spend, checked as its tracker checks it; `None` when the chain does not allow it.
-    pub(crate) fn spend(&self, units: Range, nonce: u8, now: Timestamp) -> Option<CheckedSpend> {
+    fn spend(&self, units: Range, nonce: u8, now: Timestamp) -> Option<CheckedSpend> {
         let spend = Spend {
             network: NETWORK,
             chain: self.grant.id(),
@@ -132,7 +154,7 @@ impl Link {
 }
 
 /// Rows of a table under a tag: a set of units is the fewest that say it.
-pub(crate) fn count_rows(tables: &MemoryTables, table: Table, tag: u8) -> usize {
+fn count_rows(tables: &MemoryTables, table: Table, tag: u8) -> usize {
     let found = tables.scan(table, &[tag], None, Order::Ascending, usize::MAX);
     found.unwrap().len()
 }

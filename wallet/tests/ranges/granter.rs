@@ -1,21 +1,6 @@
-//! The one who grants: what is carved never meets, and what comes back was not spent.
+//! The side that hands units out.
 
-use std::collections::BTreeMap;
-
-use proptest::prelude::*;
-use proptest::sample::Index;
-use tirami_manifest::mandate_chain::{Grant, MandateChain, RangeReturn};
-use tirami_manifest::range::{Range, RangeSet};
-use tirami_manifest::signed::{Document, Signed};
-use tirami_wallet::ledger::ranges::{
-    Refusal, ReturnRequest, Share, Source, carve, carvings, give_back, next_serial, reserve, seal,
-    take_back, used,
-};
-use tirami_wallet::ledger::tables::{MemoryTables, Table};
-
-use crate::grants::{
-    LIFE, Link, START, UNITS, count_rows, hold_id, id, key, place, places, range, refused, utrm,
-};
+use super::*;
 
 #[derive(Clone, Debug)]
 enum Cut {
@@ -171,7 +156,11 @@ impl Parent {
             return;
         }
         let by_holder_alone = Signed::new(back.clone(), &key(2));
-        let answer = give_back(&mut self.tables, grant, &[by_holder_alone]);
+        let answer = give_back(
+            &mut self.tables,
+            grant,
+            std::slice::from_ref(&by_holder_alone),
+        );
         assert!(matches!(refused(answer), Refusal::Return(_)));
         let answer = take_back(&mut self.tables, &id(0), &request, START).unwrap();
         let unspent: Vec<bool> = places(units).map(|at| !self.spent[at]).collect();
@@ -240,4 +229,42 @@ proptest! {
             parent.compare();
         }
     }
+}
+
+#[test]
+fn a_holder_carves_out_of_its_own_grant() {
+    let mut tables = MemoryTables::default();
+    let parent = Link::root(range(100, 200), Some(id(1)), 0);
+    let source = Source {
+        parent: parent.grant.id(),
+        range: parent.grant.range,
+    };
+    let share = |serial, amount| Share {
+        serial,
+        holder: id(3),
+        amount: utrm(amount),
+        expires: START,
+    };
+    assert_eq!(
+        carve(&mut tables, &source, &share(1, 60)).unwrap().range,
+        range(100, 160)
+    );
+    assert_eq!(
+        carve(&mut tables, &source, &share(2, 30)).unwrap().range,
+        range(160, 190)
+    );
+    let (longest, asked) = (utrm(10), utrm(11));
+    let answer = carve(&mut tables, &source, &share(3, 11));
+    assert_eq!(refused(answer), Refusal::NoRoom { longest, asked });
+    // Another parent's units are numbered for themselves.
+    let own = Source {
+        parent: Grant::NO_PARENT,
+        range: range(0, 5),
+    };
+    assert_eq!(
+        carve(&mut tables, &own, &share(1, 5)).unwrap().range,
+        range(0, 5)
+    );
+    let later = carvings(&tables, &source.parent, Some(1), 9).unwrap();
+    assert_eq!(later.len(), 1);
 }
