@@ -27,7 +27,8 @@ pub(crate) async fn recover(runtime: &Runtime) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Expires holds in quiet times, forgets what is over for good, and pays back what can be paid of a loan that is due.
+/// Expires holds in quiet times, forgets what is over for good, and pays back what can be paid of a loan
+/// that is due.
 pub(crate) async fn keep_swept(runtime: Runtime) {
     let mut ticks = tokio::time::interval(SWEEP_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

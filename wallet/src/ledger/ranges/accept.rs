@@ -339,8 +339,8 @@ pub struct ReturnRequest<'a> {
 }
 
 /// Grants a return: whatever of the range is not used cannot be used from now on under this grant or
-/// any below it; the lowest runs of it, when there are many. Answers those units. When this is durable the caller signs, as the tracker, a return of
-/// each run of them.
+/// any below it; the lowest runs of it, when there are many. Answers those units. When this is durable
+/// the caller signs, as the tracker, a return of each run of them.
 ///
 /// # Errors
 ///
