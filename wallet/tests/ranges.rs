@@ -21,7 +21,7 @@ use tirami_wallet::ledger::ranges::{
     Outcome, RangesError, Refusal, Reserved, ReturnRequest, Share, Source, bump_epoch, carve,
     carvings, commit, commit_late, epoch, forget_names, forget_spends, free_rest, free_units,
     give_back, give_up, keep_units, name_units, next_serial, open_reservations, release,
-    reservation, reserve, seal, take_back, unspent, used,
+    reservation, reserve, seal, take_back, used,
 };
 use tirami_wallet::ledger::tables::{MemoryTables, Order, ReadTables, Table};
 

@@ -24,8 +24,8 @@ mod units;
 
 pub use accept::{
     Outcome, Reservation, Reserved, ReturnRequest, bump_epoch, commit, commit_late, epoch,
-    forget_spends, give_up, open_reservations, release, reservation, reserve, take_back, unspent,
-    use_up, used,
+    forget_spends, give_up, open_reservations, release, reservation, reserve, take_back, use_up,
+    used,
 };
 pub use carve::{
     Carving, Share, Source, carve, carvings, forget_carving, give_back, next_serial, seal,

@@ -235,17 +235,6 @@ impl Wallet {
         })
         .await
     }
-
-    /// The receipts of jobs that mandates paid for, which their payers have not acknowledged: each with
-    /// what it was paid under.
-    ///
-    /// # Errors
-    ///
-    /// A store failure.
-    pub fn drawn(&self, quote: &QuoteId) -> Result<Option<Under>, WalletError> {
-        let row: Option<Drawing> = self.view()?.row(Table::Drawings, quote.as_bytes())?;
-        Ok(row.map(|row| row.under()).transpose()?)
-    }
 }
 
 /// The chain, in the newest epoch of its root payer that is known here: the chain itself proves one.

@@ -10,6 +10,7 @@ use tirami_wallet::ledger::ranges;
 use tirami_wallet::token::main_agent;
 use tirami_wallet::travelling::Under;
 use tirami_wallet::travelling::handing_out::HandOut;
+use tirami_wallet::travelling::sweeping::RECEIPTS_WITHIN_MS;
 use tirami_wallet::{Wallet, WalletError};
 
 use crate::world::{START, Trade, genesis, key, sound, trm};
@@ -232,4 +233,30 @@ async fn what_is_handed_on_is_no_wider_than_the_mandate_of_the_agent_that_does()
     on("shorter", DAY - 1).await.unwrap();
     holder.revoke(main_agent()).await.unwrap();
     assert_eq!(number(on("revoked", DAY - 1).await), 10);
+}
+
+#[tokio::test]
+async fn a_mandate_that_is_over_is_forgotten_a_month_later_once_its_money_is_back() {
+    let (authority, _) = founder(1_000).await;
+    let (wallet, clock) = party(3);
+    join(&authority, &wallet, [3; 16]).await;
+    let closed = hand_out(&wallet, "closed", asked(HOLDER, None)).await;
+    let closed = grant_id(&closed.unwrap());
+    // Its tracker says nothing, so its money may still be spent.
+    let open = hand_out(&wallet, "open", asked(HOLDER, Some(id(PROVIDER)))).await;
+    let open = grant_id(&open.unwrap());
+    assert_eq!(wallet.reclaim_here(closed).await.unwrap(), trm(100));
+    let ids = || -> Vec<_> {
+        let all = wallet.handed_out().unwrap();
+        all.iter().map(|out| out.grant.id()).collect()
+    };
+    clock.advance_ms(DAY + RECEIPTS_WITHIN_MS);
+    assert_eq!(wallet.forget_over().await.unwrap(), 0, "not before");
+    assert_eq!(ids(), [closed, open]);
+    clock.advance_ms(1);
+    assert_eq!(wallet.forget_over().await.unwrap(), 1);
+    assert_eq!(ids(), [open], "what is still set aside is not forgotten");
+    assert_eq!(wallet.forget_over().await.unwrap(), 0);
+    assert_eq!(available(&wallet), trm(99_900));
+    sound(&wallet);
 }

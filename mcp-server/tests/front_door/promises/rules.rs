@@ -313,7 +313,7 @@ async fn a_provider_that_fails_stops_spending_for_a_while() {
     } = pair;
     // An answer may be complete before its provider is dead; then another is asked for.
     let mut failed = false;
-    for n in 0..8 {
+    for n in 0..40 {
         let body = chat(&words(1_500), &format!("long-{n}"));
         let mut stream = http.stream(&body).await.unwrap();
         stream.piece().await.expect("it has begun");

@@ -440,19 +440,6 @@ pub fn used(
     used_units(root).inside(tables, within)
 }
 
-/// The units of `within` that are neither used nor reserved.
-///
-/// # Errors
-///
-/// [`StoreError`].
-pub fn unspent(
-    tables: &impl ReadTables,
-    root: &NodeId,
-    within: Range,
-) -> Result<RangeSet, StoreError> {
-    Ok(used(tables, root, within)?.gaps(within))
-}
-
 fn used_units(root: &NodeId) -> Units {
     Units::of(Table::Ranges, USED, root.as_bytes())
 }
