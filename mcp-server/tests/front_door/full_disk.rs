@@ -12,17 +12,17 @@ use crate::http::{CHAT, Http, chat};
 use crate::nodes::{LOAN, Pair, Up, sum, trm, words};
 
 /// Purchases until the wallet has to grow; far more than it takes.
-const PURCHASES_MAX: usize = 300;
+pub(crate) const PURCHASES_MAX: usize = 300;
 
 /// Starts the node of a home so that a write beyond the limit on its files' size fails; the signal
 /// that comes with it would kill.
-async fn start_limited(home: &Home) -> Up {
+pub(crate) async fn start_limited(home: &Home) -> Up {
     Up::start_by(home, &["sh", "-c", "trap '' XFSZ; exec \"$@\"", "sh", EXE]).await
 }
 
 /// Leaves the node no room: the last eighth of its wallet's file counts as beyond the end of the
 /// disk, and so does all that would make it grow.
-fn fill_the_disk(home: &Home, up: &Up) {
+pub(crate) fn fill_the_disk(home: &Home, up: &Up) {
     let file = home.data().join("wallet.redb");
     let length = std::fs::metadata(file).unwrap().len();
     let pid = Pid::from_raw(i32::try_from(up.pid()).unwrap()).unwrap();

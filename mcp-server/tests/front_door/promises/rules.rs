@@ -4,9 +4,10 @@
 use serde_json::{Value, json};
 use tirami_manifest::mandate::QuietHours;
 
+use crate::full_disk::{PURCHASES_MAX, fill_the_disk, start_limited};
 use crate::http::{CHAT, Http, chat};
 use crate::mcp::Mcp;
-use crate::nodes::{Pair, Up, trm, until, words};
+use crate::nodes::{Pair, Up, trm, words};
 
 /// A buyer whose agent `writer` has a token, and a mandate out of the main agent's.
 struct Stage {
@@ -299,41 +300,29 @@ async fn a_request_that_loops_is_explained_before_it_is_refused() {
 
 #[tokio::test]
 async fn a_provider_that_fails_stops_spending_for_a_while() {
-    let pair = Pair::start().await;
-    pair.b.without_breakers().await;
-    pair.b
-        .ask(&["budget", "tighten", "--errors-in-row", "1"])
-        .await;
-    let up = Up::start(&pair.b).await;
-    let http = up.http(&pair.b);
-    let Pair {
-        a,
-        b,
-        up: mut seller,
-    } = pair;
-    // An answer may be complete before its provider is dead; then another is asked for.
-    let mut failed = false;
-    for n in 0..40 {
-        let body = chat(&words(1_500), &format!("long-{n}"));
-        let mut stream = http.stream(&body).await.unwrap();
-        stream.piece().await.expect("it has begun");
-        seller.kill().await;
-        let mut last = json!(null);
-        while let Some(event) = stream.next().await {
-            last = event;
+    let Pair { a, b, up } = Pair::start().await;
+    up.kill().await;
+    let seller = start_limited(&a).await;
+    b.without_breakers().await;
+    b.ask(&["budget", "tighten", "--errors-in-row", "1"]).await;
+    let up = Up::start(&b).await;
+    let http = up.http(&b);
+    // A provider whose disk is full takes the work and cannot book it.
+    for n in 0.. {
+        if n == 3 {
+            fill_the_disk(&a, &seller);
         }
-        failed = last["error"]["code"] == "provider_failed";
-        if failed {
+        let (status, answer) = http.post(CHAT, &chat(&words(200), &format!("k{n}"))).await;
+        if status != 200 {
+            assert_eq!(
+                (status, &answer["error"]["code"]),
+                (502, &json!("provider_failed")),
+                "{answer}"
+            );
             break;
         }
-        seller = Up::start(&a).await;
-        until("the provider is back", async || {
-            let quote = b.run(&["chat", "back?", "--max-tokens", "2"]).await;
-            (quote.code == 0).then_some(())
-        })
-        .await;
+        assert!(n < PURCHASES_MAX, "its wallet did not have to grow");
     }
-    assert!(failed, "every answer was complete before its provider died");
     let before = b.books().await;
     // Nobody else sells here, so the rule itself is asked.
     let ended = b.run(&["budget", "dry-run", "0.01"]).await;
