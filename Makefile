@@ -62,14 +62,14 @@ torture: setup ## spending limits under attack, ours and others'; writes docs/to
 	$(CARGO) build --workspace --bins --examples
 	.ci/torture --report
 
-nightly: setup ## the same tests, many more rounds; then fuzz, half an hour in all
+nightly: setup ## the same tests, many more rounds, and random inputs; about an hour
 	TIRAMI_KILL_ROUNDS=300 TIRAMI_CRASH_IMAGES=20000 TIRAMI_FLIPS=5000 TIRAMI_TRIALS=10000 \
-	TIRAMI_ROUNDS=1000 PROPTEST_CASES=20000 \
+	TIRAMI_ROUNDS=1000 PROPTEST_CASES=3000 \
 	$(CARGO) $(TEST) --workspace $(if $(NEXTEST),--profile nightly)
 	PROPTEST_CASES=1000000 $(CARGO) test --release -p tirami-wallet --test model -- --nocapture
 	$(CARGO) build --workspace --bins
 	.ci/syncs
-	.ci/fuzz 360
+	.ci/fuzz 120
 
 golden: setup ## write the golden files anew; review the diff
 	UPDATE=1 $(CARGO) $(TEST) --workspace $(if $(NEXTEST),-E 'test(golden)',golden)
