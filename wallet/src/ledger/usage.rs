@@ -546,7 +546,8 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Usage<B> {
 mod tests {
     use super::*;
 
-    const HOUR: u64 = 3_600_000;
+    /// An hour in milliseconds.
+    const HOUR_MS: u64 = 3_600_000;
 
     #[test]
     fn a_row_reads_back_and_no_shorter_or_longer_one_does() {
@@ -569,21 +570,38 @@ mod tests {
     }
 
     #[test]
+    fn a_row_keeps_its_layout() {
+        // It is in files: another place for a field needs another version.
+        let fields = [
+            USED, OPEN, ERRORS, FAILED, MINUTE, HOUR, DAY, SPENDS, LATELY, TOLD, BYTES,
+        ];
+        assert_eq!(
+            fields,
+            [1, 17, 21, 25, 33, 537, 1041, 1833, 2337, 2849, 2857]
+        );
+        assert_eq!(PAYEE_BYTES, 793);
+    }
+
+    #[test]
     fn a_window_forgets_what_left_it_and_says_when_it_falls() {
         let mut ring = Ring::<61, 60_000, _>(vec![0_u8; HourRing::<()>::BYTES]);
-        let start = Timestamp::from_ms(1_000 * HOUR + 59_999);
+        let start = Timestamp::from_ms(1_000 * HOUR_MS + 59_999);
         ring.add(start, 5);
         ring.add(start.after_ms(600_000), 7);
-        assert_eq!(ring.sum(start.after_ms(HOUR)), 12, "partly inside counts");
-        assert_eq!(ring.sum(start.after_ms(HOUR + 60_000)), 7);
+        assert_eq!(
+            ring.sum(start.after_ms(HOUR_MS)),
+            12,
+            "partly inside counts"
+        );
+        assert_eq!(ring.sum(start.after_ms(HOUR_MS + 60_000)), 7);
         let falls = ring.falls_to(7, start.after_ms(600_000));
-        assert_eq!(falls, Timestamp::from_ms(1_001 * HOUR + 60_000));
+        assert_eq!(falls, Timestamp::from_ms(1_001 * HOUR_MS + 60_000));
         assert_eq!(ring.sum(falls), 7);
         assert_eq!(ring.sum(Timestamp::from_ms(falls.ms() - 1)), 12);
         ring.take_back(start, 5);
         assert_eq!(ring.sum(start.after_ms(600_000)), 7);
-        ring.add(start.after_ms(30 * HOUR), 1);
-        assert_eq!(ring.sum(start.after_ms(30 * HOUR)), 1);
+        ring.add(start.after_ms(30 * HOUR_MS), 1);
+        assert_eq!(ring.sum(start.after_ms(30 * HOUR_MS)), 1);
         // What has left the window takes nothing off newer buckets at the same place.
         ring.take_back(start.after_ms(600_000), 7);
         assert_eq!(ring.sum(start), 1, "an earlier clock frees nothing");
@@ -592,7 +610,7 @@ mod tests {
     #[test]
     fn the_same_request_is_counted_for_ten_minutes() {
         let mut usage = Usage::default();
-        let start = Timestamp::from_ms(HOUR);
+        let start = Timestamp::from_ms(HOUR_MS);
         for n in 0..3 {
             usage.charge(Amount::ZERO, 9, start.after_ms(n * 1_000));
             usage.charge(Amount::ZERO, 8, start.after_ms(n * 1_000));
@@ -608,7 +626,7 @@ mod tests {
     #[test]
     fn what_was_bought_least_often_and_longest_ago_is_forgotten_first() {
         let mut usage = Usage::default();
-        let start = Timestamp::from_ms(HOUR);
+        let start = Timestamp::from_ms(HOUR_MS);
         let at = |n: u64| start.after_ms(n * 1_000);
         for request in 1..=32 {
             usage.charge(Amount::ZERO, request, at(request));
@@ -634,6 +652,18 @@ mod tests {
         usage.charge(Amount::ZERO, 8, later);
         usage.charge(Amount::ZERO, 9, later);
         assert_eq!([7, 8, 9].map(|n| usage.same(n, later)), [0, 1, 1]);
+        // What counts for its last millisecond does not.
+        let mut usage = Usage::default();
+        for n in 0..3 {
+            usage.charge(Amount::ZERO, 7, at(0));
+            usage.charge(Amount::ZERO, 100 + n, at(1));
+        }
+        for request in 1..=26 {
+            usage.charge(Amount::ZERO, 200 + request, at(2));
+        }
+        let last = at(0).after_ms(LOOP_MS - 1);
+        usage.charge(Amount::ZERO, 300, last);
+        assert_eq!([7, 100, 300].map(|n| usage.same(n, last)), [3, 0, 1]);
         // Alone in the memory it is counted to the end.
         let mut usage = Usage::default();
         for n in 0..40 {
