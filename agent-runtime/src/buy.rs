@@ -403,7 +403,7 @@ impl Purchase<'_> {
             };
             let peer = link.peer();
             let after = |failure| stopped(&take, failure);
-            match frame.map_err(|error| after(error.into()))? {
+            match frame.map_err(|error| stopped(&take, error.into()))? {
                 Some(Frame::Chunk(chunk)) => {
                     take.chunk(chunk.index, &chunk.tokens, &chunk.text)
                         .map_err(|what| stopped(&take, broke_its_word(peer, what)))?;
@@ -414,7 +414,9 @@ impl Purchase<'_> {
                     };
                     if !read && !cancelled {
                         cancelled = true;
-                        link.send(&Frame::Cancel).await.map_err(lost)?;
+                        link.send(&Frame::Cancel)
+                            .await
+                            .map_err(|error| stopped(&take, error.into()))?;
                     }
                     self.renew(hold, &mut renewed)
                         .await
