@@ -114,6 +114,8 @@ fn overdrawn(rows: &[(Account, AccountRow)]) -> Vec<String> {
             row.flags != account.flags()
                 || row.flags.keeps(Flags::DEBITS_WITHIN_CREDITS)
                     && t.debits_posted.saturating_add(t.debits_pending) > t.credits_posted
+                || row.flags.keeps(Flags::CREDITS_WITHIN_DEBITS)
+                    && t.credits_posted.saturating_add(t.credits_pending) > t.debits_posted
         })
         .map(|(account, _)| account.to_string())
         .collect()
@@ -309,4 +311,26 @@ fn mismatches(
 /// A store failure.
 pub fn open_holds(tables: &impl ReadRows) -> Result<Vec<(TransferId, HoldRow)>, StoreError> {
     tables.open_holds(tirami_manifest::Timestamp::from_ms(u64::MAX), usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_beyond_its_limit_is_overdrawn_whichever_side_is_limited() {
+        let with = |account: Account, change: fn(&mut Totals)| {
+            let mut row = AccountRow::new(&account);
+            change(&mut row.totals);
+            overdrawn(&[(account, row)]).len()
+        };
+        let agent = Account::Agent(crate::token::main_agent());
+        assert_eq!(with(agent, |_| ()), 0);
+        assert_eq!(with(agent, |totals| totals.debits_posted = 1), 1);
+        assert_eq!(with(agent, |totals| totals.debits_pending = 1), 1);
+        let position = Account::Position;
+        assert_eq!(with(position, |totals| totals.debits_posted = 1), 0);
+        assert_eq!(with(position, |totals| totals.credits_posted = 1), 1);
+        assert_eq!(with(position, |totals| totals.credits_pending = 1), 1);
+    }
 }
