@@ -2,7 +2,7 @@
 //! themselves after a day.
 
 use tirami_manifest::signed::hash;
-use tirami_manifest::{Amount, ApprovalId, Timestamp};
+use tirami_manifest::{AgentId, Amount, ApprovalId, Timestamp};
 
 use crate::error::WalletError;
 use crate::hold::Work;
@@ -66,7 +66,7 @@ pub(crate) fn ask(
             Verdict::Waiting | Verdict::Approved { .. } => {}
         }
     }
-    forget_old(tables, now)?;
+    make_room(tables, (&id, &spend.agent), now)?;
     let approval = Approval {
         agent: spend.agent,
         key: key.to_owned(),
@@ -82,22 +82,34 @@ pub(crate) fn ask(
     Ok(tables.set_approval(&id, &approval)?)
 }
 
-/// Drops what is over, and when too many are left, the oldest.
-fn forget_old(tables: &mut impl Tables, now: Timestamp) -> Result<(), StoreError> {
-    let mut left = Vec::new();
+/// Drops what is over. When too many are left, one that still waits makes room: the oldest of the agent
+/// that asks, or else the oldest. What the owner answered stays for its time, whoever asks how often.
+fn make_room(
+    tables: &mut impl Tables,
+    (new, agent): (&ApprovalId, &AgentId),
+    now: Timestamp,
+) -> Result<(), WalletError> {
+    let (mut left, mut first_out) = (0_usize, None);
     for (id, approval) in all(tables)? {
         if approval.expires <= now {
             tables.remove(Table::Approvals, id.as_bytes())?;
-        } else {
-            left.push((approval.asked, id));
+            continue;
+        }
+        left = left.saturating_add(1);
+        if approval.verdict == Verdict::Waiting {
+            let worth = (approval.agent != *agent, approval.asked, id);
+            first_out = Some(first_out.map_or(worth, |least| worth.min(least)));
         }
     }
-    if left.len() >= REMEMBERED
-        && let Some((_, oldest)) = left.into_iter().min_by_key(|(asked, _)| *asked)
-    {
-        tables.remove(Table::Approvals, oldest.as_bytes())?;
+    if left < REMEMBERED {
+        return Ok(());
     }
-    Ok(())
+    let Some((_, _, oldest)) = first_out else {
+        let text =
+            format!("the owner answered {REMEMBERED} requests in the last 24 hours; ask later");
+        return Err(WalletError::Approval(*new, text));
+    };
+    Ok(tables.remove(Table::Approvals, oldest.as_bytes())?)
 }
 
 fn all(tables: &impl ReadTables) -> Result<Vec<(ApprovalId, Approval)>, StoreError> {

@@ -263,11 +263,13 @@ async fn a_refusal_of_another_rule_asks_the_owner_nothing() {
 }
 
 #[tokio::test]
-async fn no_more_than_256_requests_are_remembered_and_the_oldest_goes_first() {
+async fn no_more_than_256_requests_are_remembered_and_the_oldest_that_waits_goes_first() {
     let (wallet, clock) = founder(9_000).await;
     let mut terms = only(Limits::DEFAULT);
     terms.limits.approval_above_trm = Some(trm(1_000));
     set_terms(&wallet, main_agent(), terms).await;
+    let no = waits(hold(&wallet, "no", 1_500).await);
+    wallet.deny(no).await.unwrap();
     let first = waits(hold(&wallet, "first", 1_500).await);
     for n in 0..256 {
         clock.advance_ms(1);
@@ -276,6 +278,10 @@ async fn no_more_than_256_requests_are_remembered_and_the_oldest_goes_first() {
     let all = wallet.approvals().unwrap();
     assert_eq!(all.len(), 256);
     assert!(all.iter().all(|(id, _)| *id != first));
+    assert!(
+        all.iter().any(|(id, _)| *id == no),
+        "an answer is not pushed out by asking often"
+    );
     assert!(
         all.windows(2).all(|two| two[0].1.asked >= two[1].1.asked),
         "newest first"
