@@ -15,7 +15,8 @@ use tirami_manifest::{
 };
 
 use super::damaged;
-use super::narrowing::narrowed;
+use super::drawing::can_be_paid;
+use super::narrowing::{Narrowed, narrowed};
 use crate::error::WalletError;
 use crate::hold::{Work, set_aside};
 use crate::intent::{Attempt, seal, store_answer};
@@ -25,6 +26,7 @@ use crate::ledger::mandate::chain;
 use crate::ledger::ranges::{self, Share, Source};
 use crate::ledger::refusal::Refusal;
 use crate::ledger::rows::ReadRows;
+use crate::ledger::rule::Rule;
 use crate::ledger::tables::{Order, ReadTables, Table, Tables, decode};
 use crate::ledger::transfer::{Kind, Transfer, TransferCode};
 use crate::membership::network;
@@ -75,6 +77,28 @@ pub struct HandedOut {
 }
 
 impl HandedOut {
+    /// Whether its holders may have `work` done: what the agent that handed it out may not do now, they
+    /// may not either. A mandate that was granted anew does not bring back what the one before handed
+    /// out.
+    pub(super) fn allows(
+        &self,
+        tables: &impl ReadRows,
+        work: &Work,
+        now: Timestamp,
+    ) -> Result<(), WalletError> {
+        let own = tables.mandate(&self.agent)?;
+        if own.as_ref().is_some_and(|own| own.granted > self.at) {
+            return Err(WalletError::Refused(Refusal::NotAllowed {
+                rule: Rule::Revoked,
+                mandate: self.agent,
+                passes_at: None,
+            }));
+        }
+        let payer = own.map_or(self.agent, |own| own.payer);
+        gate::check(tables, &payer, &work.by(self.agent), Amount::ZERO, now)?;
+        Ok(())
+    }
+
     /// The chain that ends in it.
     ///
     /// # Errors
@@ -188,13 +212,11 @@ fn start(
     let agent = attempt.intent().agent();
     let links = chain(tables, &agent)?;
     let terms = narrowed(&links, asked)?;
-    let work = Work {
-        action: Action::Chat,
-        payee: terms.payees.list().first().copied(),
-        model: terms.models.list().first().copied(),
-        price: terms.ceiling,
-    };
-    let spend = work.of(attempt);
+    if let Some(provider) = &asked.pinned {
+        // It will not ask before it works, so whether it can be paid is to be known now.
+        can_be_paid(tables, &wallet.node(), provider)?;
+    }
+    let spend = work(asked, &terms).of(attempt);
     let payer = links.first().map_or(agent, |own| own.row.payer);
     let hold = Transfer {
         id: attempt.hold_id(),
@@ -262,14 +284,14 @@ fn hand_on(
         ..asked.clone()
     };
     let terms = narrowed(&chain(tables, &agent)?, &effective)?;
-    let work = Work {
-        action: Action::Chat,
-        payee: terms.payees.list().first().copied(),
-        model: terms.models.list().first().copied(),
-        price: terms.ceiling,
-    };
     let payer = tables.mandate(&agent)?.map_or(agent, |row| row.payer);
-    gate::check(tables, &payer, &work.of(attempt), Amount::ZERO, now)?;
+    gate::check(
+        tables,
+        &payer,
+        &work(&effective, &terms).of(attempt),
+        Amount::ZERO,
+        now,
+    )?;
     let (range, serial) = carve(tables, (from, verified.range()), asked)?;
     let grant = Grant {
         parent: from,
@@ -295,6 +317,18 @@ fn hand_on(
     let chain = held.chain()?.extend(grant, &wallet.inner.key);
     keep(tables, (agent, &chain), None, now)?;
     Ok(Ok(chain))
+}
+
+/// What is judged when something is handed out: the payee is the pinned one. Where there are several, any
+/// will do, because no rule of the chain tells them apart; [`narrowed`] sees to that.
+fn work(asked: &HandOut, terms: &Narrowed) -> Work {
+    let payees = terms.payees.list();
+    Work {
+        action: Action::Chat,
+        payee: asked.pinned.or_else(|| payees.first().copied()),
+        model: terms.models.list().first().copied(),
+        price: terms.ceiling,
+    }
 }
 
 /// What was named, or else all that is allowed.

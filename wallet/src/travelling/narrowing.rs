@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tirami_manifest::mandate::List;
+use tirami_manifest::mandate::{List, Terms};
 use tirami_manifest::mandate_chain::Allowed;
 use tirami_manifest::{Amount, ModelId, Multiplier, NodeId};
 
@@ -46,12 +46,7 @@ pub(super) fn narrowed(links: &[Link], asked: &HandOut) -> Result<Narrowed, Wall
         if let Some(end) = terms.expires.filter(|end| asked.expires > *end) {
             return widens("expires", &asked.expires.to_rfc3339(), &end.to_rfc3339());
         }
-        let one = asked.pinned.is_some() || asked.payees.len() == 1;
-        if terms.limits.payee_day_trm.is_some() && !one {
-            let text = "the mandate has a limit per payee; pin the grant to one provider, or name \
-                        one payee";
-            return Err(WalletError::Mandate(text.into()));
-        }
+        told_apart(terms, asked)?;
     }
     if let Some(own) = asked.per_request.filter(|own| *own > per_request) {
         return widens("per_request_trm", &own, &per_request);
@@ -59,6 +54,13 @@ pub(super) fn narrowed(links: &[Link], asked: &HandOut) -> Result<Narrowed, Wall
     let dearer = |own: &Multiplier| ceiling.is_some_and(|most| *own > most);
     if let (Some(own), Some(most)) = (asked.ceiling.filter(dearer), ceiling) {
         return widens("price_ceiling", &own.ppm(), &most.ppm());
+    }
+    if let Some(pin) = asked
+        .pinned
+        .filter(|pin| !asked.payees.is_empty() && !asked.payees.contains(pin))
+    {
+        let text = format!("pinned is {pin}, which is not among the payees");
+        return Err(WalletError::Mandate(text));
     }
     let pinned: Vec<NodeId> = asked.pinned.into_iter().collect();
     let named = if asked.payees.is_empty() {
@@ -72,6 +74,31 @@ pub(super) fn narrowed(links: &[Link], asked: &HandOut) -> Result<Narrowed, Wall
         models: models.only("model", &asked.models)?,
         payees: payees.only("payee", named)?,
     })
+}
+
+/// What is handed out is judged for one payee and one model: where a rule tells them apart, there must
+/// be no others.
+fn told_apart(terms: &Terms, asked: &HandOut) -> Result<(), WalletError> {
+    let one_payee = asked.pinned.is_some() || asked.payees.len() == 1;
+    let by_payee = terms.pots.iter().any(|pot| pot.payee.is_some());
+    let by_model = terms.pots.iter().any(|pot| pot.model.is_some());
+    let (what, way_out) = if terms.limits.payee_day_trm.is_some() && !one_payee {
+        (
+            "a limit per payee",
+            "pin the grant to one provider, or name one payee",
+        )
+    } else if by_payee && !one_payee {
+        (
+            "a pot for one payee",
+            "pin the grant to one provider, or name one payee",
+        )
+    } else if by_model && asked.models.len() != 1 {
+        ("a pot for one model", "name one model")
+    } else {
+        return Ok(());
+    };
+    let text = format!("the mandate has {what}; {way_out}");
+    Err(WalletError::Mandate(text))
 }
 
 fn widens<T>(

@@ -17,9 +17,7 @@ use super::handing_out::HandedOut;
 use super::{Under, damaged, units_hold};
 use crate::error::WalletError;
 use crate::hold::Work;
-use crate::ledger::gate;
 use crate::ledger::ranges::{self, RangesError, Reserved, ReturnRequest};
-use crate::ledger::rows::ReadRows;
 use crate::ledger::tables::{ReadTables, Table, Tables};
 use crate::membership::network;
 use crate::store::StoreError;
@@ -177,10 +175,7 @@ impl Wallet {
                 model: Some(body.model),
                 price: None,
             };
-            let payer = tables
-                .mandate(&row.agent)?
-                .map_or(row.agent, |mandate| mandate.payer);
-            gate::check(tables, &payer, &work.by(row.agent), Amount::ZERO, now)?;
+            row.allows(tables, &work, now)?;
             reserve(tables, &node, &spend, amount, now)
         })
         .await
@@ -302,10 +297,7 @@ pub(crate) fn begin(
                 model: Some(quote.card.id),
                 price: Some(quote.multiplier),
             };
-            let payer = tables
-                .mandate(&row.agent)?
-                .map_or(row.agent, |mandate| mandate.payer);
-            gate::check(tables, &payer, &work.by(row.agent), Amount::ZERO, now)?;
+            row.allows(tables, &work, now)?;
         }
         reserve(tables, node, &checked.spend, quote.max_amount, now)?;
     }

@@ -132,6 +132,12 @@ async fn a_revocation_takes_everybody_below_and_a_new_grant_brings_back_only_who
     .unwrap();
     assert_eq!(limits_of(&wallet, &child), terms(7, 8, 9).limits);
     assert_eq!(number(hold_as(&wallet, leaf, "d", 1).await), 10);
+    let cut_off = wallet.budget(&leaf).unwrap().chain;
+    assert_eq!(
+        cut_off.iter().map(|link| link.cut_off).collect::<Vec<_>>(),
+        [true, false, false]
+    );
+    refused(grant(&wallet, leaf, "late").await, "grants nothing");
     // The main agent itself may be revoked, and then nobody spends.
     assert_eq!(wallet.revoke(main_agent()).await.unwrap().len(), 4);
     for agent in [main_agent(), child, leaf, beside] {

@@ -1,7 +1,9 @@
 //! What a root payer books of a mandate that it handed out, and what it refuses: the other sides may lie.
 
 use tirami_manifest::commerce::VerifiedReceipt;
+use tirami_manifest::mandate::{Pot, PotRule, Terms};
 use tirami_manifest::mandate_chain::{Action, Allowed, Grant, MandateChain, RangeReturn, Spend};
+use tirami_manifest::owner::Decision;
 use tirami_manifest::range::Range;
 use tirami_manifest::signed::Signed;
 use tirami_manifest::{GrantId, ModelId, NodeId, TransferId};
@@ -14,7 +16,7 @@ use tirami_wallet::travelling::sweeping::RECEIPTS_WITHIN_MS;
 use tirami_wallet::{Wallet, WalletError};
 
 use crate::world::{START, Trade, genesis, key, sound, trm};
-use crate::{DAY, attempt, available, founder, join, number, party, terms};
+use crate::{DAY, attempt, available, decide, founder, join, number, party, set_terms, terms};
 
 /// The founder and authority, and the provider; who holds the mandate; a stranger to the network.
 const PROVIDER: u8 = 1;
@@ -258,5 +260,86 @@ async fn a_mandate_that_is_over_is_forgotten_a_month_later_once_its_money_is_bac
     assert_eq!(ids(), [open], "what is still set aside is not forgotten");
     assert_eq!(wallet.forget_over().await.unwrap(), 0);
     assert_eq!(available(&wallet), trm(99_900));
+    sound(&wallet);
+}
+
+#[tokio::test]
+async fn a_mandate_granted_anew_does_not_bring_back_what_the_one_before_handed_out() {
+    let (authority, _) = founder(1_000).await;
+    let (wallet, clock) = party(3);
+    join(&authority, &wallet, [3; 16]).await;
+    let chain = hand_out(&wallet, "out", asked(HOLDER, None)).await.unwrap();
+    clock.advance_ms(1);
+    let reserve = |n| {
+        let trade = trade(PROVIDER, u8::try_from(n).unwrap());
+        wallet.reserve_units(id(PROVIDER), under(&chain, &trade, n), trm(10))
+    };
+    reserve(0).await.unwrap();
+    wallet.revoke(main_agent()).await.unwrap();
+    assert_eq!(number(reserve(1).await), 10);
+    let anew = Decision::Grant {
+        agent_name: "main".into(),
+        parent: None,
+        terms: Box::new(Terms::standard()),
+    };
+    decide(&wallet, anew).await.unwrap();
+    assert_eq!(number(reserve(2).await), 10, "handed out before");
+    let chain = hand_out(&wallet, "anew", asked(HOLDER, None))
+        .await
+        .unwrap();
+    let trade = trade(PROVIDER, 3);
+    let reserved = wallet.reserve_units(id(PROVIDER), under(&chain, &trade, 10), trm(10));
+    reserved.await.unwrap();
+}
+
+#[tokio::test]
+async fn rules_that_tell_payees_or_models_apart_hold_for_what_is_handed_out() {
+    let (authority, _) = founder(1_000).await;
+    let (wallet, _) = party(3);
+    join(&authority, &wallet, [3; 16]).await;
+    let says = |outcome: Result<MandateChain, WalletError>, with: &str| match outcome {
+        Err(WalletError::Mandate(text)) => assert!(text.contains(with), "{text}"),
+        other => panic!("{other:?}"),
+    };
+    let to = |payees: &[u8], pinned: Option<u8>| HandOut {
+        payees: payees.iter().map(|n| id(*n)).collect(),
+        ..asked(HOLDER, pinned.map(id))
+    };
+    let wrong = hand_out(&wallet, "pin", to(&[STRANGER], Some(PROVIDER))).await;
+    says(wrong, "not among the payees");
+    let unpaid = hand_out(&wallet, "unpaid", to(&[], Some(STRANGER))).await;
+    assert!(
+        matches!(unpaid, Err(WalletError::OtherReceipt(_))),
+        "{unpaid:?}"
+    );
+    // A limit per payee counts for the one who is pinned, whatever the list says first.
+    let mut terms = Terms::standard();
+    terms.limits.payee_day_trm = Some(trm(150));
+    set_terms(&wallet, main_agent(), terms.clone()).await;
+    let both = [PROVIDER, STRANGER];
+    says(
+        hand_out(&wallet, "two", to(&both, None)).await,
+        "limit per payee",
+    );
+    let pinned = to(&both, Some(PROVIDER));
+    hand_out(&wallet, "one", pinned.clone()).await.unwrap();
+    assert_eq!(number(hand_out(&wallet, "more", pinned).await), 26);
+    // So do pots.
+    terms.limits.payee_day_trm = None;
+    let mut rule = PotRule::only(vec![Pot::Borrowed]);
+    rule.payee = Some(id(PROVIDER));
+    terms.pots = vec![rule.clone()];
+    set_terms(&wallet, main_agent(), terms.clone()).await;
+    says(
+        hand_out(&wallet, "pot", to(&both, None)).await,
+        "pot for one payee",
+    );
+    (rule.payee, rule.model) = (None, Some(ModelId::from_bytes([1; 32])));
+    terms.pots = vec![rule];
+    set_terms(&wallet, main_agent(), terms).await;
+    says(
+        hand_out(&wallet, "model", to(&[], None)).await,
+        "pot for one model",
+    );
     sound(&wallet);
 }
