@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tirami_manifest::commerce::{Agreement, Quote, Receipt};
 use tirami_manifest::job::{Finish, Sampler};
-use tirami_manifest::model::{ModelCard, Usage};
+use tirami_manifest::model::Usage;
 use tirami_manifest::signed::{Verified, hash};
-use tirami_manifest::{Amount, Multiplier, Timestamp};
+use tirami_manifest::{Amount, Timestamp};
 use tirami_mesh::net::transport::{Link, NetError, PeerAddr};
 use tirami_mesh::proto::message::{Countersign, Frame, Offer, Refuse, RefuseCode, Retry, Start};
 use tirami_wallet::hold::{VoidReason, Work};
@@ -289,14 +289,16 @@ impl Purchase<'_> {
     ) -> Result<(Verified<Quote>, Option<String>), Stopped> {
         let wanted = self.chat.max_tokens;
         let estimate = plan::guess_in(&self.chat.messages, offer.card.context);
-        let afford = |tokens_in, card: &ModelCard, multiplier: Multiplier| {
-            card.affordable_out(tokens_in, multiplier, self.means.most)
-                .unwrap_or(1)
-        };
-        let first = wanted.unwrap_or_else(|| afford(estimate, &offer.card, offer.multiplier));
+        let (first, mut by) = self
+            .means
+            .affordable_out(&offer.card, estimate, offer.multiplier);
+        let first = wanted.unwrap_or(first);
         let mut quote = self.ask(link, offer, first).await?;
         if wanted.is_none() {
-            let fits = afford(quote.max_in, &quote.card, quote.multiplier);
+            let fits;
+            (fits, by) = self
+                .means
+                .affordable_out(&quote.card, quote.max_in, quote.multiplier);
             // The first guess was rough; the exact bound of the prompt may allow more, or less.
             let better = fits.min(quote.card.context.saturating_sub(quote.max_in));
             if better != quote.max_out && first != better && better > 0 {
@@ -308,7 +310,7 @@ impl Purchase<'_> {
             Some(wanted) if quote.max_out < wanted => Some("context"),
             Some(_) => None,
             None if quote.max_out >= room => Some("context"),
-            None => Some(self.means.by),
+            None => Some(by),
         };
         Ok((quote, capped_by.map(str::to_owned)))
     }

@@ -1,7 +1,8 @@
 //! What a request may spend, and out of what.
 
 use tirami_manifest::mandate_chain::Grant;
-use tirami_manifest::{Amount, GrantId};
+use tirami_manifest::model::ModelCard;
+use tirami_manifest::{Amount, GrantId, Multiplier};
 
 use crate::failure::Failure;
 use crate::offers::Seller;
@@ -13,6 +14,8 @@ use crate::runtime::Runtime;
 pub(crate) struct Means {
     pub(crate) most: Amount,
     pub(crate) by: &'static str,
+    /// The same for a request that the owner approves.
+    approved: (Amount, &'static str),
     /// The travelling mandate that pays instead of the agent's account.
     pub(crate) under: Option<Box<Grant>>,
 }
@@ -26,24 +29,46 @@ impl Means {
             Self {
                 most: held.left,
                 by: "mandate",
+                approved: (held.left, "mandate"),
                 under: Some(Box::new(held.grant)),
             }
         } else {
             let budget = wallet.budget(&caller.agent)?;
+            let (rule, approved) = budget.approved;
             Self {
                 most: budget.left,
                 by: budget.by.name(),
+                approved: (approved, rule.name()),
                 under: None,
             }
         };
-        Ok(match chat.max_trm {
-            Some(most) if most < means.most => Self {
-                most,
-                by: "max_trm",
-                ..means
-            },
-            _ => means,
+        let capped = |(left, by)| match chat.max_trm {
+            Some(most) if most < left => (most, "max_trm"),
+            _ => (left, by),
+        };
+        let (most, by) = capped((means.most, means.by));
+        let approved = capped(means.approved);
+        Ok(Self {
+            most,
+            by,
+            approved,
+            ..means
         })
+    }
+
+    /// How many tokens an answer may have, and what caps that. Where not even one passes without the
+    /// owner's approval, it is to be asked for what passes with it, not for a useless token.
+    pub(crate) fn affordable_out(
+        &self,
+        card: &ModelCard,
+        tokens_in: u32,
+        multiplier: Multiplier,
+    ) -> (u32, &'static str) {
+        let (approved, approved_by) = self.approved;
+        [(self.most, self.by), (approved, approved_by)]
+            .into_iter()
+            .find_map(|(most, by)| Some((card.affordable_out(tokens_in, multiplier, most)?, by)))
+            .unwrap_or((1, self.by))
     }
 
     /// The mandate that pays, if one does.

@@ -27,6 +27,8 @@ pub struct Budget {
     pub left: Amount,
     /// Which rule says so.
     pub by: Rule,
+    /// The same for a request that the owner approves.
+    pub approved: (Rule, Amount),
     /// What is in each pot of the account that pays.
     pub pots: [(Pot, Amount); 4],
     /// The kill switch, while it is on.
@@ -69,12 +71,14 @@ impl Wallet {
         };
         let least = Amount::from_utrm(1).unwrap_or(Amount::MAX);
         let findings = gate::explain(&view, &payer, &work.by(*agent), least, now)?;
-        let (by, left) = most(&findings);
+        let (by, left) = most(findings.iter());
+        let approved = most(findings.iter().filter(|one| one.rule != Rule::Approval));
         let pots = view.pots(&payer)?;
         Ok(Budget {
             chain,
             left,
             by,
+            approved,
             pots: Pot::ALL.map(|pot| (pot, pots.get(pot))),
             freeze: view.freeze()?,
             now,
@@ -179,7 +183,7 @@ impl Wallet {
 }
 
 /// The most that every limit, pot and the balance let through, and which of them says so.
-fn most(findings: &[Finding]) -> (Rule, Amount) {
+fn most<'a>(mut findings: impl Iterator<Item = &'a Finding> + Clone) -> (Rule, Amount) {
     let stopped = |finding: &&Finding| {
         // Without a payee and a model these say nothing.
         let depends = matches!(
@@ -188,7 +192,7 @@ fn most(findings: &[Finding]) -> (Rule, Amount) {
         );
         !finding.passes && !depends && !matches!(finding.measure, Measure::Amounts { .. })
     };
-    if let Some(finding) = findings.iter().find(stopped) {
+    if let Some(finding) = findings.clone().find(stopped) {
         return (finding.rule, Amount::ZERO);
     }
     let left = |finding: &Finding| match (finding.rule, finding.measure) {
@@ -197,7 +201,7 @@ fn most(findings: &[Finding]) -> (Rule, Amount) {
         _ => None,
     };
     findings
-        .iter()
+        .by_ref()
         .filter_map(left)
         .min_by_key(|(_, left)| *left)
         .unwrap_or((Rule::Funds, Amount::ZERO))

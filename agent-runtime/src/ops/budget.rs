@@ -8,7 +8,7 @@ use tirami_wallet::Work;
 use tirami_wallet::ledger::approval::{Approval, Verdict};
 use tirami_wallet::ledger::mandate::{Link, MandateRow};
 use tirami_wallet::ledger::refusal::Refusal;
-use tirami_wallet::ledger::rule::{Finding, Measure};
+use tirami_wallet::ledger::rule::{Finding, Measure, Rule};
 
 use super::books::pots;
 use super::money::agent_name;
@@ -152,7 +152,7 @@ impl Operation for ExplainBudget {
         let rules = explanation
             .findings
             .iter()
-            .map(|finding| rule_output(runtime, finding))
+            .map(|finding| rule_output(runtime, &work, finding))
             .collect::<Result<_, _>>()?;
         let refusal = explanation.refusal;
         Ok(ExplainOutput {
@@ -170,9 +170,25 @@ impl Operation for ExplainBudget {
     }
 }
 
-fn rule_output(runtime: &Runtime, finding: &Finding) -> Result<RuleOutput, Failure> {
+fn rule_output(runtime: &Runtime, work: &Work, finding: &Finding) -> Result<RuleOutput, Failure> {
     let none = || "no limit".to_owned();
+    let known = match finding.rule {
+        Rule::PriceCeiling => work.price.is_some(),
+        Rule::Payee => work.payee.is_some(),
+        Rule::Model => work.model.is_some(),
+        _ => true,
+    };
     let (observed, limit) = match finding.measure {
+        Measure::Amounts { limit, .. } if !known => (
+            "not given".to_owned(),
+            limit.map_or_else(none, |limit| format!("{limit} TRM")),
+        ),
+        Measure::Listed { said: true } if finding.rule == Rule::Freeze => {
+            ("frozen".to_owned(), "by the kill switch".to_owned())
+        }
+        Measure::Listed { said: true } if !known => {
+            ("not given".to_owned(), "by its list".to_owned())
+        }
         // Who is not known could have been paid anything.
         Measure::Amounts {
             used: Amount::MAX,

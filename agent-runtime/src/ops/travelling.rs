@@ -26,6 +26,9 @@ use crate::travelling;
 /// Longest time for which a mandate is handed out: a year, in seconds; chosen.
 const VALID_MAX_S: u64 = 366 * 86_400;
 
+/// For how long it is handed out when nobody says.
+const WEEK_MS: u64 = 7 * 86_400_000;
+
 /// Hands part of what an agent may spend to another node, as one line of text. It is set aside at once
 /// and counts against the agent's mandate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -57,8 +60,9 @@ pub struct HandOutMandate {
     /// For these providers only, at most 8; for any when empty.
     #[serde(default)]
     pub payees: Vec<NodeId>,
-    /// For how long, in seconds.
-    pub valid_s: u64,
+    /// For how long, in seconds; for a week, or as long as the mandate that it comes from, when absent.
+    #[serde(default)]
+    pub valid_s: Option<u64>,
     /// How often it may be handed on; not at all when 0.
     #[serde(default)]
     pub depth_left: u8,
@@ -238,14 +242,22 @@ fn invalid<T>(text: String) -> Result<T, Failure> {
 }
 
 impl HandOutMandate {
-    fn terms(&self, now: Timestamp) -> Result<HandOut, Failure> {
+    fn terms(&self, now: Timestamp, ends: Option<Timestamp>) -> Result<HandOut, Failure> {
         if self.trm_amount.is_zero() {
             return invalid("trm_amount is 0; it must be more".into());
         }
-        if !(1..=VALID_MAX_S).contains(&self.valid_s) {
-            let text = format!("valid_s is {}; it must be 1 to {VALID_MAX_S}", self.valid_s);
-            return invalid(text);
-        }
+        let expires = match self.valid_s {
+            Some(valid_s) if (1..=VALID_MAX_S).contains(&valid_s) => {
+                now.after_ms(valid_s.saturating_mul(1_000))
+            }
+            Some(other) => {
+                return invalid(format!("valid_s is {other}; it must be 1 to {VALID_MAX_S}"));
+            }
+            None => {
+                let week = now.after_ms(WEEK_MS);
+                ends.map_or(week, |ends| ends.min(week))
+            }
+        };
         let ceiling = self.price_ceiling_trm.map(|price| {
             u32::try_from(price.utrm())
                 .map(Multiplier::from_ppm)
@@ -264,7 +276,7 @@ impl HandOutMandate {
             ceiling: ceiling.transpose()?,
             models: self.models.clone(),
             payees: self.payees.clone(),
-            expires: now.after_ms(self.valid_s.saturating_mul(1_000)),
+            expires,
             depth_left: self.depth_left,
         })
     }
@@ -279,6 +291,22 @@ impl HandOutMandate {
             .map_err(|e| Failure::new(FailureCode::Internal, e.to_string()))?;
         Ok(hash(b"trm/v1/intent-body\0", &[b"hand-out\0", &json]))
     }
+}
+
+/// When the first of the mandates that it comes from ends.
+fn ends(
+    runtime: &Runtime,
+    agent: &AgentId,
+    from: Option<&GrantId>,
+) -> Result<Option<Timestamp>, Failure> {
+    let wallet = &runtime.inner.wallet;
+    let chain = wallet.budget(agent)?.chain;
+    let own = chain.iter().filter_map(|link| link.row.terms.expires).min();
+    let held = match from {
+        Some(grant) => Some(wallet.held_by(agent, grant)?.grant.expires),
+        None => None,
+    };
+    Ok(own.into_iter().chain(held).min())
 }
 
 impl Operation for HandOutMandate {
@@ -303,7 +331,7 @@ impl Operation for HandOutMandate {
             let text = format!("idempotency_key has {} bytes, at most {KEY_MAX}", key.len());
             return invalid(text);
         }
-        let terms = self.terms(runtime.now())?;
+        let terms = self.terms(runtime.now(), ends(runtime, &agent, self.from.as_ref())?)?;
         let intent = IntentKey::new(agent, &key);
         let turn = runtime.turn(&intent);
         let _turn = turn.lock().await;
@@ -481,7 +509,21 @@ impl Operation for GiveBackMandate {
         if !caller.is_main() && !wallet.is_above(&caller.agent, &agent)? {
             return Err(unknown(&self.mandate));
         }
-        let trm_given_back = travelling::give_up(runtime, agent, self.mandate).await?;
+        let before = wallet.held_by(&agent, &self.mandate)?;
+        let given = travelling::give_up(runtime, agent, self.mandate).await;
+        let trm_given_back = match given {
+            Err(error) => {
+                // Its payer keeps track itself, so its next reclaim finds what was not named.
+                let after = wallet.held_by(&agent, &self.mandate)?;
+                let told_later = before.grant.pinned.is_none() && after.row.given_back.is_some();
+                if !told_later {
+                    return Err(error);
+                }
+                tracing::info!(%error, "the payer was not told; it has the money with its next reclaim");
+                before.free
+            }
+            Ok(given) => given,
+        };
         Ok(GiveBackOutput {
             trm_given_back,
             mandate: held_output(runtime, &wallet.held_by(&agent, &self.mandate)?)?,

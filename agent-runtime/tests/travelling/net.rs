@@ -111,7 +111,7 @@ pub(crate) fn hand_out(to: &Runtime, amount: Amount, pinned: Option<NodeId>) -> 
         price_ceiling_trm: None,
         models: Vec::new(),
         payees: Vec::new(),
-        valid_s: 86_400,
+        valid_s: Some(86_400),
         depth_left: 1,
         idempotency_key: None,
     }

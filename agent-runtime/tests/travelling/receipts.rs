@@ -49,7 +49,7 @@ async fn work_that_began_before_the_mandate_expired_is_paid_afterwards() {
         let net = Net::new();
         let [founder, parent, child] = net.three().await;
         let mut op = hand_out(&child, trm!("50"), pinned.then(|| founder.node()));
-        op.valid_s = 60;
+        op.valid_s = Some(60);
         let mandate = handed(&parent, &child, op).await;
         net.clock.advance_ms(59_000);
         // The payer is asked, where it has to be, and does not hear what was bought.

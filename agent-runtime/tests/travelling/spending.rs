@@ -153,7 +153,11 @@ async fn what_is_handed_out_counts_against_the_agent_and_only_what_it_may_itself
             FailureCode::InvalidInput,
             "payee",
         ),
-        (|o| o.valid_s = 0, FailureCode::InvalidInput, "valid_s"),
+        (
+            |o| o.valid_s = Some(0),
+            FailureCode::InvalidInput,
+            "valid_s",
+        ),
     ];
     for (how, code, word) in refused {
         let mut op = hand_out(&child, trm!("30"), pin);
@@ -276,13 +280,13 @@ async fn a_mandate_is_handed_on_narrower_and_both_draw_on_the_same_units() {
         from: Some(mandate),
         pinned: None,
         depth_left: 0,
-        valid_s: 3_600,
+        valid_s: Some(3_600),
         ..hand_out(&grandchild, amount, None)
     };
     let refused: [(Ask, &str); 5] = [
         (|o| o.trm_amount = trm!("10.1"), "in a row"),
         (|o| o.per_request_trm = Some(trm!("10.1")), "per_request"),
-        (|o| o.valid_s = 100_000, "expires"),
+        (|o| o.valid_s = Some(100_000), "expires"),
         (|o| o.depth_left = 1, "depth_left"),
         (|o| o.payees = vec![o.to], "payees"),
     ];

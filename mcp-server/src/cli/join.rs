@@ -42,13 +42,13 @@ pub(super) async fn join(context: &Context, args: JoinArgs) -> Result<Exit, Prob
         return Ok(Exit::Ok);
     }
     let loan = joined.trm_welcome_loan.map_or_else(
-        || "not fetched yet".to_owned(),
+        || "none now".to_owned(),
         |amount| format!("{amount} TRM, to be paid back"),
     );
     context.out.facts(&[
         ("network", format!("{} ({})", joined.name, joined.network)),
         ("welcome loan", loan),
-        ("next", joined.note),
+        ("state", joined.note),
     ]);
     Ok(Exit::Ok)
 }

@@ -34,9 +34,9 @@ pub(super) struct HandOutArgs {
     /// asked before each job
     #[arg(long, value_name = "NODE")]
     pin: Option<NodeId>,
-    /// For how long: 7d, 12h, 30m, 90s
-    #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = duration)]
-    valid: u64,
+    /// For how long: 7d, 12h, 30m, 90s; 7d, or as long as what it comes from, unless said
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    valid: Option<u64>,
     /// Most that one request may take
     #[arg(long, value_name = "TRM", allow_hyphen_values = true)]
     per_request: Option<Amount>,

@@ -128,3 +128,24 @@ async fn what_was_denied_stays_denied() {
     );
     assert!(pair.agree().await.is_zero());
 }
+
+#[tokio::test]
+async fn an_approval_is_asked_for_a_whole_answer_and_not_for_what_passes_without_one() {
+    let pair = Pair::start().await;
+    pair.b.init_owner().await;
+    let up = Up::start(&pair.b).await;
+    let (b, http) = (&pair.b, up.http(&pair.b));
+    b.ask(&["budget", "tighten", "--approval-above", "0"]).await;
+    let mut body = chat("one two three four five", "whole");
+    body.as_object_mut().unwrap().remove("max_tokens");
+    let id = waits(&http.post(CHAT, &body).await);
+    b.ask_as_owner(&["approve", &id]).await;
+    let (status, answer) = http.post(CHAT, &body).await;
+    assert_eq!(status, 200, "{answer}");
+    let said = &answer["choices"][0];
+    assert_eq!(
+        (&said["message"]["content"], &said["finish_reason"]),
+        (&json!("one two three four five"), &json!("stop")),
+        "{answer}"
+    );
+}
