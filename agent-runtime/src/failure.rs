@@ -190,7 +190,6 @@ impl From<WalletError> for Failure {
             WalletError::Terms(_) | WalletError::Mandate(_) | WalletError::Approval(..) => {
                 (FailureCode::InvalidInput, None, None)
             }
-            WalletError::OtherNode(_) => (FailureCode::Store, None, None),
             WalletError::UnknownToken => (FailureCode::Unauthorized, None, None),
             WalletError::UnknownAgent(_)
             | WalletError::UnknownApproval(_)

@@ -3,7 +3,7 @@
 use tirami_manifest::commerce::ReceiptError;
 use tirami_manifest::mandate::Looser;
 use tirami_manifest::mandate_chain::{ChainError, SpendError};
-use tirami_manifest::{Amount, ApprovalId, NodeId};
+use tirami_manifest::{Amount, ApprovalId};
 
 use crate::ledger::ranges::{self, RangesError};
 use crate::ledger::refusal::{ApplyError, Refusal};
@@ -104,12 +104,6 @@ pub enum WalletError {
          create main', to be put into agent.token"
     )]
     UnknownToken,
-    /// The wallet belongs to another key.
-    #[error(
-        "the wallet is of another node than node.key, which is of {0}; put the node.key that belongs to \
-         it beside it"
-    )]
-    OtherNode(NodeId),
     /// An agent nobody made.
     #[error("there is no agent named '{0}'")]
     UnknownAgent(String),

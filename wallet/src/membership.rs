@@ -10,12 +10,11 @@ use crate::economy::loan;
 use crate::error::WalletError;
 use crate::ledger::rows::{ReadRows, WriteRows};
 use crate::ledger::tables::{ReadTables, Table, Tables};
+use crate::store::set_node;
 use crate::wallet::Wallet;
 
 /// Key of the genesis document in [`Table::Meta`].
 const GENESIS: &[u8] = b"genesis";
-/// Key of the node's id in [`Table::Meta`], written when it enters a network.
-const NODE: &[u8] = b"node";
 /// Key of the ticket that is still to be redeemed in [`Table::Meta`].
 const TICKET: &[u8] = b"ticket";
 
@@ -277,14 +276,6 @@ pub struct Welcome {
     pub note: Option<String>,
 }
 
-/// Refuses a wallet that another node keeps: what it signs here would be in nobody's name.
-pub(crate) fn check_node(tables: &impl ReadTables, node: &NodeId) -> Result<(), WalletError> {
-    match tables.get(Table::Meta, NODE)? {
-        Some(kept) if kept != node.as_bytes() => Err(WalletError::OtherNode(*node)),
-        _ => Ok(()),
-    }
-}
-
 /// The network a node belongs to.
 pub(crate) fn network(tables: &impl ReadTables) -> Result<Option<Genesis>, WalletError> {
     match tables.get(Table::Meta, GENESIS)? {
@@ -308,7 +299,7 @@ fn enter(
         ));
     }
     tables.put(Table::Meta, GENESIS, &bytes)?;
-    tables.put(Table::Meta, NODE, node.as_bytes())?;
+    set_node(tables, node)?;
     Ok(tables.set_quota(genesis.quota(node))?)
 }
 

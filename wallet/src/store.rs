@@ -7,12 +7,15 @@ mod backup;
 mod check;
 mod checked;
 mod migrate;
+mod node;
 mod open;
 mod pages;
 pub(crate) mod queue;
 mod redb_tables;
 mod staged;
 pub(crate) mod writer;
+
+use tirami_manifest::NodeId;
 
 use crate::ledger::tables::Table;
 
@@ -21,6 +24,7 @@ pub use backup::{BackupInfo, Restored, restore};
 pub(crate) use check::Check;
 pub use check::Integrity;
 pub use migrate::FORMAT_VERSION;
+pub(crate) use node::{check_node, set_node};
 pub(crate) use open::open_cached;
 pub use open::{CACHE_BYTES, Opened, Storage, open};
 pub use redb_tables::{ReadTransaction, WriteTransaction};
@@ -35,6 +39,12 @@ pub enum StoreError {
     /// The file is not a wallet, or of a version this build does not know.
     #[error("{0}; it was left as it is: restore a backup or use another --data-dir")]
     Foreign(String),
+    /// The wallet belongs to another node than the key beside it, or there is no key.
+    #[error(
+        "the wallet belongs to node {0}, whose node.key is not in the data directory; put it there, or \
+         use another --data-dir"
+    )]
+    OtherNode(NodeId),
     /// A row cannot be read.
     #[error("a row of the table {table:?} is damaged; restore a backup, and keep the damaged file")]
     Row {

@@ -8,11 +8,11 @@ use tirami_manifest::{Clock, NodeId, Timestamp};
 
 use crate::error::WalletError;
 use crate::ledger::apply::expire_due;
-use crate::membership::check_node;
 use crate::store::queue::Lane;
 use crate::store::writer::{Scratch, Writer, latest_time};
 use crate::store::{
-    BackupInfo, Check, Integrity, Opened, ReadTransaction, Storage, StoreError, backup, open_cached,
+    BackupInfo, Check, Integrity, Opened, ReadTransaction, Storage, StoreError, backup, check_node,
+    open_cached,
 };
 use crate::travelling::sweeping::Marks;
 
@@ -68,7 +68,7 @@ impl Wallet {
             cache_bytes,
         } = options;
         let opened = open_cached(storage, cache_bytes)?;
-        check_node(&opened.read()?, &key.id())?;
+        check_node(&opened.read()?, Some(&key.id()))?;
         let writer = Writer::start(opened.clone(), clock.clone())?;
         let check = Check::start(opened.clone())?;
         let inner = Inner {

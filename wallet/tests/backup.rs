@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use tirami_manifest::NodeId;
 use tirami_manifest::time::ManualClock;
 use tirami_manifest::{InvitationId, QuoteId};
 use tirami_wallet::store::{Storage, StoreError, restore};
@@ -12,6 +13,11 @@ use tirami_wallet::{Wallet, WalletError};
 #[expect(dead_code, reason = "each suite uses its own part of the world")]
 mod world;
 use world::{START, Trade, fund, genesis, key, sound, trm};
+
+/// Whose wallet it is.
+fn node() -> NodeId {
+    key(1).id()
+}
 
 fn open(path: &Path) -> Result<Wallet, WalletError> {
     let clock = Arc::new(ManualClock::at(START));
@@ -104,13 +110,13 @@ async fn a_restored_wallet_is_the_one_that_was_backed_up_and_the_other_is_kept()
     wallet.invite(invitation(7)).await.unwrap();
     wallet.freeze("later".into()).await.unwrap();
     // Not while a node has it open.
-    let refused = restore(&copy, &path);
+    let refused = restore(&copy, &path, Some(&node()));
     assert!(matches!(refused, Err(StoreError::InUse)), "{refused:?}");
     assert!(wallet.frozen().unwrap().is_some());
     wallet.close().await;
     let lost = std::fs::read(&path).unwrap();
     for n in 1..=2 {
-        let restored = restore(&copy, &path).unwrap();
+        let restored = restore(&copy, &path, Some(&node())).unwrap();
         assert_eq!(restored.info, info);
         let moved = folder.path().join(format!("w.redb.before-restore-{n}"));
         assert_eq!(restored.moved.as_ref(), Some(&moved));
@@ -123,7 +129,7 @@ async fn a_restored_wallet_is_the_one_that_was_backed_up_and_the_other_is_kept()
     assert!(kept == lost);
     // Where there is none, it is just put there.
     let new = folder.path().join("new.redb");
-    assert_eq!(restore(&copy, &new).unwrap().moved, None);
+    assert_eq!(restore(&copy, &new, Some(&node())).unwrap().moved, None);
     sound(&open(&new).unwrap());
 }
 
@@ -143,7 +149,7 @@ async fn a_damaged_backup_is_refused_and_nothing_changes() {
         let mut bytes = good.clone();
         bytes[*at] ^= 1;
         std::fs::write(&copy, &bytes).unwrap();
-        match restore(&copy, &path) {
+        match restore(&copy, &path, Some(&node())) {
             Err(StoreError::Foreign(_) | StoreError::Damaged(_)) => {
                 refused += 1;
                 assert!(std::fs::read(&path).unwrap() == was, "byte {at}");
@@ -164,7 +170,7 @@ async fn a_damaged_backup_is_refused_and_nothing_changes() {
         Vec::new(),
     ] {
         std::fs::write(&copy, bytes).unwrap();
-        assert!(restore(&copy, &path).is_err());
+        assert!(restore(&copy, &path, Some(&node())).is_err());
         assert!(std::fs::read(&path).unwrap() == was);
         assert_eq!(names(folder.path()), files);
     }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tirami_wallet::WalletError;
 use tirami_wallet::store::{self, BackupInfo};
+use tirami_wallet::{WalletError, keystore};
 
 use super::{Caller, Operation, TextSink};
 use crate::data_dir;
@@ -82,9 +82,14 @@ impl Operation for Backup {
 /// A [`Failure`], after which nothing has changed.
 pub fn restore(from: &Path, dir: &Path) -> Result<RestoreOutput, Failure> {
     data_dir::prepare(dir)?;
-    let wallet = data_dir::wallet(dir);
-    let restored =
-        store::restore(from, &wallet).map_err(|error| Failure::from(WalletError::Store(error)))?;
+    let (wallet, key) = (data_dir::wallet(dir), data_dir::node_key(dir));
+    let node = if key.exists() {
+        Some(keystore::node_key(&key)?.id())
+    } else {
+        None
+    };
+    let restored = store::restore(from, &wallet, node.as_ref())
+        .map_err(|error| Failure::from(WalletError::Store(error)))?;
     Ok(RestoreOutput {
         wallet: output(&wallet, &restored.info),
         moved_to: restored.moved.map(|path| path.display().to_string()),

@@ -1,13 +1,13 @@
 //! How units come back: on the word of the one who remembers them, to whoever may ask for them.
 
-use tirami_agent_runtime::ops::ReclaimMandate;
+use tirami_agent_runtime::ops::{GiveBackMandate, ReclaimMandate};
 use tirami_manifest::key::SecretKey;
 use tirami_manifest::mandate_chain::{Grant, MandateChain, RangeReturn};
 use tirami_manifest::signed::Signed;
 use tirami_manifest::trm;
 use tirami_mesh::proto::message::{Frame, RefuseCode, ReturnUnits};
 
-use crate::net::{Net, accept, address, agree, chat, exchange, hand_out, join, out, run};
+use crate::net::{Net, accept, address, agree, chat, exchange, hand_out, handed, join, out, run};
 
 #[tokio::test]
 async fn units_do_not_come_back_because_a_stranger_says_so() {
@@ -57,6 +57,38 @@ async fn units_do_not_come_back_because_a_stranger_says_so() {
         assert_eq!(back.trm_came_back, rest);
         agree(&founder, &[&parent, &child]).await;
     }
+}
+
+#[tokio::test]
+async fn a_mandate_is_given_back_although_its_payer_is_away() {
+    let net = Net::new();
+    let [founder, parent, child] = net.three().await;
+    let mandate = handed(&parent, &child, hand_out(&child, trm!("50"), None)).await;
+    parent.shutdown().await;
+    let given = run(&child, GiveBackMandate { mandate }).await.unwrap();
+    assert_eq!(
+        (given.trm_given_back, given.mandate.state.as_str()),
+        (trm!("50"), "given_back")
+    );
+    let refused = run(&child, chat("not any more", mandate))
+        .await
+        .unwrap_err();
+    assert!(refused.message.contains("given back"), "{refused}");
+    // The payer knows what was drawn, which is nothing, without being told.
+    let parent = net.node(1).await;
+    net.clock.advance_ms(86_400_000 + 3_600_000);
+    let back = run(&parent, ReclaimMandate { mandate }).await.unwrap();
+    assert_eq!(back.trm_came_back, trm!("50"));
+    // The units of a pinned one are with its provider, so that it has to hear of it.
+    let pinned = hand_out(&child, trm!("50"), Some(founder.node()));
+    let mandate = handed(&parent, &child, pinned).await;
+    founder.shutdown().await;
+    let failed = run(&child, GiveBackMandate { mandate }).await.unwrap_err();
+    assert!(failed.retryable, "{failed}");
+    let founder = net.node(0).await;
+    let given = run(&child, GiveBackMandate { mandate }).await.unwrap();
+    assert_eq!(given.trm_given_back, trm!("50"));
+    agree(&founder, &[&parent, &child]).await;
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use tirami_agent_runtime::ops::{
     ReclaimMandate, TightenBudget,
 };
 use tirami_manifest::mandate::Terms;
-use tirami_manifest::{Amount, GrantId, trm};
+use tirami_manifest::{Amount, Clock, GrantId, trm};
 
 use crate::net::{
     Net, accept, agree, balance, chat, hand_out, handed, heard, held, join, out, run, sum,
@@ -197,6 +197,43 @@ async fn what_is_handed_out_counts_against_the_agent_and_only_what_it_may_itself
     run(&parent, hand_out(&child, trm!("1"), None))
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_mandate_for_no_stated_time_ends_with_what_it_comes_from() {
+    const DAY_MS: u64 = 86_400_000;
+    let net = Net::new();
+    let [founder, parent, child] = net.three().await;
+    let grandchild = net.node(3).await;
+    join(&founder, &grandchild).await;
+    let start = net.clock.now();
+    let unsaid = |to| {
+        let mut op = hand_out(to, trm!("10"), None);
+        op.valid_s = None;
+        op
+    };
+    let ends = async |by: &_, mandate| out(by, mandate).await.expires_at;
+    let at = |ms| start.after_ms(ms).to_rfc3339();
+    let week = handed(&parent, &child, unsaid(&child)).await;
+    assert_eq!(ends(&parent, week).await, at(7 * DAY_MS));
+    let terms = Terms {
+        expires: Some(start.after_ms(3 * DAY_MS)),
+        ..Terms::standard()
+    };
+    let tighten = TightenBudget { agent: None, terms };
+    run(&parent, tighten).await.unwrap();
+    let three_days = handed(&parent, &child, unsaid(&child)).await;
+    assert_eq!(ends(&parent, three_days).await, at(3 * DAY_MS));
+    let mut on = unsaid(&grandchild);
+    on.from = Some(three_days);
+    on.depth_left = 0;
+    let below = handed(&child, &grandchild, on).await;
+    assert_eq!(ends(&child, below).await, at(3 * DAY_MS));
+    // What is said and too long is still refused.
+    let mut long = unsaid(&child);
+    long.valid_s = Some(4 * DAY_MS / 1_000);
+    let refused = run(&parent, long).await.unwrap_err();
+    assert!(refused.message.contains("expires"), "{refused}");
 }
 
 #[tokio::test]

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use redb::StorageBackend;
 use redb::backends::FileBackend;
 use serde::Serialize;
+use tirami_manifest::NodeId;
 use tirami_manifest::id::to_hex;
 
+use super::node::check_node;
 use super::open::{Opening, open_with, view};
 use super::{CACHE_BYTES, Opened, ReadTransaction, Storage, StoreError};
 use crate::keystore::random;
@@ -189,13 +191,13 @@ fn verify(path: &Path) -> Result<BackupInfo, StoreError> {
 /// there no wallet.
 ///
 /// The backup is checked completely first; `from` is left as it is. It does not hold the node's key,
-/// which is needed to read stored answers and to be the same node.
+/// which is needed to read stored answers and to be the same node: `node` is the one that will open it.
 ///
 /// # Errors
 ///
-/// [`StoreError::Foreign`] when the backup is damaged or something else, [`StoreError::InUse`] when a
+/// [`StoreError::OtherNode`] when it is another node's, [`StoreError::Foreign`] when the backup is damaged or something else, [`StoreError::InUse`] when a
 /// node has the wallet at `to` open, [`StoreError::Io`] otherwise. Nothing has changed then.
-pub fn restore(from: &Path, to: &Path) -> Result<Restored, StoreError> {
+pub fn restore(from: &Path, to: &Path, node: Option<&NodeId>) -> Result<Restored, StoreError> {
     let mut source = File::open(from).map_err(|e| io(from, &e))?;
     let (draft, mut file) = Draft::beside(to)?;
     let copied = std::io::copy(&mut source, &mut file).and_then(|_| file.sync_all());
@@ -203,6 +205,7 @@ pub fn restore(from: &Path, to: &Path) -> Result<Restored, StoreError> {
     drop(file);
     // What is checked is what will be used: the copy.
     let info = verify(&draft.path)?;
+    check_node(&view(&draft.path, Opening::new(CACHE_BYTES))?.read()?, node)?;
     if !to.try_exists().map_err(|e| io(to, &e))? {
         draft.keep_new(to)?;
         return Ok(Restored { info, moved: None });

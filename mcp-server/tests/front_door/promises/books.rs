@@ -204,6 +204,40 @@ async fn a_backup_restores_the_books_and_overwrites_nothing() {
 }
 
 #[tokio::test]
+async fn a_wallet_is_only_kept_by_the_node_it_belongs_to() {
+    let pair = traded().await;
+    let b = &pair.b;
+    let copy = b.text("copy.redb");
+    b.ask(&["wallet", "backup", &copy]).await;
+    let other = Home::buyer();
+    let restore = ["wallet", "restore", copy.as_str(), "--yes"];
+    let refused = async |what: &str| {
+        let refused = other.refused(&restore).await;
+        refused.is(8, "store", &["belongs to node", "node.key"]);
+        assert!(!other.data().join("wallet.redb").exists(), "{what}");
+    };
+    refused("no key at all").await;
+    let key = |home: &Home| home.data().join("node.key");
+    std::fs::copy(key(&pair.a), key(&other)).unwrap();
+    refused("another node's key").await;
+    // Whoever puts the file there by hand is refused when it is opened.
+    std::fs::copy(&copy, other.data().join("wallet.redb")).unwrap();
+    other
+        .refused(&["balance"])
+        .await
+        .is(8, "store", &["belongs to node", "node.key"]);
+    std::fs::remove_file(other.data().join("wallet.redb")).unwrap();
+    std::fs::copy(key(b), key(&other)).unwrap();
+    other.ask(&restore).await;
+    std::fs::copy(
+        b.data().join("agent.token"),
+        other.data().join("agent.token"),
+    )
+    .unwrap();
+    assert_eq!(other.books().await, b.books().await);
+}
+
+#[tokio::test]
 async fn tables_fit_80_columns_without_colour_and_times_are_local() {
     let pair = traded().await;
     let b = &pair.b;
