@@ -144,7 +144,12 @@ async fn sixty_four_spenders_of_ten_times_a_budget_never_pass_it_at_any_level() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_hundred_retries_of_one_key_at_once_have_one_effect() {
     let (wallet, _) = founder(90_000).await;
-    set_terms(&wallet, main_agent(), only(Limits::DEFAULT)).await;
+    // The clock stands, and many rounds must fit into its hour.
+    let limits = Limits {
+        hour_trm: trm(90_000),
+        ..Limits::DEFAULT
+    };
+    set_terms(&wallet, main_agent(), only(limits)).await;
     let rounds = setting("TIRAMI_ROUNDS", 5);
     for round in 0..rounds {
         let name = format!("key {round}");
