@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Why a text is not an id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{text}' is not a {kind}: {want} hexadecimal digits are needed")]
+#[error("'{text}' is no {kind}: {want} hexadecimal digits are needed")]
 pub struct IdError {
     kind: &'static str,
     want: usize,

@@ -206,7 +206,7 @@ async fn wrong_arguments_are_a_result_that_names_them() {
         (
             "receipt",
             json!({ "receipt": "zz" }),
-            "receipt: 'zz' is not a receipt id",
+            "receipt: 'zz' is no receipt id",
         ),
         (
             "freeze",
