@@ -109,11 +109,11 @@ empty_input!(
 pub struct BalanceOutput {
     /// The agent asked about.
     pub agent: String,
-    /// What it may still set aside.
+    /// What is free in the account it pays from.
     pub trm_balance: Amount,
-    /// What is set aside for running requests.
+    /// What is set aside there for running requests.
     pub trm_held: Amount,
-    /// What it has spent in all.
+    /// What it paid in all, loans paid back included.
     pub trm_spent: Amount,
     /// What the node has earned by serving in all.
     pub trm_earned: Amount,

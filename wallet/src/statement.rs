@@ -65,14 +65,16 @@ impl ReceiptRow {
     }
 }
 
-/// What an agent and its node have.
+/// What an agent and its node have. What is free and set aside is of the account that it pays from,
+/// which may be that of an agent above it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Balance {
-    /// What the agent may still set aside.
+    /// What is free to be set aside.
     pub available: Amount,
     /// What is set aside.
     pub held: Amount,
-    /// What the agent spent, in all.
+    /// What was paid in all: by its account for work, to lenders and to other accounts; or, where it
+    /// pays from another's, what its mandate has counted.
     pub spent: u128,
     /// What the node earned by serving, in all.
     pub earned: u128,
@@ -121,14 +123,20 @@ impl Wallet {
     /// A store failure.
     pub fn balance(&self, agent: &AgentId) -> Result<Balance, WalletError> {
         let (view, node) = (self.view()?, self.node());
-        let totals = view.totals(&Account::Agent(*agent))?;
+        let payer = view.mandate(agent)?.map_or(*agent, |row| row.payer);
+        let totals = view.totals(&Account::Agent(payer))?;
+        let spent = if payer == *agent {
+            totals.debits_posted
+        } else {
+            view.usage(agent)?.used()
+        };
         let (loans, lent) = loan::all(&view)?
             .into_iter()
             .partition(|loan: &Loan| loan.borrower == node);
         Ok(Balance {
             available: totals.available(),
             held: totals.pending(),
-            spent: totals.debits_posted,
+            spent,
             earned: view.totals(&Account::Revenue)?.credits_posted,
             loans,
             lent,

@@ -21,7 +21,7 @@ pub(super) async fn balance(context: &Context) -> Result<Exit, Problem> {
     for (name, amount) in [
         ("available", balance.trm_balance),
         ("set aside for running requests", balance.trm_held),
-        ("spent in all", balance.trm_spent),
+        ("paid in all, loans paid back too", balance.trm_spent),
         ("earned by this node in all", balance.trm_earned),
         ("owed on loans", balance.trm_owed),
     ] {

@@ -50,7 +50,11 @@ async fn a_child_spends_its_parents_money_within_both_mandates() {
             "{agent}: {budget:#}"
         );
     }
-    // The writer sees what it spent, although another's account paid.
+    // The writer sees what it spent, and what it can, although another's account paid.
+    let balance = b.ask(&["--token", &token, "balance"]).await;
+    let above = b.ask(&["balance"]).await;
+    assert_eq!(trm(&balance["trm_spent"]), cost, "{balance}");
+    assert_eq!(balance["trm_balance"], above["trm_balance"], "{balance}");
     let seen = b.ask(&["--token", &token, "wallet", "history"]).await;
     let entries = seen["entries"].as_array().unwrap();
     assert!(
