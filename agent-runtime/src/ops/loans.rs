@@ -158,6 +158,10 @@ impl Operation for RepayLoan {
             let text = format!("idempotency_key has {} bytes, at most {KEY_MAX}", key.len());
             return Err(Failure::new(FailureCode::InvalidInput, text));
         }
+        if self.trm.is_some_and(Amount::is_zero) {
+            let text = "trm is 0; it must be more";
+            return Err(Failure::new(FailureCode::InvalidInput, text));
+        }
         let repaid = wallet.repay_once(self.trm, self.idempotency_key).await?;
         // On disk already: if the lender cannot be told now, it will be.
         if let Err(failure) = sync::deliver_repayment(runtime).await {

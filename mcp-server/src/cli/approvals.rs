@@ -54,7 +54,9 @@ pub(super) async fn approvals(context: &Context, args: &ApprovalsArgs) -> Result
         out.line("nothing waits for the owner");
     } else {
         out.table(&table(&approvals.approvals, args.all));
-        out.note("yes: tirami-agent approve ID; no: tirami-agent deny ID");
+        if approvals.approvals.iter().any(|one| one.state == "waiting") {
+            out.note("yes: 'tirami-agent approve ID'; no: 'tirami-agent deny ID'");
+        }
     }
     Ok(Exit::Ok)
 }

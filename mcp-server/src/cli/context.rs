@@ -21,7 +21,7 @@ pub(super) struct Context {
 impl Context {
     pub(super) fn new(globals: Globals) -> Self {
         Self {
-            out: Output::new(globals.json),
+            out: Output::new(globals.json).at(globals.data_dir.as_deref()),
             globals,
         }
     }

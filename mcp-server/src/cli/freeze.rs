@@ -21,6 +21,7 @@ pub(super) struct FreezeArgs {
 }
 
 pub(super) async fn freeze(context: &Context, args: FreezeArgs) -> Result<Exit, Problem> {
+    let given = args.reason.clone();
     let frozen = context
         .ask(
             Need::Books,
@@ -40,6 +41,9 @@ pub(super) async fn freeze(context: &Context, args: FreezeArgs) -> Result<Exit, 
         );
         out.marked(Style::Bad, "frozen:", &text);
         out.line(&frozen.lifted_by);
+        if given.is_some_and(|given| given != frozen.reason) {
+            out.note("it was frozen before; the first reason stays");
+        }
     }
     Ok(Exit::Ok)
 }

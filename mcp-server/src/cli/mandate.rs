@@ -229,7 +229,7 @@ async fn show(context: &Context, name: String) -> Result<Exit, Problem> {
     }
     budget::show(context, &present(context, Some(name)).await?);
     let granted = format!(
-        "{} by {}, the {}. time",
+        "{} by {} (epoch {})",
         local_time::exact(&mandate.granted_at),
         from(&mandate),
         mandate.epoch
@@ -247,9 +247,14 @@ async fn show(context: &Context, name: String) -> Result<Exit, Problem> {
 
 async fn revoke(context: &Context, name: String) -> Result<Exit, Problem> {
     let mandates = every(context).await?.mandates;
-    let gone = below(&mandates, &name);
-    let question = format!("This ends the mandates of {}.", gone.join(", "));
-    confirm(context, &question)?;
+    // For a name that nobody has there is nothing to confirm.
+    if mandates.iter().any(|mandate| mandate.agent == name) {
+        let gone = below(&mandates, &name);
+        confirm(
+            context,
+            &format!("This ends the mandates of {}.", gone.join(", ")),
+        )?;
+    }
     let revoked = context
         .ask(Need::Books, RevokeMandate { agent: name })
         .await?;

@@ -4,6 +4,7 @@
 //! went away (`| head`) ends nothing: what is left to say is dropped.
 
 use std::io::{ErrorKind, IsTerminal, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -57,6 +58,8 @@ pub struct Output {
     colour_err: bool,
     terminal_err: bool,
     failed: AtomicBool,
+    /// What names the data directory in a command, when the user's did.
+    place: Option<String>,
 }
 
 impl Output {
@@ -72,6 +75,23 @@ impl Output {
             colour_err: wanted && terminal_err,
             terminal_err,
             failed: AtomicBool::new(false),
+            place: None,
+        }
+    }
+
+    /// The commands that it tells people to run are then for this data directory.
+    #[must_use]
+    pub fn at(mut self, data_dir: Option<&Path>) -> Self {
+        self.place = data_dir.map(|dir| format!("--data-dir {}", shell_word(dir)));
+        self
+    }
+
+    /// Text for people, safe for a terminal, whose commands can be run as they are.
+    fn words(&self, text: &str) -> String {
+        let text = clean(text);
+        match &self.place {
+            Some(place) => text.replace("'tirami-agent ", &format!("'tirami-agent {place} ")),
+            None => text,
         }
     }
 
@@ -113,7 +133,7 @@ impl Output {
         if !self.json {
             self.out(&format!(
                 "{}\n",
-                paint(style, &clean(text), self.colour_out)
+                paint(style, &self.words(text), self.colour_out)
             ));
         }
     }
@@ -122,7 +142,7 @@ impl Output {
     pub fn marked(&self, style: Style, mark: &str, text: &str) {
         if !self.json {
             let mark = paint(style, &clean(mark), self.colour_out);
-            self.out(&format!("{mark} {}\n", clean(text)));
+            self.out(&format!("{mark} {}\n", self.words(text)));
         }
     }
 
@@ -158,14 +178,14 @@ impl Output {
     pub fn note(&self, text: &str) {
         write_err(&format!(
             "{}\n",
-            paint(Style::Dim, &clean(text), self.colour_err)
+            paint(Style::Dim, &self.words(text), self.colour_err)
         ));
     }
 
     /// One line on standard error of which only the first word has a style.
     pub fn tell(&self, style: Style, mark: &str, text: &str) {
         let mark = paint(style, mark, self.colour_err);
-        write_err(&format!("{mark} {}\n", clean(text)));
+        write_err(&format!("{mark} {}\n", self.words(text)));
     }
 
     /// A warning on standard error.
@@ -180,10 +200,10 @@ impl Output {
             return;
         }
         let mark = paint(Style::Bad, "error:", self.colour_err);
-        let text = format!("{mark} {}\n", clean(&problem.failure.message));
+        let text = format!("{mark} {}\n", self.words(&problem.failure.message));
         let hint = problem.failure.hint.as_ref().map(|hint| {
             let mark = paint(Style::Good, "hint:", self.colour_err);
-            format!("{mark} {}\n", clean(hint))
+            format!("{mark} {}\n", self.words(hint))
         });
         write_err(&(text + &hint.unwrap_or_default()));
     }
@@ -251,6 +271,17 @@ fn paint(style: Style, text: &str, colour: bool) -> String {
     }
 }
 
+/// A path as a shell reads it back, within a text that is in single quotes itself.
+fn shell_word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-~+,:@%".contains(c);
+    if text.chars().all(plain) {
+        text
+    } else {
+        format!("{text:?}")
+    }
+}
+
 /// Text without what could steer a terminal or turn its reading direction.
 pub fn clean(text: &str) -> String {
     text.chars()
@@ -276,6 +307,20 @@ mod tests {
         assert_eq!(
             clean("two\nlines\tand umlauts \u{e4}"),
             "two\nlines\tand umlauts \u{e4}"
+        );
+    }
+
+    #[test]
+    fn a_command_names_the_data_directory_that_the_users_did() {
+        let hint = "'tirami-agent approve 7'; then ask again";
+        assert_eq!(Output::new(false).words(hint), hint);
+        let there = |dir: &str| Output::new(false).at(Some(Path::new(dir))).words(hint);
+        assert_eq!(
+            there("/srv/node"),
+            "'tirami-agent --data-dir /srv/node approve 7'; then ask again"
+        );
+        assert!(
+            there("/srv/my node").starts_with("'tirami-agent --data-dir \"/srv/my node\" approve")
         );
     }
 
