@@ -27,5 +27,5 @@ pub(crate) fn check_node(
 
 /// Writes whose wallet it is.
 pub(crate) fn set_node(tables: &mut impl Tables, node: &NodeId) -> Result<(), StoreError> {
-    Ok(tables.put(Table::Meta, NODE, node.as_bytes())?)
+    tables.put(Table::Meta, NODE, node.as_bytes())
 }
