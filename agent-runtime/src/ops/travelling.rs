@@ -233,6 +233,8 @@ pub struct GiveBackMandate {
 pub struct GiveBackOutput {
     /// How much its payer can take back.
     pub trm_given_back: Amount,
+    /// Why the payer did not confirm it: it keeps track itself, so its next reclaim finds what is left.
+    pub unconfirmed: Option<String>,
     /// The mandate after it.
     pub mandate: HeldOutput,
 }
@@ -511,21 +513,20 @@ impl Operation for GiveBackMandate {
         }
         let before = wallet.held_by(&agent, &self.mandate)?;
         let given = travelling::give_up(runtime, agent, self.mandate).await;
-        let trm_given_back = match given {
+        let (trm_given_back, unconfirmed) = match given {
             Err(error) => {
-                // Its payer keeps track itself, so its next reclaim finds what was not named.
                 let after = wallet.held_by(&agent, &self.mandate)?;
                 let told_later = before.grant.pinned.is_none() && after.row.given_back.is_some();
                 if !told_later {
                     return Err(error);
                 }
-                tracing::info!(%error, "the payer was not told; it has the money with its next reclaim");
-                before.free
+                (before.free, Some(error.message))
             }
-            Ok(given) => given,
+            Ok(given) => (given, None),
         };
         Ok(GiveBackOutput {
             trm_given_back,
+            unconfirmed,
             mandate: held_output(runtime, &wallet.held_by(&agent, &self.mandate)?)?,
         })
     }

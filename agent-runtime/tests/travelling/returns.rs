@@ -70,6 +70,8 @@ async fn a_mandate_is_given_back_although_its_payer_is_away() {
         (given.trm_given_back, given.mandate.state.as_str()),
         (trm!("50"), "given_back")
     );
+    let why = given.unconfirmed.unwrap();
+    assert!(why.contains(&parent.node().short()), "{why}");
     let refused = run(&child, chat("not any more", mandate))
         .await
         .unwrap_err();
@@ -87,7 +89,10 @@ async fn a_mandate_is_given_back_although_its_payer_is_away() {
     assert!(failed.retryable, "{failed}");
     let founder = net.node(0).await;
     let given = run(&child, GiveBackMandate { mandate }).await.unwrap();
-    assert_eq!(given.trm_given_back, trm!("50"));
+    assert_eq!(
+        (given.trm_given_back, given.unconfirmed),
+        (trm!("50"), None)
+    );
     agree(&founder, &[&parent, &child]).await;
 }
 

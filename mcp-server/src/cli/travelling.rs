@@ -412,6 +412,9 @@ pub(super) async fn give_back(context: &Context, args: MandateArgs) -> Result<Ex
         given.mandate.payer.short(),
         given.mandate.mandate
     ));
+    if let Some(why) = &given.unconfirmed {
+        out.note(&format!("it did not confirm that: {why}"));
+    }
     Ok(Exit::Ok)
 }
 
