@@ -183,7 +183,7 @@ impl Wallet {
 }
 
 /// The most that every limit, pot and the balance let through, and which of them says so.
-fn most<'a>(mut findings: impl Iterator<Item = &'a Finding> + Clone) -> (Rule, Amount) {
+fn most<'a>(findings: impl Iterator<Item = &'a Finding> + Clone) -> (Rule, Amount) {
     let stopped = |finding: &&Finding| {
         // Without a payee and a model these say nothing.
         let depends = matches!(
@@ -201,7 +201,6 @@ fn most<'a>(mut findings: impl Iterator<Item = &'a Finding> + Clone) -> (Rule, A
         _ => None,
     };
     findings
-        .by_ref()
         .filter_map(left)
         .min_by_key(|(_, left)| *left)
         .unwrap_or((Rule::Funds, Amount::ZERO))

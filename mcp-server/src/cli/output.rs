@@ -273,13 +273,15 @@ fn paint(style: Style, text: &str, colour: bool) -> String {
 
 /// A path as a shell reads it back, within a text that is in single quotes itself.
 fn shell_word(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-~+,:@%".contains(c);
-    if text.chars().all(plain) {
-        text
-    } else {
-        format!("{text:?}")
+    let plain = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
+    let mut word = String::new();
+    for c in path.display().to_string().chars() {
+        if !plain(c) {
+            word.push('\\');
+        }
+        word.push(c);
     }
+    word
 }
 
 /// Text without what could steer a terminal or turn its reading direction.
@@ -320,7 +322,7 @@ mod tests {
             "'tirami-agent --data-dir /srv/node approve 7'; then ask again"
         );
         assert!(
-            there("/srv/my node").starts_with("'tirami-agent --data-dir \"/srv/my node\" approve")
+            there("/srv/my $node").starts_with(r"'tirami-agent --data-dir /srv/my\ \$node approve")
         );
     }
 

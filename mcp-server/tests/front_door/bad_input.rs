@@ -32,6 +32,40 @@ async fn traded() -> (Pair, String) {
 }
 
 #[tokio::test]
+async fn a_refusal_on_the_screen_can_be_acted_on_as_it_stands() {
+    let (pair, _) = traded().await;
+    let b = &pair.b;
+    let before = b.books().await;
+    b.refused(&["loans", "repay", "0"])
+        .await
+        .is(2, "invalid_input", &["trm is 0"]);
+    // Nobody is asked to confirm what cannot be done.
+    b.refused(&["mandate", "revoke", "nobody"])
+        .await
+        .is(5, "not_found", &["nobody"]);
+    // The command in the hint is for the node that was asked, not for the default one.
+    let words = ["deny", &"00".repeat(16)];
+    let ended = finish(b.command(&words)).await;
+    let named = format!("'tirami-agent --data-dir {} approvals'", b.data().display());
+    assert!(ended.stderr.contains(&named), "{ended:?}");
+    // What was not said reads so, and a price of nothing is not made up.
+    b.ask(&["budget", "tighten", "--price-ceiling", "2"]).await;
+    let explained = b.run(&["budget", "explain", "0.001"]).await;
+    let explained: Value = serde_json::from_str(&explained.stdout).unwrap();
+    let rules = explained["rules"].as_array().unwrap();
+    let ceiling = rules.iter().find(|rule| rule["rule"] == "price_ceiling");
+    assert_eq!(ceiling.unwrap()["observed"], "not given", "{explained:#}");
+    b.ask(&["freeze", "--reason", "first"]).await;
+    let again = finish(b.command(&["freeze", "--reason", "second"])).await;
+    assert!(again.stderr.contains("the first reason stays"), "{again:?}");
+    b.audit().await;
+    assert_eq!(
+        b.books().await["balance"]["trm_balance"],
+        before["balance"]["trm_balance"]
+    );
+}
+
+#[tokio::test]
 async fn a_ticket_of_another_network_is_refused_by_a_node_that_traded_in_its_own() {
     let (pair, _) = traded().await;
     let stranger = Home::seller();

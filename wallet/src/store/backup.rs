@@ -195,8 +195,9 @@ fn verify(path: &Path) -> Result<BackupInfo, StoreError> {
 ///
 /// # Errors
 ///
-/// [`StoreError::OtherNode`] when it is another node's, [`StoreError::Foreign`] when the backup is damaged or something else, [`StoreError::InUse`] when a
-/// node has the wallet at `to` open, [`StoreError::Io`] otherwise. Nothing has changed then.
+/// [`StoreError::OtherNode`] when it is another node's, [`StoreError::Foreign`] when the backup is
+/// damaged or something else, [`StoreError::InUse`] when a node has the wallet at `to` open,
+/// [`StoreError::Io`] otherwise. Nothing has changed then.
 pub fn restore(from: &Path, to: &Path, node: Option<&NodeId>) -> Result<Restored, StoreError> {
     let mut source = File::open(from).map_err(|e| io(from, &e))?;
     let (draft, mut file) = Draft::beside(to)?;
