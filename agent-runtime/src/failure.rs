@@ -145,6 +145,19 @@ impl Failure {
         self
     }
 
+    /// With the key to ask again with, when it is the owner who is waited for: whoever named none was
+    /// given one.
+    #[must_use]
+    pub(crate) fn asked_under(self, key: &str) -> Self {
+        match self.approval {
+            Some(id) => self.hint(format!(
+                "the owner decides: 'tirami-agent approve {id}'; then ask again with \
+                 idempotency_key '{key}'"
+            )),
+            None => self,
+        }
+    }
+
     /// With the tool that helps next.
     #[must_use]
     pub fn next_tool(mut self, tool: &str) -> Self {

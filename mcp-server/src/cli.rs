@@ -17,6 +17,7 @@ pub mod exit;
 mod explain;
 mod freeze;
 mod fund;
+mod grant_id;
 mod history;
 mod join;
 mod loans;

@@ -93,7 +93,8 @@ pub struct HistoryEntry {
     pub seq: u64,
     /// When, RFC 3339 in UTC.
     pub at: String,
-    /// What it does: `transfer`, `hold`, `vouch`, `post`, `void`, `expire` or `allot`.
+    /// What it does: `transfer`, `allot`, `post` and `draw` move the amount; `hold` sets it aside,
+    /// `vouch` promises it, `void` and `expire` give back what was not promised.
     pub kind: String,
     /// Why: `budget`, `purchase`, `acknowledged`, `reservation`, `sale`, `earnings`,
     /// `welcome_loan`, `expiry`, `allotment` or `repayment`.

@@ -139,7 +139,7 @@ impl Operation for Freeze {
             reason: freeze.reason,
             since: freeze.since.to_rfc3339(),
             last_entry,
-            lifted_by: "the owner: tirami-agent unfreeze, with the owner's passphrase".to_owned(),
+            lifted_by: "the owner: 'tirami-agent unfreeze', with the owner's passphrase".to_owned(),
         })
     }
 }

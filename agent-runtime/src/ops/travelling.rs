@@ -354,7 +354,8 @@ impl Operation for HandOutMandate {
                     .unwrap_or_default()
             }
         };
-        let chain = wallet.hand_out(attempt, terms, stored).await?;
+        let made = wallet.hand_out(attempt, terms, stored).await;
+        let chain = made.map_err(|error| Failure::from(error).asked_under(&key))?;
         handed(&chain, &key)
             .ok_or_else(|| Failure::new(FailureCode::Internal, "a mandate without a grant"))
     }

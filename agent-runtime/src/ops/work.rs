@@ -43,7 +43,9 @@ impl Operation for Chat {
         text: Option<TextSink>,
     ) -> Result<ChatOutput, Failure> {
         validate(&self)?;
-        buy::buy(runtime, caller, &self, text).await
+        let key = self.idempotency_key.as_deref().unwrap_or_default();
+        let bought = buy::buy(runtime, caller, &self, text).await;
+        bought.map_err(|failure| failure.asked_under(key))
     }
 }
 

@@ -24,6 +24,6 @@ pub(super) async fn audit(context: &Context) -> Result<Exit, Problem> {
         out.marked(style, mark, &check.rule);
         out.styled(Style::Dim, &format!("     {}", check.detail));
     }
-    out.note("every account: tirami-agent wallet accounts");
+    out.note("every account: 'tirami-agent wallet accounts'");
     Ok(exit)
 }

@@ -53,6 +53,7 @@ fn facts(made: &BackupOutput) -> [(&'static str, String); 3] {
 
 pub(super) fn restore(context: &Context, args: &RestoreArgs) -> Result<Exit, Problem> {
     let (from, dir) = (absolute(&args.file)?, context.data_dir()?);
+    std::fs::File::open(&from).map_err(|error| Problem::file(&from, &error))?;
     let question = format!(
         "This takes the wallet in {} back to what the backup holds: whatever was paid, earned or \
          tightened since is forgotten here, and not by other nodes.",

@@ -4,12 +4,13 @@ use std::io::Read;
 
 use clap::Args;
 use tirami_agent_runtime::ops::{Chat, ChatOutput};
+use tirami_manifest::Amount;
 use tirami_manifest::job::{Message, Role};
-use tirami_manifest::{Amount, GrantId};
 use tokio::sync::mpsc;
 
 use super::context::Context;
 use super::exit::{Exit, Problem};
+use super::grant_id::Written;
 use super::output::{Output, Progress};
 use crate::access::Need;
 
@@ -49,7 +50,7 @@ pub(super) struct ChatArgs {
     seed: Option<u64>,
     /// Let this mandate pay, which another node handed here, in place of the agent's own account
     #[arg(long, value_name = "MANDATE")]
-    mandate: Option<GrantId>,
+    mandate: Option<Written>,
 }
 
 /// Reads a decimal number with at most three decimals, in thousandths.
@@ -71,7 +72,11 @@ fn temperature(text: &str) -> Result<u32, String> {
 }
 
 impl ChatArgs {
-    fn operation(self) -> Result<Chat, Problem> {
+    async fn operation(self, context: &Context) -> Result<Chat, Problem> {
+        let mandate = match &self.mandate {
+            Some(written) => Some(written.id(context).await?),
+            None => None,
+        };
         let mut prompt = self.prompt;
         if prompt == "-" {
             prompt.clear();
@@ -98,13 +103,13 @@ impl ChatArgs {
             top_k: 0,
             seed: self.seed,
             stop: Vec::new(),
-            mandate: self.mandate,
+            mandate,
         })
     }
 }
 
 pub(super) async fn chat(context: &Context, args: ChatArgs) -> Result<Exit, Problem> {
-    let operation = args.operation()?;
+    let operation = args.operation(context).await?;
     let session = context.open(Need::Mesh).await?;
     let out = &context.out;
     let progress = out.progress("waiting for the first word");

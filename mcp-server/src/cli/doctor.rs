@@ -176,7 +176,7 @@ async fn node(
     });
     checks.push(owner(session, status));
     if let Some(reason) = &status.frozen {
-        let way_out = "the owner lifts it: tirami-agent unfreeze";
+        let way_out = "the owner lifts it: 'tirami-agent unfreeze'";
         checks.push(Check::warn(
             "freeze",
             format!("spending is frozen: {reason}"),
@@ -195,7 +195,7 @@ fn owner(session: &Session, status: &StatusOutput) -> Check {
             "owner",
             "none: the default limits hold, nobody can loosen them or lift a freeze, and whoever \
              makes an owner first owns the node",
-            "run: tirami-agent owner init",
+            "run 'tirami-agent owner init'",
         ),
         Some(_) if !key.exists() => Check::warn(
             "owner",

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use serde_json::json;
-use tirami_agent_runtime::ops::Freeze;
+use tirami_agent_runtime::ops::{Freeze, Status};
 use tirami_manifest::owner::Decision;
 
 use super::context::Context;
@@ -49,11 +49,15 @@ pub(super) async fn freeze(context: &Context, args: FreezeArgs) -> Result<Exit, 
 }
 
 pub(super) async fn unfreeze(context: &Context, args: PassphraseArgs) -> Result<Exit, Problem> {
+    let was = context.ask(Need::Books, Status {}).await?.frozen;
     decide(context, &args, Decision::Unfreeze).await?;
-    if context.out.is_json() {
-        context.out.json(&json!({ "frozen": false }));
+    let out = &context.out;
+    if out.is_json() {
+        out.json(&json!({ "frozen": false, "was_frozen": was.is_some() }));
+    } else if let Some(reason) = was {
+        out.line(&format!("the freeze is lifted ({reason})"));
     } else {
-        context.out.line("the freeze is lifted");
+        out.line("nothing was frozen");
     }
     Ok(Exit::Ok)
 }

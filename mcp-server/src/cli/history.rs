@@ -90,13 +90,25 @@ fn table(entries: &[HistoryEntry]) -> Table {
         table.row([
             entry.seq.to_string(),
             local_time::minute(&entry.at),
-            entry.reason.clone(),
+            what(entry),
             entry.trm_amount.to_string(),
             format!("{} > {}", account(&entry.from), account(&entry.to)),
             entry.receipt.map(|id| id.short()).unwrap_or_default(),
         ]);
     }
     table
+}
+
+/// Why, and whether the amount moved.
+fn what(entry: &HistoryEntry) -> String {
+    match entry.kind.as_str() {
+        "transfer" | "allot" | "post" | "draw" => entry.reason.clone(),
+        "hold" => format!("{}, set aside", entry.reason),
+        "vouch" => format!("{}, promised", entry.reason),
+        "void" => format!("{}, voided", entry.reason),
+        "expire" => format!("{}, expired", entry.reason),
+        other => format!("{}, {other}", entry.reason),
+    }
 }
 
 /// An account's name with the id in it shortened.

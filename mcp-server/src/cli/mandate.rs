@@ -15,6 +15,7 @@ use super::budget::{self, present};
 use super::confirm::confirm;
 use super::context::Context;
 use super::exit::{Exit, Problem};
+use super::grant_id::Written;
 use super::local_time;
 use super::output::Style;
 use super::owner::decide;
@@ -53,7 +54,7 @@ pub(super) struct NameArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
-    /// The agent's name, or the id of a mandate that travels
+    /// The agent's name, or the id of a mandate that travels, or the beginning of it
     name: String,
 }
 
@@ -124,7 +125,7 @@ async fn grant(context: &Context, args: GrantArgs) -> Result<Exit, Problem> {
         granted.trm_left
     ));
     out.note(&format!(
-        "the owner makes its token: tirami-agent token create {}",
+        "the owner makes its token: 'tirami-agent token create {}'",
         granted.agent
     ));
     Ok(Exit::Ok)
@@ -219,10 +220,14 @@ fn tree(mandates: &[MandateOutput]) -> Vec<(usize, &MandateOutput)> {
 }
 
 async fn show(context: &Context, name: String) -> Result<Exit, Problem> {
-    if let Some(exit) = travelling::show(context, &name).await? {
-        return Ok(exit);
-    }
-    let mandate = one(context, &name).await?;
+    let mandate = match (one(context, &name).await, name.parse::<Written>()) {
+        (Ok(mandate), _) => mandate,
+        // No agent has that name.
+        (Err(_), Ok(written)) => {
+            return travelling::show(context, written.id(context).await?).await;
+        }
+        (Err(problem), Err(_)) => return Err(problem),
+    };
     if context.out.is_json() {
         context.out.json(&mandate);
         return Ok(Exit::Ok);

@@ -55,8 +55,10 @@ fn ask(context: &Context, prompt: &str) -> Result<String, Problem> {
     if context.globals.no_input {
         return Err(nobody("--no-input says not to ask for it"));
     }
-    rpassword::prompt_password(prompt)
-        .map_err(|error| nobody(&format!("there is no terminal to ask on ({error})")))
+    rpassword::prompt_password(prompt).map_err(|error| {
+        tracing::debug!(%error, "the passphrase was not read");
+        nobody("there is no terminal to ask on")
+    })
 }
 
 fn from_file(path: &Path, out: &Output) -> Result<Passphrase, Problem> {

@@ -15,6 +15,7 @@ use tirami_manifest::{Amount, GrantId, NodeId};
 use super::confirm::confirm;
 use super::context::Context;
 use super::exit::{Exit, Problem};
+use super::grant_id::{self, Written};
 use super::local_time;
 use super::table::{Align, Table};
 use super::terms::{Model, ModelNames};
@@ -54,7 +55,7 @@ pub(super) struct HandOutArgs {
     depth: u8,
     /// Hand on part of this mandate, which was handed here, in place of an agent's own
     #[arg(long, value_name = "MANDATE")]
-    from: Option<GrantId>,
+    from: Option<Written>,
     /// Which agent hands it out, by name; the one that asks when absent
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,
@@ -78,15 +79,15 @@ pub(super) struct AcceptArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct MandateArgs {
-    /// The mandate: 64 hexadecimal digits, as 'tirami-agent mandate list --json' shows
-    mandate: GrantId,
+    /// The mandate: its id or the beginning of it, as 'tirami-agent mandate list' shows
+    mandate: Written,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct ReclaimArgs {
-    /// The mandate: 64 hexadecimal digits, as 'tirami-agent mandate list --json' shows
+    /// The mandate: its id or the beginning of it, as 'tirami-agent mandate list' shows
     #[arg(required_unless_present = "all")]
-    mandate: Option<GrantId>,
+    mandate: Option<Written>,
     /// Void every mandate that was handed out here, and take back what is left of each
     #[arg(long, conflicts_with = "mandate")]
     all: bool,
@@ -119,10 +120,14 @@ pub(super) async fn hand_out(context: &Context, args: HandOutArgs) -> Result<Exi
         ModelNames::default()
     };
     let models = models.iter().map(|model| names.id(model));
+    let from = match &args.from {
+        Some(written) => Some(written.id(context).await?),
+        None => None,
+    };
     let operation = HandOutMandate {
         to: args.node,
         trm_amount: args.amount,
-        from: args.from,
+        from,
         agent: args.agent,
         pinned: args.pin,
         per_request_trm: args.per_request,
@@ -180,7 +185,7 @@ pub(super) async fn accept(context: &Context, args: AcceptArgs) -> Result<Exit, 
         local_time::minute(&held.expires_at)
     ));
     out.note(&format!(
-        "spend it: tirami-agent chat --mandate {}",
+        "spend it: 'tirami-agent chat --mandate {}'",
         held.mandate
     ));
     Ok(Exit::Ok)
@@ -283,28 +288,26 @@ fn held(all: &[HeldOutput]) -> Table {
     table
 }
 
-/// One of them, by its id or the start of it.
-pub(super) async fn show(context: &Context, name: &str) -> Result<Option<Exit>, Problem> {
+/// One of them.
+pub(super) async fn show(context: &Context, id: GrantId) -> Result<Exit, Problem> {
     let all = all(context).await?;
-    let is = |id: &GrantId| name.len() >= 10 && id.to_string().starts_with(name);
     let out = &context.out;
-    if let Some(one) = all.handed_out.iter().find(|one| is(&one.mandate)) {
+    if let Some(one) = all.handed_out.iter().find(|one| one.mandate == id) {
         if out.is_json() {
             out.json(one);
         } else {
             out.facts(&facts_of_handed_out(one));
         }
-        return Ok(Some(Exit::Ok));
-    }
-    if let Some(one) = all.held.iter().find(|one| is(&one.mandate)) {
+    } else if let Some(one) = all.held.iter().find(|one| one.mandate == id) {
         if out.is_json() {
             out.json(one);
         } else {
             out.facts(&facts_of_held(one));
         }
-        return Ok(Some(Exit::Ok));
+    } else {
+        return Err(grant_id::unknown(&id.to_string()));
     }
-    Ok(None)
+    Ok(Exit::Ok)
 }
 
 fn pin(pinned: Option<&NodeId>, else_asked: &str) -> String {
@@ -342,8 +345,9 @@ fn facts_of_held(one: &HeldOutput) -> Vec<(&'static str, String)> {
 }
 
 pub(super) async fn reclaim(context: &Context, args: ReclaimArgs) -> Result<Exit, Problem> {
-    let Some(mandate) = args.mandate else {
-        return reclaim_all(context).await;
+    let mandate = match &args.mandate {
+        Some(written) => written.id(context).await?,
+        None => return reclaim_all(context).await,
     };
     let question = format!(
         "This ends the mandate {} for whoever holds it or part of it.",
@@ -395,11 +399,10 @@ async fn reclaim_all(context: &Context) -> Result<Exit, Problem> {
 }
 
 pub(super) async fn give_back(context: &Context, args: MandateArgs) -> Result<Exit, Problem> {
-    let question = format!("This node spends no more under {}.", args.mandate.short());
+    let mandate = args.mandate.id(context).await?;
+    let question = format!("This node spends no more under {}.", mandate.short());
     confirm(context, &question)?;
-    let operation = GiveBackMandate {
-        mandate: args.mandate,
-    };
+    let operation = GiveBackMandate { mandate };
     let given = context.ask(Need::Mesh, operation).await?;
     let out = &context.out;
     if out.is_json() {

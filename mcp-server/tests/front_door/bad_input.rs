@@ -58,6 +58,25 @@ async fn a_refusal_on_the_screen_can_be_acted_on_as_it_stands() {
     b.ask(&["freeze", "--reason", "first"]).await;
     let again = finish(b.command(&["freeze", "--reason", "second"])).await;
     assert!(again.stderr.contains("the first reason stays"), "{again:?}");
+    // Lifting what is not there says so.
+    b.init_owner().await;
+    for (was, says) in [(true, "lifted (first)"), (false, "nothing was frozen")] {
+        let words = ["unfreeze", "--passphrase-file", &b.text("passphrase")];
+        let ended = finish(b.command(&words)).await;
+        assert!(ended.stdout.contains(says), "{was}: {ended:?}");
+    }
+    // What only sets money aside does not read like a payment.
+    let shown = finish(b.command(&["history"])).await;
+    let holds = shown.stdout.matches("budget, set aside").count();
+    assert_eq!(
+        (holds, shown.stdout.contains("budget  ")),
+        (1, true),
+        "{shown:?}"
+    );
+    let missing = b
+        .refused(&["wallet", "restore", &b.text("none"), "--yes"])
+        .await;
+    missing.is(5, "not_found", &["none: No such file"]);
     b.audit().await;
     assert_eq!(
         b.books().await["balance"]["trm_balance"],

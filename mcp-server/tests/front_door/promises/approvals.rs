@@ -127,6 +127,18 @@ async fn what_was_denied_stays_denied() {
         "{states:?}"
     );
     assert!(pair.agree().await.is_zero());
+    // Whoever named no key is told the one that was given, since asking again takes it.
+    let unnamed = b.run(&["chat", "two", "--max-tokens", "5"]).await;
+    let listed = b.ask(&["approvals"]).await;
+    let given = listed["approvals"].as_array().unwrap().iter();
+    let given: Vec<&str> = given
+        .filter_map(|one| one["idempotency_key"].as_str())
+        .filter(|key| key.starts_with("auto-"))
+        .collect();
+    assert!(
+        given.len() == 1 && unnamed.stdout.contains(given[0]),
+        "{unnamed:?}"
+    );
 }
 
 #[tokio::test]
