@@ -36,3 +36,4 @@ pub mod rule;
 pub mod tables;
 pub mod transfer;
 pub mod usage;
+pub mod window;

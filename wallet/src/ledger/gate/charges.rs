@@ -5,13 +5,16 @@
 use tirami_manifest::NodeId;
 use tirami_manifest::mandate::{Action, Pot, PotRule, Terms};
 
+use super::super::alert::Alert;
 use super::super::apply::apply;
 use super::super::approval::{APPROVAL_MS, Verdict};
 use super::super::fixture::*;
 use super::super::mandate::{DEPTH_MAX, MandateRow};
+use super::super::rows::WriteRows;
 use super::super::tables::{Aside, MemoryTables, Order, Overlay, ReadTables, Table, decode};
 use super::super::transfer::{Kind, Transfer};
 use super::*;
+use crate::store::StoreError;
 
 fn set(books: &mut MemoryTables, agent: AgentId, how: impl FnOnce(&mut Terms)) {
     change(books, agent, |row| how(&mut row.terms));

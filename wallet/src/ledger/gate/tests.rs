@@ -7,6 +7,7 @@ use tirami_manifest::{ModelId, NodeId};
 
 use super::super::apply::expire_due;
 use super::super::fixture::*;
+use super::super::rows::WriteRows;
 use super::super::tables::MemoryTables;
 use super::super::transfer::Transfer;
 use super::super::usage::Usage;
