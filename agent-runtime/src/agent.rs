@@ -54,7 +54,7 @@ impl Agent {
         let mut chat = ask.chat;
         chat.prepare();
         let (runtime, caller) = (self.runtime.clone(), self.caller);
-        let call = tokio::spawn(async move { chat.run(&runtime, caller, sink).await });
+        let call = tokio::spawn(async move { chat.carry_out(&runtime, caller, sink).await });
         match call.await {
             Ok(answer) => Ok(answer?.into()),
             Err(error) => Err(Failure::new(FailureCode::Internal, error.to_string())

@@ -11,7 +11,7 @@ use tirami_manifest::model::Usage;
 use tirami_manifest::signed::{Verified, hash};
 use tirami_manifest::{Amount, Timestamp};
 use tirami_mesh::net::transport::{Link, NetError, PeerAddr};
-use tirami_mesh::proto::message::{Countersign, Frame, Offer, Refuse, RefuseCode, Retry, Start};
+use tirami_mesh::proto::message::{Countersign, Frame, Offer, Refuse, RefuseCode, Start};
 use tirami_wallet::hold::{VoidReason, Work};
 use tirami_wallet::intent::{Attempt, Intent, IntentKey};
 use tirami_wallet::ledger::refusal::Refusal;
@@ -39,8 +39,8 @@ const READ_WITHIN: Duration = Duration::from_secs(30);
 /// How long the answer waits for the provider's booking; after it the outbox takes over.
 const BOOKED_WITHIN: Duration = Duration::from_secs(2);
 
-/// How a key starts that was given to a request because its caller named none. Nobody asks again for
-/// such a request once its caller is gone.
+/// How a key starts that was given to a request because its caller named none. Unless a refusal told it,
+/// nobody asks again for such a request once its caller is gone.
 pub(crate) const GIVEN_KEY: &str = "auto-";
 
 /// Carries one request through, or answers it from what is stored.
@@ -76,12 +76,14 @@ pub(crate) async fn buy(
         .iter()
         .filter(|ranked| plan::worth_trying(ranked))
         .collect();
+    let can_ask_again = !key.starts_with(GIVEN_KEY) || !attempt.is_first();
     let mut last = None;
     let mut purchase = Purchase {
         runtime,
         caller,
         chat,
         key,
+        can_ask_again,
         attempt,
         means,
         text,
@@ -151,6 +153,8 @@ pub(crate) struct Purchase<'a> {
     pub(crate) caller: Caller,
     pub(crate) chat: &'a Chat,
     pub(crate) key: String,
+    /// Whether the caller knows the key: it named one, or was told what it was given.
+    can_ask_again: bool,
     pub(crate) attempt: Attempt,
     pub(crate) means: Means,
     pub(crate) text: Option<TextSink>,
@@ -173,7 +177,7 @@ impl Cut {
     /// The provider said no, so it claims nothing; but units that it refused may be used, and the next
     /// try shall name others.
     fn refused(stopped: Stopped, said: &Refuse) -> Self {
-        let units = said.code == RefuseCode::Mandate && said.retry == Retry::Never;
+        let units = said.code == RefuseCode::Units;
         let reason = match why(&stopped) {
             VoidReason::CalledOff if !units => VoidReason::NotTaken,
             reason => reason,
@@ -360,7 +364,7 @@ impl Purchase<'_> {
                 let later = failure
                     .retry_at
                     .as_ref()
-                    .map_or_else(String::new, |at| format!(", and the whole after {at}"));
+                    .map_or_else(String::new, |at| format!("; the whole passes after {at}"));
                 Stopped::Final(match failure.code {
                     FailureCode::OverBudget | FailureCode::InsufficientFunds => {
                         failure.hint(format!("{}{later}", what_fits(quote, self.means.most)))
@@ -458,13 +462,12 @@ impl Purchase<'_> {
         }
     }
 
-    /// Hands text on. False when nobody reads it any more and nobody will ask for it again: a
-    /// request with a key of its caller's may be asked for again, so that one goes on.
+    /// Hands text on. False when nobody reads it any more and nobody can ask for it again.
     pub(crate) async fn pass_on(&self, text: String) -> bool {
         match &self.text {
             Some(sink) if !text.is_empty() => {
                 let sent = tokio::time::timeout(READ_WITHIN, sink.send(text)).await;
-                matches!(sent, Ok(Ok(()))) || !self.key.starts_with(GIVEN_KEY)
+                matches!(sent, Ok(Ok(()))) || self.can_ask_again
             }
             _ => true,
         }

@@ -109,6 +109,22 @@ fn refuse_foreign(dir: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Refuses a wallet whose key is gone, before another key is made that looks like it.
+///
+/// # Errors
+///
+/// A [`Failure`] with the way out.
+pub(crate) fn key_is_there(dir: &Path) -> Result<(), Failure> {
+    let (wallet, key) = (wallet(dir), node_key(dir));
+    if key.exists() || !wallet.exists() {
+        return Ok(());
+    }
+    let text = format!("there is a wallet in {} and no node.key", dir.display());
+    Err(Failure::new(FailureCode::Store, text).hint(
+        "put back the node.key that the wallet belongs to; without it nobody can spend what is in it",
+    ))
+}
+
 /// The main agent's bearer token.
 ///
 /// # Errors

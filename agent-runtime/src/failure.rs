@@ -178,6 +178,7 @@ impl From<WalletError> for Failure {
             ),
             WalletError::Store(_) => (FailureCode::Store, None, None),
             WalletError::Busy => (FailureCode::Busy, None, None),
+            WalletError::ApprovalsFull(_) => (FailureCode::RateLimited, None, None),
             WalletError::KeyReused { .. } => (FailureCode::IdempotencyKeyReused, None, None),
             WalletError::KeyRunning { .. } => (FailureCode::InProgress, None, None),
             WalletError::Receipt(_) | WalletError::OtherReceipt(_) => {

@@ -2,7 +2,9 @@
 
 use tirami_manifest::mandate_chain::Grant;
 use tirami_manifest::model::ModelCard;
-use tirami_manifest::{Amount, GrantId, Multiplier};
+use tirami_manifest::{Amount, GrantId, ModelId, Multiplier};
+use tirami_wallet::ledger::approval::Verdict;
+use tirami_wallet::ledger::rule::Rule;
 
 use crate::failure::Failure;
 use crate::offers::Seller;
@@ -16,8 +18,25 @@ pub(crate) struct Means {
     pub(crate) by: &'static str,
     /// The same for a request that the owner approves.
     approved: (Amount, &'static str),
+    /// For which models this request waits for the owner or has the owner's yes, and for how much.
+    asked: Vec<(Option<ModelId>, Amount)>,
     /// The travelling mandate that pays instead of the agent's account.
     pub(crate) under: Option<Box<Grant>>,
+}
+
+/// What was asked of the owner under an idempotency key, and not denied.
+fn asked(
+    runtime: &Runtime,
+    caller: Caller,
+    key: &str,
+) -> Result<Vec<(Option<ModelId>, Amount)>, Failure> {
+    let all = runtime.inner.wallet.approvals()?.into_iter();
+    Ok(all
+        .map(|(_, approval)| approval)
+        .filter(|one| one.agent == caller.agent && one.key == key)
+        .filter(|one| !matches!(one.verdict, Verdict::Denied { .. }))
+        .map(|one| (one.model, one.amount))
+        .collect())
 }
 
 impl Means {
@@ -30,6 +49,7 @@ impl Means {
                 most: held.left,
                 by: "mandate",
                 approved: (held.left, "mandate"),
+                asked: Vec::new(),
                 under: Some(Box::new(held.grant)),
             }
         } else {
@@ -39,6 +59,10 @@ impl Means {
                 most: budget.left,
                 by: budget.by.name(),
                 approved: (approved, rule.name()),
+                asked: match (budget.by, &chat.idempotency_key) {
+                    (Rule::Approval, Some(key)) => asked(runtime, caller, key)?,
+                    _ => Vec::new(),
+                },
                 under: None,
             }
         };
@@ -65,6 +89,13 @@ impl Means {
         multiplier: Multiplier,
     ) -> (u32, &'static str) {
         let (approved, approved_by) = self.approved;
+        // The owner was asked for so much: what has become free since is no part of it.
+        let asked = self
+            .asked
+            .iter()
+            .filter(|(model, _)| *model == Some(card.id));
+        let asked = asked.map(|(_, most)| *most).max();
+        let approved = asked.map_or(approved, |asked| asked.min(approved));
         [(self.most, self.by), (approved, approved_by)]
             .into_iter()
             .find_map(|(most, by)| Some((card.affordable_out(tokens_in, multiplier, most)?, by)))

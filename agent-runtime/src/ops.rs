@@ -97,6 +97,38 @@ pub trait Operation: Serialize + DeserializeOwned + Send + 'static {
         caller: Caller,
         text: Option<TextSink>,
     ) -> impl Future<Output = Result<Self::Output, Failure>> + Send;
+
+    /// As [`Operation::run`]; what it fails with calls agents by their names.
+    fn carry_out(
+        self,
+        runtime: &Runtime,
+        caller: Caller,
+        text: Option<TextSink>,
+    ) -> impl Future<Output = Result<Self::Output, Failure>> + Send {
+        async move {
+            let done = self.run(runtime, caller, text).await;
+            done.map_err(|failure| named(runtime, caller, failure))
+        }
+    }
+}
+
+/// A failure that calls agents by name, as far as the caller sees them; an id is all that the ledger
+/// knows of one.
+fn named(runtime: &Runtime, caller: Caller, mut failure: Failure) -> Failure {
+    let wallet = &runtime.inner.wallet;
+    if !failure.message.contains("agent ") {
+        return failure;
+    }
+    for agent in wallet.agents().unwrap_or_default() {
+        let sees = caller.is_main() || wallet.is_above(&caller.agent, &agent.id).unwrap_or(false);
+        let id = format!("agent {}", agent.id.short());
+        if sees && failure.message.contains(&id) {
+            failure.message = failure
+                .message
+                .replace(&id, &format!("agent {}", agent.name));
+        }
+    }
+    failure
 }
 
 empty_input!(
@@ -113,7 +145,8 @@ pub struct BalanceOutput {
     pub trm_balance: Amount,
     /// What is set aside there for running requests.
     pub trm_held: Amount,
-    /// What it paid in all, loans paid back included.
+    /// What it paid in all, loans paid back included. Where another's account pays for it: what its
+    /// mandate has counted, running requests and agents below it included.
     pub trm_spent: Amount,
     /// What the node has earned by serving in all.
     pub trm_earned: Amount,
@@ -471,7 +504,7 @@ pub struct JoinOutput {
     pub network: NetworkId,
     /// Its name.
     pub name: String,
-    /// What was lent; absent while the issuer has not answered.
+    /// What was lent now; absent while the issuer has not answered, and when it lent before.
     pub trm_welcome_loan: Option<Amount>,
     /// What happens next.
     pub note: String,

@@ -91,7 +91,7 @@ pub(crate) fn nobody(chat: &Chat, plan: &Plan, sellers: &[Seller]) -> Failure {
             Failure::new(FailureCode::NoProvider, text).next_tool("models")
         }
     };
-    failure.hint("see who is there and what they sell")
+    failure.hint("'tirami-agent peers' shows who is there, 'tirami-agent models' what they sell")
 }
 
 /// An upper guess of the prompt's tokens: every byte one token, and the template's share.

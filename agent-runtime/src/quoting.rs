@@ -113,7 +113,7 @@ pub(crate) fn refusal(provider: NodeId, refused: &Refuse) -> Failure {
         RefuseCode::TooLong => FailureCode::InvalidInput,
         RefuseCode::Busy => FailureCode::Busy,
         RefuseCode::LoanDefault => FailureCode::LoanDefault,
-        RefuseCode::Mandate => FailureCode::NotAllowed,
+        RefuseCode::Mandate | RefuseCode::Units => FailureCode::NotAllowed,
         _ => FailureCode::ProviderFailed,
     };
     let text = format!("provider {} refused: \"{}\"", provider.short(), refused);

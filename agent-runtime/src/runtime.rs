@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use tirami_manifest::genesis::Genesis;
@@ -162,7 +162,7 @@ impl Builder {
             None if books_only => None,
             None => open_model(&config)?,
         };
-        let key = keystore::node_key(&data_dir::node_key(&config.data_dir))?;
+        let key = node_key(&config.data_dir, storage.is_none())?;
         let wallet = Wallet::open(OpenOptions {
             storage: storage.unwrap_or(Storage::File(data_dir::wallet(&config.data_dir))),
             clock: clock.clone(),
@@ -365,6 +365,14 @@ impl Runtime {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// The node's key, made where there is none and no wallet that needs another.
+fn node_key(dir: &Path, keeps_books: bool) -> Result<SecretKey, Failure> {
+    if keeps_books {
+        data_dir::key_is_there(dir)?;
+    }
+    Ok(keystore::node_key(&data_dir::node_key(dir))?)
 }
 
 fn open_model(config: &NodeConfig) -> Result<Option<Arc<dyn Engine>>, Failure> {

@@ -237,7 +237,8 @@ fn not_reserved(error: &WalletError) -> Refused {
     match error {
         WalletError::Refused(_) => refused(RefuseCode::NotFunded, &error.to_string(), Retry::Later),
         WalletError::LoanDefault { owed } => in_default(*owed),
-        WalletError::Units(_) | WalletError::Mandate(_) | WalletError::UnknownGrant(_) => {
+        WalletError::Units(_) => refused(RefuseCode::Units, &error.to_string(), Retry::Never),
+        WalletError::Mandate(_) | WalletError::UnknownGrant(_) => {
             refused(RefuseCode::Mandate, &error.to_string(), Retry::Never)
         }
         other => internal(other),

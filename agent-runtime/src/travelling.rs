@@ -58,6 +58,7 @@ fn no(error: &WalletError) -> Refuse {
             refused(RefuseCode::NotFunded, text, Retry::Later)
         }
         WalletError::LoanDefault { owed } => in_default(*owed),
+        WalletError::Units(_) => refused(RefuseCode::Units, &error.to_string(), Retry::Never),
         other => {
             let retry = match other.retry() {
                 error::Retry::Never => Retry::Never,
@@ -116,7 +117,11 @@ async fn ask_root(runtime: &Runtime, checked: &CheckedUnder, amount: Amount) -> 
         Ok(Frame::UnitsReserved) => Ok(()),
         Ok(Frame::Refuse(said)) => {
             let text = format!("the payer {} refused: \"{said}\"", root.short());
-            Err(refused(RefuseCode::Mandate, &text, said.retry))
+            let code = match said.code {
+                RefuseCode::Units => RefuseCode::Units,
+                _ => RefuseCode::Mandate,
+            };
+            Err(refused(code, &text, said.retry))
         }
         Ok(other) => Err(later(&format!("the payer answered with {}", other.name()))),
         Err(failure) => {

@@ -378,6 +378,39 @@ async fn an_approval_is_void_after_a_day_and_the_request_waits_anew() {
 }
 
 #[tokio::test]
+async fn what_the_owner_approved_passes_although_more_has_become_free() {
+    const HOUR_MS: u64 = 3_600_000;
+    let pair = pair().await;
+    let owner = SecretKey::from_bytes(&[42; 32]);
+    let set_owner = SetOwner {
+        owner: owner.owner_id(),
+    };
+    run(&pair.member, set_owner).await.unwrap();
+    let spent = run(&pair.member, chat("one two three")).await.unwrap();
+    let mut terms = Terms::standard();
+    terms.limits.approval_above_trm = Some(Amount::ZERO);
+    terms.limits.hour_trm = spent.trm_cost.checked_add(trm!("0.05")).unwrap();
+    let tighten = TightenBudget { agent: None, terms };
+    run(&pair.member, tighten).await.unwrap();
+    // As long as the hour's limit allows: it says nothing of its length.
+    let mut request = chat("four five");
+    (request.max_tokens, request.idempotency_key) = (None, Some("k".into()));
+    let refused = run(&pair.member, request.clone()).await.unwrap_err();
+    let approval = refused.approval.unwrap();
+    let asked = run(&pair.member, Approvals {}).await.unwrap().approvals;
+    let amount = asked.first().unwrap().trm_amount;
+    assert!(amount <= trm!("0.05"), "{amount}");
+    obey(&pair, &owner, 0, Decision::Approve { approval, amount }).await;
+    pair.clock.advance_ms(HOUR_MS + 60_000);
+    let answer = run(&pair.member, request).await.unwrap();
+    assert!(answer.trm_cost <= amount, "{answer:?}");
+    let asked = run(&pair.member, Approvals {}).await.unwrap().approvals;
+    let states: Vec<&str> = asked.iter().map(|one| one.state.as_str()).collect();
+    assert_eq!(states, ["used"]);
+    assert!(holds(&pair.member).await);
+}
+
+#[tokio::test]
 async fn a_restart_finds_the_same_node_with_the_same_money() {
     let pair = pair().await;
     let answer = run(&pair.member, chat("before the restart")).await.unwrap();

@@ -435,7 +435,7 @@ fn unknown_versions_and_kinds_are_named() {
     assert_eq!(decode(&frame(2, 32, &[])), Err(CodecError::Version(2)));
     assert_eq!(decode(&frame(0, 32, &[])), Err(CodecError::Version(0)));
     assert_eq!(decode(&frame(1, 48, &[])), Err(CodecError::Kind(48)));
-    assert_eq!(decode(&frame(1, 1, &[12, 0, 0])), Err(CodecError::Body(1)));
+    assert_eq!(decode(&frame(1, 1, &[13, 0, 0])), Err(CodecError::Body(1)));
 }
 
 #[test]

@@ -1,13 +1,16 @@
 //! Requests that wait for the owner: remembered by the gate, decided by the owner, void by
 //! themselves after a day.
 
+use std::collections::BTreeMap;
+
 use tirami_manifest::signed::hash;
 use tirami_manifest::{AgentId, Amount, ApprovalId, Timestamp};
 
 use crate::error::WalletError;
 use crate::hold::Work;
-use crate::intent::Attempt;
+use crate::intent::{Attempt, IntentKey, is_answered};
 use crate::ledger::approval::{APPROVAL_MS, Approval, Verdict};
+use crate::ledger::mandate::DEPTH_MAX;
 use crate::ledger::rows::{ReadRows, WriteRows};
 use crate::ledger::tables::{Order, ReadTables, Table, Tables, decode};
 use crate::ledger::transfer::Spend;
@@ -66,7 +69,7 @@ pub(crate) fn ask(
             Verdict::Waiting | Verdict::Approved { .. } => {}
         }
     }
-    make_room(tables, (&id, &spend.agent), now)?;
+    make_room(tables, &id, now)?;
     let approval = Approval {
         agent: spend.agent,
         key: key.to_owned(),
@@ -82,34 +85,76 @@ pub(crate) fn ask(
     Ok(tables.set_approval(&id, &approval)?)
 }
 
-/// Drops what is over. When too many are left, one that still waits makes room: the oldest of the agent
-/// that asks, or else the oldest. What the owner answered stays for its time, whoever asks how often.
+/// Drops what is over. When too many are left besides the new one, the branch of mandates that has most
+/// of them gives one up: nobody's request is pushed out by somebody who asks more often, also not through
+/// agents of its own making. What the owner approved stays for its time.
 fn make_room(
     tables: &mut impl Tables,
-    (new, agent): (&ApprovalId, &AgentId),
+    new: &ApprovalId,
     now: Timestamp,
 ) -> Result<(), WalletError> {
-    let (mut left, mut first_out) = (0_usize, None);
+    let (mut left, mut others) = (0_usize, Vec::new());
     for (id, approval) in all(tables)? {
         if approval.expires <= now {
             tables.remove(Table::Approvals, id.as_bytes())?;
-            continue;
-        }
-        left = left.saturating_add(1);
-        if approval.verdict == Verdict::Waiting {
-            let worth = (approval.agent != *agent, approval.asked, id);
-            first_out = Some(first_out.map_or(worth, |least| worth.min(least)));
+        } else if id != *new {
+            left = left.saturating_add(1);
+            if !matches!(approval.verdict, Verdict::Approved { .. }) {
+                others.push(Candidate {
+                    line: line(tables, approval.agent)?,
+                    denied: matches!(approval.verdict, Verdict::Denied { .. }),
+                    asked: approval.asked,
+                    id,
+                });
+            }
         }
     }
     if left < REMEMBERED {
         return Ok(());
     }
-    let Some((_, _, oldest)) = first_out else {
-        let text =
-            format!("the owner answered {REMEMBERED} requests in the last 24 hours; ask later");
-        return Err(WalletError::Approval(*new, text));
-    };
-    Ok(tables.remove(Table::Approvals, oldest.as_bytes())?)
+    let out = first_out(others, 0).ok_or(WalletError::ApprovalsFull(REMEMBERED))?;
+    Ok(tables.remove(Table::Approvals, out.as_bytes())?)
+}
+
+/// A request that may make room for another.
+struct Candidate {
+    /// The agents from the top of its branch down to the one that asked.
+    line: Vec<AgentId>,
+    denied: bool,
+    asked: Timestamp,
+    id: ApprovalId,
+}
+
+/// An agent and those above it, the highest first.
+fn line(tables: &impl ReadRows, agent: AgentId) -> Result<Vec<AgentId>, StoreError> {
+    let (mut line, mut next) = (Vec::new(), Some(agent));
+    while let Some(agent) = next
+        && line.len() <= usize::from(DEPTH_MAX)
+    {
+        line.push(agent);
+        next = tables.mandate(&agent)?.and_then(|row| row.parent);
+    }
+    line.reverse();
+    Ok(line)
+}
+
+/// Among those whose lines are the same above `depth`: the agent at the top and each branch below it have
+/// their shares, and the largest gives. Within one agent's own, what waits goes before what was denied,
+/// and the oldest first.
+fn first_out(candidates: Vec<Candidate>, depth: usize) -> Option<ApprovalId> {
+    let mut shares: BTreeMap<Option<AgentId>, Vec<Candidate>> = BTreeMap::new();
+    for candidate in candidates {
+        let share = candidate.line.get(depth).copied();
+        shares.entry(share).or_default().push(candidate);
+    }
+    let (branch, share) = shares.into_iter().max_by_key(|(_, share)| share.len())?;
+    if branch.is_some() {
+        return first_out(share, depth.saturating_add(1));
+    }
+    let oldest = share
+        .into_iter()
+        .min_by_key(|one| (one.denied, one.asked, one.id));
+    oldest.map(|one| one.id)
 }
 
 fn all(tables: &impl ReadTables) -> Result<Vec<(ApprovalId, Approval)>, StoreError> {
@@ -159,7 +204,16 @@ fn waiting(
     if matches!(approval.verdict, Verdict::Denied { .. }) {
         return Err(WalletError::Denied(*id));
     }
+    if is_used(tables, &approval)? {
+        let text = "the request went through already".to_owned();
+        return Err(WalletError::Approval(*id, text));
+    }
     Ok(approval)
+}
+
+/// Whether the request went through that it was asked for.
+fn is_used(tables: &impl ReadTables, approval: &Approval) -> Result<bool, StoreError> {
+    is_answered(tables, &IntentKey::new(approval.agent, &approval.key))
 }
 
 impl Wallet {
@@ -175,6 +229,15 @@ impl Wallet {
         found.retain(|(_, approval)| now < approval.expires);
         found.sort_by_key(|(id, approval)| (std::cmp::Reverse(approval.asked), *id));
         Ok(found)
+    }
+
+    /// Whether the request went through that an approval is for.
+    ///
+    /// # Errors
+    ///
+    /// A store failure.
+    pub fn is_used(&self, approval: &Approval) -> Result<bool, WalletError> {
+        Ok(is_used(&self.view()?, approval)?)
     }
 
     /// Says no to a request, also to one that was approved; anyone may, since it only makes less

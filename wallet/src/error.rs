@@ -60,8 +60,8 @@ pub enum WalletError {
     Order(&'static str),
     /// A term that allows more than the present one, asked for without the owner.
     #[error(
-        "{} would go from {} to {}; only the owner can loosen a term: use --passphrase-file or a \
-         terminal",
+        "{} would go from {} to {}; only the owner can loosen a term, with 'tirami-agent budget \
+         loosen'",
         .0.term, .0.from, .0.to
     )]
     Loosens(Looser),
@@ -94,9 +94,12 @@ pub enum WalletError {
         "no request waits for approval under {0}; 'tirami-agent approvals' lists those that do"
     )]
     UnknownApproval(String),
-    /// It cannot be approved as asked.
-    #[error("{0} cannot be approved: {1}")]
+    /// It cannot be decided as asked.
+    #[error("{0} cannot be approved or denied: {1}")]
     Approval(ApprovalId, String),
+    /// So many requests that the owner approved are remembered, that none can be asked besides.
+    #[error("the owner approved {0} requests in the last 24 hours, which is the most; ask later")]
+    ApprovalsFull(usize),
     /// A token nobody made, or one that was revoked.
     #[error(
         "the token is not known to this node; 'tirami-agent token show' prints the one in its data \
@@ -161,6 +164,7 @@ impl WalletError {
     pub fn retry(&self) -> Retry {
         match self {
             Self::Busy
+            | Self::ApprovalsFull(_)
             | Self::KeyRunning { .. }
             | Self::Store(StoreError::Full)
             | Self::LoanDefault { .. } => Retry::Later,

@@ -88,6 +88,11 @@ impl Attempt {
         &self.intent
     }
 
+    /// Whether nobody asked for the intent before.
+    pub const fn is_first(&self) -> bool {
+        self.number == 1
+    }
+
     /// The id of the hold this attempt makes.
     pub(crate) fn hold_id(&self) -> TransferId {
         let (begun, number) = (self.begun.ms().to_le_bytes(), self.number.to_le_bytes());
@@ -163,6 +168,15 @@ impl Wallet {
         self.write(move |tables, _| store_answer(tables, &intent, sealed))
             .await
     }
+}
+
+/// Whether an intent has its answer.
+pub(crate) fn is_answered(
+    tables: &impl ReadTables,
+    intent: &IntentKey,
+) -> Result<bool, StoreError> {
+    let row: Option<IntentRow> = tables.row(Table::Intents, &intent.row_key)?;
+    Ok(row.is_some_and(|row| row.answer.is_some()))
 }
 
 /// Writes a sealed answer into its intent, once. An intent that was never begun, or was dropped

@@ -44,6 +44,12 @@ impl Wallet {
         self.write(move |tables, now| {
             let id = agent_id(&name);
             if let Some(present) = tables.mandate(&id)? {
+                if present.parent.is_none() {
+                    return refuse(format!(
+                        "the name {name} is taken by another agent, to which the owner granted; to do so \
+                         anew: 'tirami-agent mandate grant {name} --owner'"
+                    ));
+                }
                 if present.parent != Some(parent) {
                     return refuse(format!("the name {name} is taken by another agent"));
                 }

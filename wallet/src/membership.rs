@@ -47,6 +47,8 @@ impl Wallet {
         let node = self.node();
         self.write(move |tables, _| {
             if let Some(present) = network(tables)? {
+                // A wallet that was begun before it said whose it is.
+                set_node(tables, &node)?;
                 return Ok(present);
             }
             enter(tables, &genesis, &node)?;

@@ -157,22 +157,28 @@ async fn a_repayment_asked_for_again_under_its_key_is_the_same_payment() {
     let books = books().await;
     let ask = async |amount, key: &str| {
         let key = Some(key.to_owned());
-        books
-            .member
-            .repay_once(Some(trm(amount)), key)
-            .await
-            .unwrap()
+        books.member.repay_once(Some(trm(amount)), key).await
     };
     for (amount, key, paid, left) in [
         (100, "a", 100, 900),
         (100, "a", 100, 900),
         (100, "b", 100, 800),
-        (999, "a", 100, 800),
     ] {
-        let repaid = ask(amount, key).await;
+        let repaid = ask(amount, key).await.unwrap();
         assert_eq!((repaid.amount, repaid.loan.owed), (trm(paid), trm(left)));
         assert_eq!(has(&books.member), trm(left));
     }
+    for other in [99, 101, 999] {
+        let reused = ask(other, "a").await.unwrap_err();
+        assert!(
+            matches!(&reused, WalletError::KeyReused { key } if key == "a"),
+            "{reused:?}"
+        );
+    }
+    assert_eq!(has(&books.member), trm(800));
+    // Capped by what was owed, it was asked for in full all the same.
+    assert_eq!(ask(999, "c").await.unwrap().amount, trm(800));
+    assert_eq!(ask(999, "c").await.unwrap().amount, trm(800));
     books.exchange_repayment().await;
     books.agree();
 }

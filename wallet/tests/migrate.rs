@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tirami_manifest::time::ManualClock;
 use tirami_manifest::{OwnerId, QuoteId};
 use tirami_wallet::intent::{Intent, IntentKey};
-use tirami_wallet::store::{FORMAT_VERSION, Storage};
+use tirami_wallet::store::{FORMAT_VERSION, Storage, StoreError};
 use tirami_wallet::token::main_agent;
 use tirami_wallet::{HoldRequest, Wallet, WalletError};
 
@@ -146,7 +146,16 @@ async fn a_golden_file_of_every_format_opens_with_nothing_lost() {
         std::fs::write(&path, &bytes).unwrap();
         let wallet = open(&path).unwrap();
         remembers(&wallet).await;
+        // What a node does when it starts; from then on the wallet says whose it is.
+        assert_eq!(wallet.found(genesis()).await.unwrap(), genesis());
         wallet.close().await;
+        let clock = Arc::new(ManualClock::at(START));
+        let other = world::open(Storage::File(path.clone()), &clock, key(9));
+        let refused = matches!(
+            other,
+            Err(WalletError::Store(StoreError::OtherNode(node))) if node == key(1).id()
+        );
+        assert!(refused, "format {format}");
         // Once more: what was written is of this build's format.
         let wallet = open(&path).unwrap();
         remembers(&wallet).await;

@@ -89,7 +89,11 @@ pub fn restore(from: &Path, dir: &Path) -> Result<RestoreOutput, Failure> {
         None
     };
     let restored = store::restore(from, &wallet, node.as_ref())
-        .map_err(|error| Failure::from(WalletError::Store(error)))?;
+        .map_err(|error| Failure::from(WalletError::Store(error)))
+        .map_err(|failure| match failure.code {
+            FailureCode::InUse => failure.hint("stop the node that runs there first"),
+            _ => failure,
+        })?;
     Ok(RestoreOutput {
         wallet: output(&wallet, &restored.info),
         moved_to: restored.moved.map(|path| path.display().to_string()),

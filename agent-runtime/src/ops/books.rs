@@ -23,12 +23,18 @@ const PAGE_MAX: u32 = 100;
 pub(super) const CHUNK: usize = 1_000;
 
 /// Kinds of account that history can be asked for.
-const KINDS: [&str; 6] = [
-    "agent", "revenue", "position", "clearing", "outgoing", "issuer",
+const KINDS: [&str; 7] = [
+    "agent",
+    "revenue",
+    "position",
+    "clearing",
+    "outgoing",
+    "issuer",
+    "delegated",
 ];
 
 /// Reasons that history can be asked for.
-const REASONS: [TransferCode; 10] = [
+const REASONS: [TransferCode; 11] = [
     TransferCode::Budget,
     TransferCode::Purchase,
     TransferCode::Acknowledged,
@@ -39,6 +45,7 @@ const REASONS: [TransferCode; 10] = [
     TransferCode::Expiry,
     TransferCode::Allotment,
     TransferCode::Repayment,
+    TransferCode::Delegation,
 ];
 
 /// The newest transfers.
@@ -97,7 +104,7 @@ pub struct HistoryEntry {
     /// `vouch` promises it, `void` and `expire` give back what was not promised.
     pub kind: String,
     /// Why: `budget`, `purchase`, `acknowledged`, `reservation`, `sale`, `earnings`,
-    /// `welcome_loan`, `expiry`, `allotment` or `repayment`.
+    /// `welcome_loan`, `expiry`, `allotment`, `repayment` or `delegation`.
     pub reason: String,
     /// How much.
     pub trm_amount: Amount,
@@ -140,6 +147,21 @@ pub struct AccountBalance {
     pub trm_out: String,
     /// Where an agent's money came from, and how much of each is available.
     pub pots: Vec<PotOutput>,
+}
+
+/// Refuses a time that ends before it begins.
+pub(super) fn in_order(
+    (begin, from): (&str, Option<Timestamp>),
+    (end, to): (&str, Option<Timestamp>),
+) -> Result<(), Failure> {
+    match (from, to) {
+        (Some(from), Some(to)) if from > to => {
+            let (from, to) = (from.to_rfc3339(), to.to_rfc3339());
+            let text = format!("{begin} is {from}, after {end}, which is {to}");
+            Err(Failure::new(FailureCode::InvalidInput, text))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Agents' names, looked up once.
@@ -263,6 +285,7 @@ impl Operation for History {
             return Err(Failure::new(FailureCode::InvalidInput, text));
         }
         self.check()?;
+        in_order(("since", self.since), ("until", self.until))?;
         let agent = match &self.agent {
             Some(name) => Some(whom(runtime, caller, Some(name))?),
             None => None,

@@ -404,6 +404,7 @@ fn approval_output(
 ) -> Result<ApprovalOutput, Failure> {
     let (state, decided) = match approval.verdict {
         Verdict::Waiting => ("waiting", None),
+        Verdict::Approved { at } if runtime.inner.wallet.is_used(approval)? => ("used", Some(at)),
         Verdict::Approved { at } => ("approved", Some(at)),
         Verdict::Denied { at } => ("denied", Some(at)),
     };

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use tirami_manifest::{AgentId, Amount, ReceiptId, Timestamp};
 use tirami_wallet::ledger::account::Account;
 
-use super::books::{CHUNK, Names, receipt_of};
+use super::books::{CHUNK, Names, in_order, receipt_of};
 use super::budget::whom;
 use super::{Caller, Operation, TextSink};
 use crate::failure::{Failure, FailureCode};
@@ -89,6 +89,7 @@ impl Operation for Statement {
         caller: Caller,
         _: Option<TextSink>,
     ) -> Result<StatementOutput, Failure> {
+        in_order(("from", self.from), ("to", self.to))?;
         let agent = whom(runtime, caller, self.agent.as_deref())?;
         let names = Names::load(runtime)?;
         has_account(runtime, &names, &agent)?;

@@ -388,7 +388,7 @@ impl Operation for AcceptMandate {
         let agent = whom(runtime, caller, self.agent.as_deref())?;
         let chain: MandateChain = self.text.parse().map_err(|error: ChainTextError| {
             Failure::new(FailureCode::InvalidInput, error.to_string())
-                .hint("copy the whole line that 'tirami-agent mandate hand-out' printed")
+                .hint("copy the whole line that was printed where it was handed out")
         })?;
         let wallet = &runtime.inner.wallet;
         let id = wallet.accept_mandate(agent, chain).await?;
@@ -517,11 +517,18 @@ impl Operation for GiveBackMandate {
         let (trm_given_back, unconfirmed) = match given {
             Err(error) => {
                 let after = wallet.held_by(&agent, &self.mandate)?;
-                let told_later = before.grant.pinned.is_none() && after.row.given_back.is_some();
-                if !told_later {
+                // Only a root payer that remembers the units itself takes them back without having
+                // heard of this.
+                let takes_back =
+                    before.grant.pinned.is_none() && before.grant.parent == Grant::NO_PARENT;
+                if !takes_back || after.row.given_back.is_none() || !error.retryable {
                     return Err(error);
                 }
-                (before.free, Some(error.message))
+                let now = match before.row.given_back {
+                    None => before.free,
+                    Some(_) => Amount::ZERO,
+                };
+                (now, Some(error.message))
             }
             Ok(given) => (given, None),
         };

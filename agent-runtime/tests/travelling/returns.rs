@@ -40,7 +40,7 @@ async fn units_do_not_come_back_because_a_stranger_says_so() {
             let Frame::Refuse(refused) = answer else {
                 panic!("{answer:?}");
             };
-            assert_eq!(refused.code, RefuseCode::Mandate, "{refused}");
+            assert_eq!(refused.code, RefuseCode::Units, "{refused}");
             assert!(
                 refused
                     .message
@@ -72,6 +72,9 @@ async fn a_mandate_is_given_back_although_its_payer_is_away() {
     );
     let why = given.unconfirmed.unwrap();
     assert!(why.contains(&parent.node().short()), "{why}");
+    // Once more it gives nothing.
+    let again = run(&child, GiveBackMandate { mandate }).await.unwrap();
+    assert_eq!(again.trm_given_back, trm!("0"));
     let refused = run(&child, chat("not any more", mandate))
         .await
         .unwrap_err();
@@ -94,6 +97,31 @@ async fn a_mandate_is_given_back_although_its_payer_is_away() {
         (trm!("50"), None)
     );
     agree(&founder, &[&parent, &child]).await;
+}
+
+#[tokio::test]
+async fn what_was_handed_on_goes_back_to_its_giver_only_when_the_payer_hears_of_it() {
+    let net = Net::new();
+    let [founder, parent, child] = net.three().await;
+    let last = net.node(3).await;
+    join(&founder, &last).await;
+    let first = handed(&parent, &child, hand_out(&child, trm!("50"), None)).await;
+    let mut on = hand_out(&last, trm!("20"), None);
+    (on.from, on.depth_left) = (Some(first), 0);
+    let mandate = handed(&child, &last, on).await;
+    parent.shutdown().await;
+    // The giver learns from the payer what came back, and the payer has not heard.
+    let failed = run(&last, GiveBackMandate { mandate }).await.unwrap_err();
+    assert!(failed.retryable, "{failed}");
+    let parent = net.node(1).await;
+    let given = run(&last, GiveBackMandate { mandate }).await.unwrap();
+    assert_eq!(
+        (given.trm_given_back, given.unconfirmed),
+        (trm!("20"), None)
+    );
+    let back = run(&child, ReclaimMandate { mandate }).await.unwrap();
+    assert_eq!(back.trm_came_back, trm!("20"));
+    agree(&founder, &[&parent, &child, &last]).await;
 }
 
 #[tokio::test]

@@ -163,9 +163,10 @@ pub enum RefuseCode {
     Internal,
     /// 10: the asking node's loan was not paid back in time.
     LoanDefault,
-    /// 11: the travelling mandate that should pay does not hold, does not allow this, or its units are
-    /// not free.
+    /// 11: the travelling mandate that should pay does not hold or does not allow this.
     Mandate,
+    /// 12: the units that were named of a travelling mandate are not free.
+    Units,
 }
 
 impl RefuseCode {
@@ -184,6 +185,7 @@ impl RefuseCode {
             Self::Internal => "internal",
             Self::LoanDefault => "loan_default",
             Self::Mandate => "mandate",
+            Self::Units => "units",
         }
     }
 }

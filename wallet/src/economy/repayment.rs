@@ -52,7 +52,7 @@ impl Wallet {
     ///
     /// # Errors
     ///
-    /// As [`Wallet::repay`].
+    /// As [`Wallet::repay`], and [`WalletError::KeyReused`] for another amount.
     pub async fn repay_once(
         &self,
         amount: Option<Amount>,
@@ -63,10 +63,17 @@ impl Wallet {
             let mut loan = loan::of_borrower(tables, &node)?.ok_or(WalletError::NoLoan)?;
             let (agent, owed) = (main_agent(), loan.owed);
             let invitation = *loan.invitation.as_bytes();
-            let id = key.map(|key| transfer::id("repay-once", &[&invitation, key.as_bytes()]));
+            let named = |key: &String| transfer::id("repay-once", &[&invitation, key.as_bytes()]);
+            let id = key.as_ref().map(named);
             let earlier = id.map(|id| tables.entry(&id)).transpose()?.flatten();
-            if let Some(Kind::Single { amount, .. }) = earlier.map(|entry| entry.transfer.kind) {
-                return Ok(Repaid { amount, loan });
+            if let Some(Kind::Single { amount: paid, .. }) = earlier.map(|row| row.transfer.kind) {
+                // Less was paid than asked only where no more was owed.
+                let same =
+                    amount.is_none_or(|asked| asked == paid || asked > paid && owed.is_zero());
+                return match key {
+                    Some(key) if !same => Err(WalletError::KeyReused { key }),
+                    _ => Ok(Repaid { amount: paid, loan }),
+                };
             }
             if owed.is_zero() {
                 let amount = Amount::ZERO;

@@ -27,5 +27,8 @@ pub(crate) fn check_node(
 
 /// Writes whose wallet it is.
 pub(crate) fn set_node(tables: &mut impl Tables, node: &NodeId) -> Result<(), StoreError> {
+    if tables.get(Table::Meta, NODE)?.as_deref() == Some(node.as_bytes()) {
+        return Ok(());
+    }
     tables.put(Table::Meta, NODE, node.as_bytes())
 }

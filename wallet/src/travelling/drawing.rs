@@ -130,7 +130,11 @@ pub(super) fn can_be_paid(
     if provider == node || authority == Some(*provider) || member {
         return Ok(());
     }
-    Err(WalletError::OtherReceipt("network's provider"))
+    Err(WalletError::Mandate(format!(
+        "node {} cannot be paid by this node: only the network's authority can, this node itself, and \
+         where this node is the authority its members",
+        provider.short()
+    )))
 }
 
 /// What was drawn goes on to the provider. Where that is the network's authority, it is in its books

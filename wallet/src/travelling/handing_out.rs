@@ -142,6 +142,11 @@ impl Wallet {
         answer: impl FnOnce(&MandateChain) -> Vec<u8> + Send + 'static,
     ) -> Result<MandateChain, WalletError> {
         let wallet = self.clone();
+        if asked.holder == self.node() {
+            let text = "it is for this node itself, whose agents get their mandates from \
+                        'tirami-agent mandate grant'";
+            return Err(WalletError::Mandate(text.into()));
+        }
         self.write(move |tables, now| {
             let made = match asked.from {
                 None => start(tables, &wallet, &attempt, &asked, now)?,

@@ -2,7 +2,7 @@
 
 use tirami_manifest::mandate::{Action, Limits, Terms};
 use tirami_manifest::owner::Decision;
-use tirami_manifest::{Amount, ApprovalId, ModelId};
+use tirami_manifest::{AgentId, Amount, ApprovalId, ModelId};
 use tirami_wallet::hold::VoidReason;
 use tirami_wallet::intent::{Intent, IntentKey};
 use tirami_wallet::ledger::approval::{APPROVAL_MS, Verdict};
@@ -92,6 +92,16 @@ async fn what_needs_approval_waits_and_goes_on_under_its_key_once_it_is_given() 
     let receipt = trade.receipt(open.id(), 1_200);
     open.settle(receipt, b"x".to_vec()).await.unwrap();
     assert_eq!(spent(&wallet), 1_200);
+    // What went through is decided.
+    for late in [
+        approve(&wallet, id, 1_500).await,
+        wallet.deny(id).await.map(drop),
+    ] {
+        assert!(
+            matches!(&late, Err(WalletError::Approval(of, _)) if *of == id),
+            "{late:?}"
+        );
+    }
     let again = wallet
         .begin(intent("a"), crate::body_of("a"))
         .await
@@ -140,7 +150,7 @@ async fn an_approval_is_for_exactly_that_request_and_no_other() {
         assert_ne!(other, id, "{what}");
     }
     // Another body has another id, though its key is taken: asked by another agent's same key.
-    let theirs = IntentKey::new(tirami_manifest::AgentId::from_bytes([9; 16]), "a");
+    let theirs = IntentKey::new(AgentId::from_bytes([9; 16]), "a");
     assert_ne!(theirs.row_key(), intent("a").row_key());
     let changed = ask(&wallet, ("a", [2; 32]), WORK, 1_500).await;
     assert!(matches!(changed, Err(WalletError::KeyReused { .. })));
@@ -235,6 +245,83 @@ async fn what_was_denied_stays_denied_and_anyone_may_deny() {
     ));
     let unknown = wallet.deny(ApprovalId::from_bytes([9; 16])).await;
     assert!(matches!(unknown, Err(WalletError::UnknownApproval(_))));
+    sound(&wallet);
+}
+
+/// Asks as another agent for more than passes without approval.
+async fn ask_as(wallet: &Wallet, agent: AgentId, name: &str) -> Result<ApprovalId, WalletError> {
+    let intent = IntentKey::new(agent, name);
+    let Intent::Attempt(attempt) = wallet.begin(intent, [1; 32]).await? else {
+        panic!("{name} is answered");
+    };
+    let request = HoldRequest {
+        attempt,
+        amount: trm(1_500),
+        quote: SOME_QUOTE,
+        work: WORK,
+        under: None,
+    };
+    match wallet.hold(request).await {
+        Err(error @ WalletError::ApprovalsFull(_)) => Err(error),
+        outcome => Ok(waits(outcome)),
+    }
+}
+
+fn listed(wallet: &Wallet) -> Vec<ApprovalId> {
+    let all = wallet.approvals().unwrap();
+    all.into_iter().map(|(id, _)| id).collect()
+}
+
+#[tokio::test]
+async fn nobodys_request_is_pushed_out_by_those_who_ask_more_often() {
+    let (wallet, _) = founder(9_000).await;
+    let waiting = waits(hold(&wallet, "waits", 1_500).await);
+    let approved = waits(hold(&wallet, "approved", 1_500).await);
+    approve(&wallet, approved, 1_500).await.unwrap();
+    let grant = async |parent, name: &str| {
+        let granted = wallet.grant(parent, name.to_owned(), Terms::standard());
+        granted.await.unwrap()
+    };
+    let quiet = grant(main_agent(), "quiet").await;
+    let asked = ask_as(&wallet, quiet, "a").await.unwrap();
+    // One that asks often, also through agents of its own making, and answers itself with no.
+    let mut busy = vec![grant(main_agent(), "busy").await];
+    for n in 0..9 {
+        busy.push(grant(busy[0], &format!("busy-{n}")).await);
+    }
+    for n in 0..300 {
+        let id = ask_as(&wallet, busy[n % busy.len()], &n.to_string()).await;
+        if n % 3 > 0 {
+            wallet.deny(id.unwrap()).await.unwrap();
+        }
+    }
+    let more = ask_as(&wallet, quiet, "b").await.unwrap();
+    let all = listed(&wallet);
+    assert_eq!(all.len(), 256);
+    for id in [waiting, approved, asked, more] {
+        assert!(all.contains(&id), "{id} of {all:?}");
+    }
+    approve(&wallet, asked, 1_500).await.unwrap();
+    // Asking anew for more takes nobody's place.
+    assert_eq!(waits(hold(&wallet, "waits", 1_600).await), waiting);
+    assert_eq!(listed(&wallet).len(), 256);
+    sound(&wallet);
+}
+
+#[tokio::test]
+async fn what_the_owner_approved_makes_room_for_nothing() {
+    let (wallet, clock) = founder(9_000).await;
+    for n in 0..256 {
+        let id = ask_as(&wallet, main_agent(), &n.to_string()).await;
+        approve(&wallet, id.unwrap(), 1_500).await.unwrap();
+    }
+    let before = listed(&wallet);
+    let full = ask_as(&wallet, main_agent(), "more").await.unwrap_err();
+    assert_eq!(full.retry(), Retry::Later, "{full}");
+    assert_eq!(listed(&wallet), before);
+    clock.advance_ms(APPROVAL_MS);
+    ask_as(&wallet, main_agent(), "more").await.unwrap();
+    assert_eq!(listed(&wallet).len(), 1);
     sound(&wallet);
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use tirami_manifest::key::Signature;
-use tirami_manifest::mandate_chain::{CheckedSpend, Grant, RangeReturn, is_over};
+use tirami_manifest::mandate_chain::{CheckedSpend, Grant, RangeReturn, ReturnError, is_over};
 use tirami_manifest::range::{Range, RangeSet};
 use tirami_manifest::signed::Document;
 use tirami_manifest::{Amount, GrantId, NodeId, Timestamp, TransferId};
@@ -332,7 +332,7 @@ pub struct ReturnRequest<'a> {
     /// The units.
     pub back: &'a RangeReturn,
     /// The holder's signature or the root payer's; not needed when the grant is over or of an earlier
-    /// epoch.
+    /// epoch, nor for units that went back before.
     pub by: Option<&'a Signature>,
     /// Most runs of units that go back at once; whoever asks asks again for what is above the last.
     pub runs_max: usize,
@@ -361,10 +361,43 @@ pub fn take_back(
         let tracker = grant.tracker();
         return Err(Refusal::NotTracker { tracker }.into());
     }
-    back.check_request(grant, by, now, epoch(tables, &grant.root)?)?;
+    match back.check_request(grant, by, now, epoch(tables, &grant.root)?) {
+        // Whoever handed it out may hear of what its holder gave back.
+        Err(ReturnError::StillHeld { expires }) => {
+            let known = went_back(tables, grant, back, runs_max)?;
+            return match known.ranges() {
+                [] => Err(ReturnError::StillHeld { expires }.into()),
+                _ => Ok(known),
+            };
+        }
+        checked => checked?,
+    }
     let free = used_units(&grant.root).gaps(tables, back.range, runs_max)?;
     for units in free.ranges() {
         returned_units(&back.grant).add(tables, *units)?;
+    }
+    Ok(free)
+}
+
+/// The lowest runs of units that went back before and that nobody has used since.
+fn went_back(
+    tables: &impl ReadTables,
+    grant: &Grant,
+    back: &RangeReturn,
+    runs_max: usize,
+) -> Result<RangeSet, StoreError> {
+    let (mut free, mut rest) = (RangeSet::new(), Some(back.range));
+    while let Some(range) = rest
+        && let Some(run) = returned_units(&back.grant).overlap(tables, range)?
+    {
+        let room = runs_max.saturating_sub(free.ranges().len());
+        let unused = used_units(&grant.root).gaps(tables, run, room)?;
+        for units in unused.ranges() {
+            free.insert(*units).map_err(|_| StoreError::Row {
+                table: Table::Ranges,
+            })?;
+        }
+        rest = range.without(run).1.filter(|_| room > 0);
     }
     Ok(free)
 }
