@@ -305,7 +305,7 @@ async fn in_process<O: Operation>(
     text: Option<TextSink>,
 ) -> Result<O::Output, Failure> {
     let caller = runtime.caller_of::<O>(token)?;
-    let call = tokio::spawn(async move { op.run(&runtime, caller, text).await });
+    let call = tokio::spawn(async move { op.carry_out(&runtime, caller, text).await });
     call.await
         .unwrap_or_else(|error| Err(local::effect_unknown(&error.to_string())))
 }

@@ -188,7 +188,7 @@ macro_rules! dispatch {
                 $(<$op>::NAME => {
                     let caller = runtime.caller_of::<$op>(&request.token)?;
                     let op: $op = serde_json::from_value(request.input).map_err(invalid)?;
-                    let output = op.run(runtime, caller, Some(text)).await?;
+                    let output = op.carry_out(runtime, caller, Some(text)).await?;
                     serde_json::to_value(output).map_err(invalid)
                 })+
                 other => Err(Failure::new(

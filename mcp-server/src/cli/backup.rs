@@ -32,6 +32,9 @@ fn absolute(path: &Path) -> Result<PathBuf, Problem> {
 
 pub(super) async fn backup(context: &Context, args: &BackupArgs) -> Result<Exit, Problem> {
     let to = absolute(&args.file)?;
+    if let Some(folder) = to.parent() {
+        std::fs::read_dir(folder).map_err(|error| Problem::file(folder, &error))?;
+    }
     let made = context.ask(Need::Books, Backup { to }).await?;
     let out = &context.out;
     if out.is_json() {

@@ -136,7 +136,7 @@ async fn alerts(context: &Context, args: &AlertsArgs) -> Result<Exit, Problem> {
     if out.is_json() {
         out.json(&alerts);
     } else if alerts.alerts.is_empty() {
-        out.line("no limit was used up to half of it in the last 30 days");
+        out.line("no spend brought a limit to half of it in the last 30 days");
     } else {
         out.table(&alert_table(&alerts));
     }

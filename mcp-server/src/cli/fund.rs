@@ -2,6 +2,8 @@
 
 use clap::Args;
 use serde_json::json;
+use tirami_agent_runtime::FailureCode;
+use tirami_agent_runtime::ops::BudgetOutput;
 use tirami_manifest::Amount;
 use tirami_manifest::mandate::Pot;
 use tirami_manifest::owner::Decision;
@@ -46,6 +48,9 @@ pub(super) async fn fund(context: &Context, args: FundArgs) -> Result<Exit, Prob
             return Err(Problem::usage(text));
         }
     }
+    if args.amount.is_zero() {
+        return Err(Problem::usage("TRM is 0; it must be more"));
+    }
     let decision = Decision::Fund {
         from: from.agent_id,
         from_pot: args.from_pot,
@@ -53,7 +58,11 @@ pub(super) async fn fund(context: &Context, args: FundArgs) -> Result<Exit, Prob
         to_pot: args.to_pot,
         amount: args.amount,
     };
-    decide(context, &args.passphrase, decision).await?;
+    let funded = decide(context, &args.passphrase, decision).await;
+    funded.map_err(|problem| match problem.failure.code {
+        FailureCode::InsufficientFunds => short(&from, args.from_pot, args.amount),
+        _ => problem,
+    })?;
     let out = &context.out;
     let (from_pot, to_pot) = (args.from_pot.name(), args.to_pot.name());
     if out.is_json() {
@@ -69,4 +78,20 @@ pub(super) async fn fund(context: &Context, args: FundArgs) -> Result<Exit, Prob
         ));
     }
     Ok(Exit::Ok)
+}
+
+/// The pot holds less than was asked for.
+fn short(from: &BudgetOutput, pot: Pot, asked: Amount) -> Problem {
+    let pots: Vec<String> = from
+        .pots
+        .iter()
+        .map(|one| format!("{} {}", one.pot.name(), one.trm_available))
+        .collect();
+    let text = format!(
+        "{} of agent {} does not hold {asked} TRM",
+        pot.name(),
+        from.agent
+    );
+    Problem::new(FailureCode::InsufficientFunds, text)
+        .hint(format!("its pots in TRM: {}", pots.join(", ")))
 }

@@ -27,7 +27,8 @@ pub(super) struct HistoryArgs {
     /// Only this reason: budget, purchase, sale, earnings, allotment and so on
     #[arg(long, value_name = "WORD")]
     reason: Option<String>,
-    /// Only out of this kind of account: agent, revenue, position, clearing, outgoing, issuer
+    /// Only out of this kind of account: agent, revenue, position, clearing, outgoing, issuer,
+    /// delegated
     #[arg(long, value_name = "KIND")]
     from: Option<String>,
     /// Only into this kind of account

@@ -41,15 +41,12 @@ pub(super) async fn join(context: &Context, args: JoinArgs) -> Result<Exit, Prob
         context.out.json(&joined);
         return Ok(Exit::Ok);
     }
-    let loan = joined.trm_welcome_loan.map_or_else(
-        || "none now".to_owned(),
-        |amount| format!("{amount} TRM, to be paid back"),
-    );
-    context.out.facts(&[
-        ("network", format!("{} ({})", joined.name, joined.network)),
-        ("welcome loan", loan),
-        ("state", joined.note),
-    ]);
+    let mut facts = vec![("network", format!("{} ({})", joined.name, joined.network))];
+    if let Some(amount) = joined.trm_welcome_loan {
+        facts.push(("welcome loan", format!("{amount} TRM, to be paid back")));
+    }
+    facts.push(("state", joined.note));
+    context.out.facts(&facts);
     Ok(Exit::Ok)
 }
 

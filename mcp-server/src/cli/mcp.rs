@@ -22,8 +22,8 @@ pub(super) async fn mcp(context: &Context, args: NodeArgs) -> Result<Exit, Probl
             Err(Problem::usage(format!("{error:#}"))
                 .exit(Exit::Failure)
                 .hint(
-                    "'tirami-agent mcp' is started by an MCP client; try it with: claude mcp add \
-                 tirami -- tirami-agent mcp",
+                    "an MCP client starts it; try it with 'claude mcp add tirami -- tirami-agent \
+                     mcp'",
                 ))
         }
     }

@@ -88,9 +88,16 @@ impl Output {
 
     /// Text for people, safe for a terminal, whose commands can be run as they are.
     fn words(&self, text: &str) -> String {
-        let text = clean(text);
+        self.placed(clean(text))
+    }
+
+    /// The same text, its commands for the data directory that the user named.
+    fn placed(&self, text: String) -> String {
         match &self.place {
-            Some(place) => text.replace("'tirami-agent ", &format!("'tirami-agent {place} ")),
+            Some(place) => ["'", "-- "].into_iter().fold(text, |text, before| {
+                let command = format!("{before}tirami-agent ");
+                text.replace(&command, &format!("{command}{place} "))
+            }),
             None => text,
         }
     }
@@ -196,7 +203,10 @@ impl Output {
     /// Why the command ends: a JSON object on standard output, or words on standard error.
     pub fn problem(&self, problem: &Problem) {
         if self.json {
-            self.json(&json!({ "error": problem.failure }));
+            let mut failure = problem.failure.clone();
+            failure.message = self.placed(failure.message);
+            failure.hint = failure.hint.map(|hint| self.placed(hint));
+            self.json(&json!({ "error": failure }));
             return;
         }
         let mark = paint(Style::Bad, "error:", self.colour_err);
@@ -233,12 +243,12 @@ impl Output {
         self.remember(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
     }
 
+    /// Says once that something could not be written.
     fn remember(&self, result: std::io::Result<()>) {
-        match result {
-            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-                self.failed.store(true, Ordering::Relaxed);
-            }
-            _ => (),
+        let Err(error) = result else { return };
+        let gone = error.kind() == ErrorKind::BrokenPipe;
+        if !gone && !self.failed.swap(true, Ordering::Relaxed) {
+            write_err(&format!("error: standard output: {error}\n"));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Asking for the owner's passphrase: on the terminal, or in a file named for this call. Never in
 //! the environment or among the arguments, where other programs can read it.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -55,9 +55,11 @@ fn ask(context: &Context, prompt: &str) -> Result<String, Problem> {
     if context.globals.no_input {
         return Err(nobody("--no-input says not to ask for it"));
     }
-    rpassword::prompt_password(prompt).map_err(|error| {
-        tracing::debug!(%error, "the passphrase was not read");
-        nobody("there is no terminal to ask on")
+    rpassword::prompt_password(prompt).map_err(|error| match error.kind() {
+        ErrorKind::UnexpectedEof | ErrorKind::InvalidData => {
+            nobody(&format!("what was typed could not be read ({error})"))
+        }
+        _ => nobody("there is no terminal to ask on"),
     })
 }
 

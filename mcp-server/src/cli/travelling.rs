@@ -410,10 +410,9 @@ pub(super) async fn give_back(context: &Context, args: MandateArgs) -> Result<Ex
         return Ok(Exit::Ok);
     }
     out.line(&format!(
-        "{} TRM given back; node {} takes them back with: tirami-agent mandate reclaim {}",
-        given.trm_given_back,
-        given.mandate.payer.short(),
-        given.mandate.mandate
+        "{} TRM given back; whoever handed them out takes them back with: tirami-agent mandate \
+         reclaim {}",
+        given.trm_given_back, given.mandate.mandate
     ));
     if let Some(why) = &given.unconfirmed {
         out.note(&format!("it did not confirm that: {why}"));

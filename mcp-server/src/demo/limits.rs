@@ -123,10 +123,11 @@ async fn only_the_owner(
     let status: StatusOutput = stage.ask(Who::B, &["status"]).await?;
     ensure(status.frozen.is_some(), || "the freeze is gone".to_owned())?;
     report.proven("B's agent cannot lift it: no tool, no order of another key, no guess");
-    let unfrozen: Value = stage
+    let lifted: Value = stage
         .ask(Who::B, &["unfreeze", "--passphrase-file", &right])
         .await?;
-    equal("what unfreeze says", unfrozen, json!({ "frozen": false }))?;
+    let wanted = json!({ "frozen": false, "was_frozen": true });
+    equal("what unfreeze says", lifted, wanted)?;
     let words = [
         "budget",
         "set",

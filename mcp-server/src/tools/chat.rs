@@ -146,7 +146,9 @@ fn cancelled() -> Failure {
 
 /// Tells under which key to ask again, for every failure after which that makes sense.
 pub(crate) fn with_key(failure: Failure, key: &str) -> Failure {
-    if failure.code != FailureCode::Internal && !failure.retryable {
+    // One that waits for the owner says it already.
+    let said = failure.approval.is_some();
+    if said || failure.code != FailureCode::Internal && !failure.retryable {
         return failure;
     }
     let way_out = format!("ask again with idempotency_key \"{key}\": it pays at most once");

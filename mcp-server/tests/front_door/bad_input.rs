@@ -85,6 +85,114 @@ async fn a_refusal_on_the_screen_can_be_acted_on_as_it_stands() {
 }
 
 #[tokio::test]
+async fn a_refusal_names_what_was_asked_and_the_way_out() {
+    let (pair, _) = traded().await;
+    let b = &pair.b;
+    b.init_owner().await;
+    let before = b.books().await;
+    let (passphrase, lost) = (b.text("passphrase"), b.text("lost/copy.redb"));
+    let me = b.ask(&["status"]).await["node"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let backwards = ["2026-12-01", "2026-11-01"];
+    let fund = |amount: &'static str| {
+        let pots = [
+            "--from-pot",
+            "seed",
+            "--to",
+            "main",
+            "--to-pot",
+            "restricted",
+        ];
+        let how = ["--passphrase-file", &passphrase, amount];
+        [&["wallet", "fund", "--from", "main"], &pots[..], &how].concat()
+    };
+    for (words, exit, code, says) in [
+        (fund("0"), 2, "invalid_input", "TRM is 0"),
+        (
+            fund("5"),
+            3,
+            "insufficient_funds",
+            "seed 0, earned 0, borrowed",
+        ),
+        (
+            vec!["loans", "repay", "100000"],
+            3,
+            "insufficient_funds",
+            "agent main has",
+        ),
+        (
+            vec!["mandate", "hand-out", &me, "5"],
+            2,
+            "invalid_input",
+            "this node itself",
+        ),
+        (
+            vec!["wallet", "backup", &lost],
+            5,
+            "not_found",
+            "lost: No such file",
+        ),
+        (
+            vec![
+                "wallet",
+                "history",
+                "--since",
+                backwards[0],
+                "--until",
+                backwards[1],
+            ],
+            2,
+            "invalid_input",
+            "since is",
+        ),
+        (
+            vec![
+                "wallet",
+                "statement",
+                "--from",
+                backwards[0],
+                "--to",
+                backwards[1],
+            ],
+            2,
+            "invalid_input",
+            "from is",
+        ),
+        // In JSON as on the screen a command is for the node that was asked.
+        (
+            vec!["budget", "explain", "1", "--model", "none"],
+            5,
+            "not_found",
+            &format!("'tirami-agent --data-dir {} models'", b.data().display()),
+        ),
+    ] {
+        b.refused(&words).await.is(exit, code, &[says]);
+    }
+    // Every word that history shows can be asked for.
+    for words in [["--reason", "delegation"], ["--to", "delegated"]] {
+        b.ask(&[&["wallet", "history"], &words[..]].concat()).await;
+    }
+    assert_eq!(b.books().await, before, "nothing moved");
+}
+
+#[tokio::test]
+async fn a_wallet_whose_key_is_gone_is_given_no_other() {
+    let (pair, _) = traded().await;
+    let b = &pair.b;
+    let before = b.books().await;
+    let (key, kept) = (b.data().join("node.key"), b.path("kept.key"));
+    std::fs::rename(&key, &kept).unwrap();
+    b.refused(&["balance"])
+        .await
+        .is(8, "store", &["no node.key", "put back the node.key"]);
+    assert!(!key.exists());
+    std::fs::rename(&kept, &key).unwrap();
+    assert_eq!(b.books().await, before);
+}
+
+#[tokio::test]
 async fn a_ticket_of_another_network_is_refused_by_a_node_that_traded_in_its_own() {
     let (pair, _) = traded().await;
     let stranger = Home::seller();

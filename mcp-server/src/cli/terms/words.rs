@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
+use tirami_agent_runtime::FailureCode;
 use tirami_agent_runtime::ops::ModelOutput;
 use tirami_manifest::mandate::{Action, Pot, PotRule, QuietHours};
 use tirami_manifest::{Amount, ModelId, NodeId, Timestamp};
@@ -239,10 +240,11 @@ impl ModelNames {
                 let text = format!("'{name}' is the name of {} models", ids.len());
                 Err(Problem::usage(text).hint(format!("name one by its id: {}", ids.join(", "))))
             }
-            None => Err(
-                Problem::usage(format!("no model here or at a peer is named '{name}'"))
-                    .hint("'tirami-agent models' lists them; an id works without the model"),
-            ),
+            None => {
+                let text = format!("no model here or at a peer is named '{name}'");
+                Err(Problem::new(FailureCode::NotFound, text)
+                    .hint("'tirami-agent models' lists them; an id works without the model"))
+            }
         }
     }
 

@@ -57,11 +57,13 @@ fn owner_required(answer: &Result<Value, Value>, what: &str) {
 
 /// Every command that only the owner's passphrase opens, without it.
 async fn by_command(b: &Home, approval: &str) {
+    let copy = b.text("copy.redb");
+    b.ask(&["wallet", "backup", &copy]).await;
     for words in [
         ["budget", "loosen", "--hour", "6"].as_slice(),
         &["budget", "set", "--minute", "none", "--hour", "6"],
         &["unfreeze"],
-        &["wallet", "restore", "copy.redb", "--yes"],
+        &["wallet", "restore", &copy, "--yes"],
         &["approve", approval],
         &["token", "create", "mine"],
         &["mandate", "grant", "mine", "--owner"],

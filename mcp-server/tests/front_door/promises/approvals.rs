@@ -115,6 +115,8 @@ async fn what_was_denied_stays_denied() {
     let input = json!({ "prompt": "three", "max_tokens": 5, "idempotency_key": "m" });
     let refused = mcp.refused("chat", input.clone()).await;
     refused.is("approval_required", &["tirami-agent approve"]);
+    let hint = refused.0["hint"].as_str().unwrap();
+    assert_eq!(hint.matches("idempotency_key").count(), 1, "{hint}");
     let id = refused.0["approval"].as_str().unwrap().to_owned();
     b.ask_as_owner(&["approve", &id]).await;
     // A second thought counts until it is used.

@@ -155,6 +155,13 @@ async fn without_a_pin_nothing_is_bought_while_the_payer_cannot_be_asked() {
     pair.b.ask(&["freeze", "--reason", "drill"]).await;
     let frozen = child.refused(&words).await;
     frozen.is(3, "not_allowed", &["spending is frozen", "drill"]);
+    // A job that was refused took nothing, however much it asked for.
+    let all = ["chat", "one two", "--mandate", &id];
+    let frozen = child.refused(&all).await;
+    frozen.is(3, "not_allowed", &["spending is frozen"]);
+    let held = child.ask(&["mandate", "show", &id]).await;
+    let left = trm(&held["trm_free"]).checked_add(trm(&answer["trm_cost"]));
+    assert_eq!(left, Some(Amount::from_trm(5)), "{held}");
     agree(&pair, &child).await;
     drop(parent);
 }
