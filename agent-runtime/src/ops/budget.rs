@@ -249,7 +249,12 @@ impl Operation for Alerts {
         let count = usize::try_from(limit).unwrap_or(usize::MAX);
         let wallet = &runtime.inner.wallet;
         let mut alerts = Vec::new();
-        for alert in wallet.alerts(count)? {
+        // What others were told of takes no place of what the caller sees.
+        let newest = if caller.is_main() { count } else { usize::MAX };
+        for alert in wallet.alerts(newest)? {
+            if alerts.len() == count {
+                break;
+            }
             if caller.is_main() || wallet.is_above(&caller.agent, &alert.agent)? {
                 alerts.push(AlertOutput {
                     at: alert.at.to_rfc3339(),

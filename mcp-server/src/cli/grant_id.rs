@@ -81,6 +81,9 @@ pub(super) fn unknown(digits: &str) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use tirami_agent_runtime::ops::HandedOutOutput;
+    use tirami_manifest::{Amount, NodeId};
+
     use super::*;
 
     #[test]
@@ -100,5 +103,43 @@ mod tests {
             let error = bad.parse::<Written>().unwrap_err();
             assert!(error.contains("64 hexadecimal digits"), "{error}");
         }
+    }
+
+    fn handed_out(last: u8) -> HandedOutOutput {
+        let mut id = [0xab; GrantId::LEN];
+        id[GrantId::LEN - 1] = last;
+        HandedOutOutput {
+            mandate: GrantId::from_bytes(id),
+            agent: "main".into(),
+            pays: true,
+            holder: NodeId::from_bytes([1; 32]),
+            pinned: None,
+            trm_amount: Amount::ZERO,
+            trm_drawn: Amount::ZERO,
+            trm_back: Amount::ZERO,
+            trm_out: Amount::ZERO,
+            expires_at: String::new(),
+            state: "open".into(),
+        }
+    }
+
+    #[test]
+    fn a_beginning_names_one_mandate_or_none() {
+        let all = |handed_out| TravellingOutput {
+            handed_out,
+            held: Vec::new(),
+            refused: Vec::new(),
+        };
+        let digits = "ab".repeat(DIGITS_MIN / 2);
+        let (one, other) = (handed_out(1), handed_out(2));
+        let id = one.mandate;
+        assert_eq!(pick(&digits, &all(vec![one.clone()])).unwrap(), id);
+        // The same one twice is one.
+        let twice = all(vec![one.clone(), one.clone()]);
+        assert_eq!(pick(&digits, &twice).unwrap(), id);
+        let many = pick(&digits, &all(vec![one, other])).unwrap_err();
+        assert!(many.failure.message.contains("2 mandates begin"), "{many}");
+        let none = pick("0123456789", &twice).unwrap_err();
+        assert_eq!(none.failure.code, FailureCode::NotFound);
     }
 }

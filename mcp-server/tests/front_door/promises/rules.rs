@@ -237,6 +237,37 @@ async fn a_burst_and_a_loop_are_stopped_and_say_until_when() {
 }
 
 #[tokio::test]
+async fn an_alert_comes_at_each_share_of_a_limit_once() {
+    let stage = Stage::set().await;
+    stage.grant(&["--spends-per-minute", "5"]).await;
+    let b = &stage.pair.b;
+    let told = async |words: &[&str]| -> Vec<u64> {
+        let told = b.ask(&[&["budget", "alerts"], words].concat()).await;
+        let told = told["alerts"].as_array().unwrap().iter();
+        told.filter(|one| one["limit"] == "spends_per_minute")
+            .map(|one| {
+                assert_eq!(one["agent"], "writer", "{one}");
+                one["percent"].as_u64().unwrap()
+            })
+            .collect()
+    };
+    for (key, shares) in [
+        ("a", [].as_slice()),
+        ("b", &[]),
+        ("c", &[50]),
+        ("d", &[80, 50]),
+        ("e", &[95, 80, 50]),
+    ] {
+        assert_eq!(stage.ask(key, key).await.0, 200);
+        assert_eq!(told(&[]).await, shares, "after {key}");
+    }
+    stage.refuses((18, "60 seconds"), 429, "rate_limited").await;
+    assert_eq!(told(&[]).await.len(), 3, "what was refused used nothing");
+    assert_eq!(told(&["--token", &stage.token]).await, [95, 80, 50]);
+    stage.pair.agree().await;
+}
+
+#[tokio::test]
 async fn a_request_that_loops_is_explained_before_it_is_refused() {
     let stage = Stage::set().await;
     stage
