@@ -11,7 +11,7 @@ use tirami_manifest::model::Usage;
 use tirami_manifest::signed::{Verified, hash};
 use tirami_manifest::{Amount, Timestamp};
 use tirami_mesh::net::transport::{Link, NetError, PeerAddr};
-use tirami_mesh::proto::message::{Countersign, Frame, Offer, Refuse, RefuseCode, Start};
+use tirami_mesh::proto::message::{Countersign, Frame, Offer, RefuseCode, Start};
 use tirami_wallet::hold::{VoidReason, Work};
 use tirami_wallet::intent::{Attempt, Intent, IntentKey};
 use tirami_wallet::ledger::refusal::Refusal;
@@ -174,13 +174,13 @@ impl From<Stopped> for Cut {
 }
 
 impl Cut {
-    /// The provider said no, so it claims nothing; but units that it refused may be used, and the next
-    /// try shall name others.
-    fn refused(stopped: Stopped, said: &Refuse) -> Self {
-        let units = said.code == RefuseCode::Units;
+    /// The provider said no, so it claims nothing. Units of a mandate are free then, except where it
+    /// says that they are not: the next try shall name others. What failed counts where this node pays.
+    fn refused(stopped: Stopped, code: RefuseCode, under_mandate: bool) -> Self {
         let reason = match why(&stopped) {
-            VoidReason::CalledOff if !units => VoidReason::NotTaken,
-            reason => reason,
+            reason if code == RefuseCode::Units => reason,
+            VoidReason::Failed if !under_mandate => VoidReason::Failed,
+            _ => VoidReason::NotTaken,
         };
         Self { stopped, reason }
     }
@@ -293,16 +293,18 @@ impl Purchase<'_> {
     ) -> Result<(Verified<Quote>, Option<String>), Stopped> {
         let wanted = self.chat.max_tokens;
         let estimate = plan::guess_in(&self.chat.messages, offer.card.context);
-        let (first, mut by) = self
-            .means
-            .affordable_out(&offer.card, estimate, offer.multiplier);
+        let (first, mut by) =
+            self.means
+                .affordable_out((link.peer(), &offer.card), estimate, offer.multiplier);
         let first = wanted.unwrap_or(first);
         let mut quote = self.ask(link, offer, first).await?;
         if wanted.is_none() {
             let fits;
-            (fits, by) = self
-                .means
-                .affordable_out(&quote.card, quote.max_in, quote.multiplier);
+            (fits, by) = self.means.affordable_out(
+                (link.peer(), &quote.card),
+                quote.max_in,
+                quote.multiplier,
+            );
             // The first guess was rough; the exact bound of the prompt may allow more, or less.
             let better = fits.min(quote.card.context.saturating_sub(quote.max_in));
             if better != quote.max_out && first != better && better > 0 {
@@ -439,7 +441,8 @@ impl Purchase<'_> {
                 }
                 Some(Frame::Refuse(refused)) => {
                     let stopped = after(refusal(peer, &refused));
-                    return Err(Cut::refused(stopped, &refused));
+                    let under = self.means.under.is_some();
+                    return Err(Cut::refused(stopped, refused.code, under));
                 }
                 Some(other) => {
                     let what = format!("it said {} in the middle of a job", other.name());
@@ -579,5 +582,39 @@ fn what_fits(quote: &Quote, most: Amount) -> String {
              shorten the prompt"
         ),
         Err(_) => "shorten the prompt".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tirami_manifest::NodeId;
+    use tirami_mesh::proto::message::Retry;
+
+    use super::*;
+    use crate::refusing::refused;
+
+    #[test]
+    fn a_refusal_frees_units_unless_it_says_that_they_are_not_free() {
+        let provider = NodeId::from_bytes([1; 32]);
+        let ends = |code, under| {
+            let said = refused(code, "no", Retry::Never);
+            let stopped = Stopped::TryNext(refusal(provider, &said));
+            Cut::refused(stopped, code, under).reason
+        };
+        for code in [
+            RefuseCode::Busy,
+            RefuseCode::NotMember,
+            RefuseCode::NotFunded,
+            RefuseCode::QuoteExpired,
+            RefuseCode::BadRequest,
+            RefuseCode::Internal,
+            RefuseCode::Mandate,
+        ] {
+            assert_eq!(ends(code, true), VoidReason::NotTaken, "{code}");
+        }
+        assert_ne!(ends(RefuseCode::Units, true), VoidReason::NotTaken);
+        // Where this node pays, its breakers count what failed.
+        assert_eq!(ends(RefuseCode::Internal, false), VoidReason::Failed);
+        assert_eq!(ends(RefuseCode::NotFunded, false), VoidReason::NotTaken);
     }
 }

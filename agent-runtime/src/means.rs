@@ -2,8 +2,9 @@
 
 use tirami_manifest::mandate_chain::Grant;
 use tirami_manifest::model::ModelCard;
-use tirami_manifest::{Amount, GrantId, ModelId, Multiplier};
-use tirami_wallet::ledger::approval::Verdict;
+use tirami_manifest::{Amount, GrantId, Multiplier, NodeId};
+use tirami_wallet::budget::Budget;
+use tirami_wallet::ledger::approval::{Approval, Verdict};
 use tirami_wallet::ledger::rule::Rule;
 
 use crate::failure::Failure;
@@ -18,24 +19,24 @@ pub(crate) struct Means {
     pub(crate) by: &'static str,
     /// The same for a request that the owner approves.
     approved: (Amount, &'static str),
-    /// For which models this request waits for the owner or has the owner's yes, and for how much.
-    asked: Vec<(Option<ModelId>, Amount)>,
+    /// What this request waits for the owner for, or has the owner's yes for.
+    asked: Vec<Approval>,
     /// The travelling mandate that pays instead of the agent's account.
     pub(crate) under: Option<Box<Grant>>,
 }
 
-/// What was asked of the owner under an idempotency key, and not denied.
+/// What was asked of the owner under an idempotency key and the present mandate, and not denied.
 fn asked(
     runtime: &Runtime,
     caller: Caller,
-    key: &str,
-) -> Result<Vec<(Option<ModelId>, Amount)>, Failure> {
+    (key, budget): (&str, &Budget),
+) -> Result<Vec<Approval>, Failure> {
+    let epoch = budget.chain.first().map(|own| own.row.epoch);
     let all = runtime.inner.wallet.approvals()?.into_iter();
     Ok(all
         .map(|(_, approval)| approval)
-        .filter(|one| one.agent == caller.agent && one.key == key)
+        .filter(|one| one.agent == caller.agent && one.key == key && Some(one.epoch) == epoch)
         .filter(|one| !matches!(one.verdict, Verdict::Denied { .. }))
-        .map(|one| (one.model, one.amount))
         .collect())
 }
 
@@ -60,7 +61,7 @@ impl Means {
                 by: budget.by.name(),
                 approved: (approved, rule.name()),
                 asked: match (budget.by, &chat.idempotency_key) {
-                    (Rule::Approval, Some(key)) => asked(runtime, caller, key)?,
+                    (Rule::Approval, Some(key)) => asked(runtime, caller, (key, &budget))?,
                     _ => Vec::new(),
                 },
                 under: None,
@@ -84,7 +85,7 @@ impl Means {
     /// owner's approval, it is to be asked for what passes with it, not for a useless token.
     pub(crate) fn affordable_out(
         &self,
-        card: &ModelCard,
+        (provider, card): (NodeId, &ModelCard),
         tokens_in: u32,
         multiplier: Multiplier,
     ) -> (u32, &'static str) {
@@ -93,9 +94,8 @@ impl Means {
         let asked = self
             .asked
             .iter()
-            .filter(|(model, _)| *model == Some(card.id));
-        let asked = asked.map(|(_, most)| *most).max();
-        let approved = asked.map_or(approved, |asked| asked.min(approved));
+            .find(|one| one.payee == Some(provider) && one.model == Some(card.id));
+        let approved = asked.map_or(approved, |asked| asked.amount.min(approved));
         [(self.most, self.by), (approved, approved_by)]
             .into_iter()
             .find_map(|(most, by)| Some((card.affordable_out(tokens_in, multiplier, most)?, by)))

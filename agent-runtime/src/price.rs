@@ -34,7 +34,8 @@ pub(crate) async fn price(
         });
     };
     let estimate = plan::guess_in(&chat.messages, offer.card.context);
-    let (affordable, _) = means.affordable_out(&offer.card, estimate, offer.multiplier);
+    let (affordable, _) =
+        means.affordable_out((seller.peer.id, &offer.card), estimate, offer.multiplier);
     let max_out = chat.max_tokens.unwrap_or(affordable);
     let mut link = runtime.transport()?.open(&seller.peer).await?;
     let wanted = Wanted {

@@ -69,7 +69,7 @@ pub(crate) fn ask(
             Verdict::Waiting | Verdict::Approved { .. } => {}
         }
     }
-    make_room(tables, &id, now)?;
+    make_room(tables, (&id, spend.agent), now)?;
     let approval = Approval {
         agent: spend.agent,
         key: key.to_owned(),
@@ -90,7 +90,7 @@ pub(crate) fn ask(
 /// agents of its own making. What the owner approved stays for its time.
 fn make_room(
     tables: &mut impl Tables,
-    new: &ApprovalId,
+    (new, agent): (&ApprovalId, AgentId),
     now: Timestamp,
 ) -> Result<(), WalletError> {
     let (mut left, mut others) = (0_usize, Vec::new());
@@ -112,7 +112,8 @@ fn make_room(
     if left < REMEMBERED {
         return Ok(());
     }
-    let out = first_out(others, 0).ok_or(WalletError::ApprovalsFull(REMEMBERED))?;
+    let asker = line(tables, agent)?;
+    let out = first_out(others, 0, Some(&asker)).ok_or(WalletError::ApprovalsFull(REMEMBERED))?;
     Ok(tables.remove(Table::Approvals, out.as_bytes())?)
 }
 
@@ -139,17 +140,25 @@ fn line(tables: &impl ReadRows, agent: AgentId) -> Result<Vec<AgentId>, StoreErr
 }
 
 /// Among those whose lines are the same above `depth`: the agent at the top and each branch below it have
-/// their shares, and the largest gives. Within one agent's own, what waits goes before what was denied,
-/// and the oldest first.
-fn first_out(candidates: Vec<Candidate>, depth: usize) -> Option<ApprovalId> {
+/// their shares, and the largest gives; of equal ones that of the `asker`, if its line is theirs. Within
+/// one agent's own, what waits goes before what was denied, and the oldest first.
+fn first_out(
+    candidates: Vec<Candidate>,
+    depth: usize,
+    asker: Option<&[AgentId]>,
+) -> Option<ApprovalId> {
     let mut shares: BTreeMap<Option<AgentId>, Vec<Candidate>> = BTreeMap::new();
     for candidate in candidates {
         let share = candidate.line.get(depth).copied();
         shares.entry(share).or_default().push(candidate);
     }
-    let (branch, share) = shares.into_iter().max_by_key(|(_, share)| share.len())?;
+    let asks = asker.map(|line| line.get(depth).copied());
+    let (branch, share) = shares
+        .into_iter()
+        .max_by_key(|(branch, share)| (share.len(), asks == Some(*branch)))?;
     if branch.is_some() {
-        return first_out(share, depth.saturating_add(1));
+        let asker = asker.filter(|_| asks == Some(branch));
+        return first_out(share, depth.saturating_add(1), asker);
     }
     let oldest = share
         .into_iter()

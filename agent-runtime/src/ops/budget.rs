@@ -408,8 +408,9 @@ fn approval_output(
     approval: &Approval,
 ) -> Result<ApprovalOutput, Failure> {
     let (state, decided) = match approval.verdict {
-        Verdict::Waiting => ("waiting", None),
+        Verdict::Waiting if runtime.inner.wallet.is_used(approval)? => ("used", None),
         Verdict::Approved { at } if runtime.inner.wallet.is_used(approval)? => ("used", Some(at)),
+        Verdict::Waiting => ("waiting", None),
         Verdict::Approved { at } => ("approved", Some(at)),
         Verdict::Denied { at } => ("denied", Some(at)),
     };

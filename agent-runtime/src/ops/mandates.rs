@@ -270,7 +270,7 @@ pub struct ApprovalOutput {
     pub model: Option<ModelId>,
     /// The most it may cost.
     pub trm_amount: Amount,
-    /// `waiting`, `approved` or `denied`.
+    /// `waiting`, `approved`, `denied`, or `used` once the request went through.
     pub state: String,
     /// When it was asked, RFC 3339 in UTC.
     pub asked_at: String,

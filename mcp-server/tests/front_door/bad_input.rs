@@ -85,17 +85,16 @@ async fn a_refusal_on_the_screen_can_be_acted_on_as_it_stands() {
 }
 
 #[tokio::test]
-async fn a_refusal_names_what_was_asked_and_the_way_out() {
+async fn a_refused_payment_names_what_was_asked_and_the_way_out() {
     let (pair, _) = traded().await;
     let b = &pair.b;
     b.init_owner().await;
     let before = b.books().await;
-    let (passphrase, lost) = (b.text("passphrase"), b.text("lost/copy.redb"));
+    let passphrase = b.text("passphrase");
     let me = b.ask(&["status"]).await["node"]
         .as_str()
         .unwrap()
         .to_owned();
-    let backwards = ["2026-12-01", "2026-11-01"];
     let fund = |amount: &'static str| {
         let pots = [
             "--from-pot",
@@ -108,73 +107,47 @@ async fn a_refusal_names_what_was_asked_and_the_way_out() {
         let how = ["--passphrase-file", &passphrase, amount];
         [&["wallet", "fund", "--from", "main"], &pots[..], &how].concat()
     };
+    let (short, bad) = ("insufficient_funds", "invalid_input");
     for (words, exit, code, says) in [
-        (fund("0"), 2, "invalid_input", "TRM is 0"),
-        (
-            fund("5"),
-            3,
-            "insufficient_funds",
-            "seed 0, earned 0, borrowed",
-        ),
-        (
-            vec!["loans", "repay", "100000"],
-            3,
-            "insufficient_funds",
-            "agent main has",
-        ),
+        (fund("0"), 2, bad, "TRM is 0"),
+        (fund("5"), 3, short, "seed 0, earned 0, borrowed"),
+        (vec!["loans", "repay", "100000"], 3, short, "agent main has"),
         (
             vec!["mandate", "hand-out", &me, "5"],
             2,
-            "invalid_input",
+            bad,
             "this node itself",
-        ),
-        (
-            vec!["wallet", "backup", &lost],
-            5,
-            "not_found",
-            "lost: No such file",
-        ),
-        (
-            vec![
-                "wallet",
-                "history",
-                "--since",
-                backwards[0],
-                "--until",
-                backwards[1],
-            ],
-            2,
-            "invalid_input",
-            "since is",
-        ),
-        (
-            vec![
-                "wallet",
-                "statement",
-                "--from",
-                backwards[0],
-                "--to",
-                backwards[1],
-            ],
-            2,
-            "invalid_input",
-            "from is",
-        ),
-        // In JSON as on the screen a command is for the node that was asked.
-        (
-            vec!["budget", "explain", "1", "--model", "none"],
-            5,
-            "not_found",
-            &format!("'tirami-agent --data-dir {} models'", b.data().display()),
         ),
     ] {
         b.refused(&words).await.is(exit, code, &[says]);
+    }
+    assert_eq!(b.books().await, before, "nothing moved");
+}
+
+#[tokio::test]
+async fn a_refused_question_names_what_was_asked_and_the_way_out() {
+    let (pair, _) = traded().await;
+    let b = &pair.b;
+    let (lost, missing) = (b.text("lost/copy.redb"), "lost: No such file");
+    let models = format!("'tirami-agent --data-dir {} models'", b.data().display());
+    let (late, early) = ("2026-12-01", "2026-11-01");
+    let (bad, unknown) = ("invalid_input", "not_found");
+    let explain = ["budget", "explain", "1", "--model", "none"];
+    let history = ["wallet", "history", "--since", late, "--until", early];
+    let statement = ["wallet", "statement", "--from", late, "--to", early];
+    for (words, exit, code, says) in [
+        (["wallet", "backup", &lost].as_slice(), 5, unknown, missing),
+        (&history, 2, bad, "since is"),
+        (&statement, 2, bad, "from is"),
+        // In JSON as on the screen a command is for the node that was asked.
+        (&explain, 5, unknown, &models),
+    ] {
+        b.refused(words).await.is(exit, code, &[says]);
     }
     // Every word that history shows can be asked for.
     for words in [["--reason", "delegation"], ["--to", "delegated"]] {
         b.ask(&[&["wallet", "history"], &words[..]].concat()).await;
     }
-    assert_eq!(b.books().await, before, "nothing moved");
 }
 
 #[tokio::test]

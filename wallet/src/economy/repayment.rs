@@ -48,11 +48,11 @@ impl Wallet {
     }
 
     /// As [`Wallet::repay`]; asked again under the same key it pays nothing more and answers what was
-    /// paid then.
+    /// paid then, also without an amount.
     ///
     /// # Errors
     ///
-    /// As [`Wallet::repay`], and [`WalletError::KeyReused`] for another amount.
+    /// As [`Wallet::repay`], and [`WalletError::KeyReused`] for another amount while anything is owed.
     pub async fn repay_once(
         &self,
         amount: Option<Amount>,

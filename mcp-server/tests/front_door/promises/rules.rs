@@ -264,6 +264,14 @@ async fn an_alert_comes_at_each_share_of_a_limit_once() {
     stage.refuses((18, "60 seconds"), 429, "rate_limited").await;
     assert_eq!(told(&[]).await.len(), 3, "what was refused used nothing");
     assert_eq!(told(&["--token", &stage.token]).await, [95, 80, 50]);
+    // What another is told of later takes no place of it.
+    b.ask(&["budget", "tighten", "--spends-per-minute", "8"])
+        .await;
+    b.ask(&["chat", "its own", "--max-tokens", "5"]).await;
+    let newest = b.ask(&["budget", "alerts", "--limit", "1"]).await;
+    assert_eq!(newest["alerts"][0]["agent"], "main", "{newest}");
+    let own = ["--token", &stage.token, "--limit", "1"];
+    assert_eq!(told(&own).await, [95]);
     stage.pair.agree().await;
 }
 

@@ -364,10 +364,10 @@ pub fn take_back(
     match back.check_request(grant, by, now, epoch(tables, &grant.root)?) {
         // Whoever handed it out may hear of what its holder gave back.
         Err(ReturnError::StillHeld { expires }) => {
-            let known = went_back(tables, grant, back, runs_max)?;
-            return match known.ranges() {
-                [] => Err(ReturnError::StillHeld { expires }.into()),
-                _ => Ok(known),
+            let ever = returned_units(&back.grant).overlap(tables, grant.range)?;
+            return match ever {
+                None => Err(ReturnError::StillHeld { expires }.into()),
+                Some(_) => Ok(went_back(tables, grant, back, runs_max)?),
             };
         }
         checked => checked?,
