@@ -415,7 +415,7 @@ pub(super) async fn give_back(context: &Context, args: MandateArgs) -> Result<Ex
         given.trm_given_back, given.mandate.mandate
     ));
     if let Some(why) = &given.unconfirmed {
-        out.note(&format!("it did not confirm that: {why}"));
+        out.note(&format!("the payer did not confirm that: {why}"));
     }
     Ok(Exit::Ok)
 }

@@ -9,17 +9,6 @@ use super::rule::Rule;
 /// Shares of a limit at which somebody is told, in percent.
 pub const SHARES: [u8; 3] = [50, 80, 95];
 
-/// The limits that are watched, by their place in a mandate's usage.
-pub const WATCHED: [Rule; 7] = [
-    Rule::Minute,
-    Rule::Hour,
-    Rule::Day,
-    Rule::Lifetime,
-    Rule::InFlight,
-    Rule::Spends,
-    Rule::PayeeDay,
-];
-
 /// How long alerts are kept: 30 days.
 pub(crate) const KEPT_MS: u64 = 30 * 24 * 3_600_000;
 
@@ -139,7 +128,15 @@ mod tests {
             limit: 3_000_000,
             at: Timestamp::EPOCH,
         };
-        for rule in WATCHED {
+        for rule in [
+            Rule::Minute,
+            Rule::Hour,
+            Rule::Day,
+            Rule::Lifetime,
+            Rule::InFlight,
+            Rule::Spends,
+            Rule::PayeeDay,
+        ] {
             let alert = of(rule);
             let count = matches!(rule, Rule::InFlight | Rule::Spends);
             let reads = if count { "1500000" } else { "1.5 TRM" };

@@ -215,7 +215,7 @@ impl<B: AsRef<[u8]>> Usage<B> {
     }
 
     /// Per limit, the highest share of it in percent that was told of, zero below the first; in the
-    /// order of [`super::alert::WATCHED`].
+    /// order of the limits in the gate: minute, hour, day, lifetime, in flight, spends.
     pub(crate) fn told(&self) -> [u8; 8] {
         self.field(TOLD)
     }

@@ -1,5 +1,6 @@
 //! Above the threshold the owner decides, about exactly what was asked.
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::http::{CHAT, Http, chat};
@@ -162,4 +163,32 @@ async fn an_approval_is_asked_for_a_whole_answer_and_not_for_what_passes_without
         (&json!("one two three four five"), &json!("stop")),
         "{answer}"
     );
+}
+
+#[tokio::test]
+async fn an_agent_that_asks_without_end_pushes_out_nobody_elses_request() {
+    let pair = Pair::start().await;
+    let b = &pair.b;
+    b.init_owner().await;
+    let up = Up::start(b).await;
+    b.ask(&["budget", "tighten", "--approval-above", "0"]).await;
+    b.ask(&["mandate", "grant", "busy"]).await;
+    let made = b.ask_as_owner(&["token", "create", "busy"]).await;
+    let busy = up.http(b).with_token(made["token"].as_str().unwrap());
+    let id = waits(&buy(&up.http(b), "one two", "k").await);
+    let keys: Vec<String> = (0..260).map(|n| n.to_string()).collect();
+    for some in keys.chunks(20) {
+        let asked = some.iter().map(|key| buy(&busy, "three four", key));
+        for answer in join_all(asked).await {
+            waits(&answer);
+        }
+    }
+    let listed = b.ask(&["approvals"]).await;
+    let all = listed["approvals"].as_array().unwrap();
+    assert_eq!(all.len(), 256);
+    assert!(all.iter().any(|one| one["approval"] == id.as_str()));
+    b.ask_as_owner(&["approve", &id]).await;
+    let (status, answer) = buy(&up.http(b), "one two", "k").await;
+    assert_eq!(status, 200, "{answer}");
+    pair.agree().await;
 }

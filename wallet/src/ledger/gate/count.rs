@@ -159,7 +159,7 @@ fn tell_of_shares(
         let limit = limit.map_or(0, Amount::utrm);
         watch(rule, told, before, before.saturating_add(utrm), limit)
     };
-    // In the order of [`super::super::alert::WATCHED`]; what was paid to a payee is kept with each payee.
+    // Their places in the row; what was paid to a payee is kept with each payee.
     let [minute, hour, day, lifetime, in_flight, spends, ..] = &mut all;
     money(Rule::Minute, minute, was.minute, limits.minute_trm)?;
     money(Rule::Hour, hour, was.hour, Some(limits.hour_trm))?;
