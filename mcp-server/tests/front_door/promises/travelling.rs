@@ -202,3 +202,35 @@ async fn handing_out_counts_against_the_mandate_and_loosens_nothing() {
         "{list:#}"
     );
 }
+
+#[tokio::test]
+async fn what_was_handed_on_comes_back_to_its_giver_once_its_holder_gave_it_back() {
+    let (pair, child) = family().await;
+    let last = Home::buyer();
+    last.ask(&["join", &ticket(&pair.a).await]).await;
+    let seller = node(&pair.a).await;
+    let to = node(&child).await;
+    let words = ["mandate", "hand-out", &to, "5", "--pin", &seller];
+    let handed = pair.b.ask(&[&words[..], &["--depth", "1"]].concat()).await;
+    let first = field(&handed, "mandate");
+    child
+        .ask(&["mandate", "accept", &field(&handed, "text")])
+        .await;
+    let to = node(&last).await;
+    let words = ["mandate", "hand-out", &to, "2", "--from", &first[..10]];
+    let handed = child.ask(&[&words[..], &["--pin", &seller]].concat()).await;
+    let on = field(&handed, "mandate");
+    last.ask(&["mandate", "accept", &field(&handed, "text")])
+        .await;
+    // As long as its holder may spend it, the giver is told so.
+    let reclaim = ["mandate", "reclaim", &on, "--yes"];
+    let held = child.refused(&reclaim).await;
+    assert!(held.text.contains("the holder may spend"), "{held:?}");
+    let given = last.ask(&["mandate", "give-back", &on, "--yes"]).await;
+    assert_eq!(trm(&given["trm_given_back"]), Amount::from_trm(2));
+    let back = child.ask(&reclaim).await;
+    assert_eq!(trm(&back["trm_came_back"]), Amount::from_trm(2), "{back}");
+    let shown = child.ask(&["mandate", "show", &first]).await;
+    assert_eq!(trm(&shown["trm_free"]), Amount::from_trm(5), "{shown}");
+    agree(&pair, &child).await;
+}
