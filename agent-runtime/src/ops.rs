@@ -30,6 +30,7 @@ use empty_input;
 mod backup;
 mod books;
 pub(crate) mod budget;
+mod chain;
 mod loans;
 mod mandates;
 mod money;
@@ -40,6 +41,7 @@ mod work;
 
 pub use backup::*;
 pub use books::*;
+pub use chain::*;
 pub use loans::*;
 pub use mandates::*;
 pub use statement::*;

@@ -8,6 +8,8 @@
 //! refuses trailing bytes, oversize strings and anything it does not know. The layouts are in
 //! `docs/protocol.md`, the vectors in `manifest/tests/golden.rs`.
 
+use crate::amount::Amount;
+
 /// Longest byte string inside a signed document; chosen so that a document stays under 4 096 bytes
 /// where it is gossiped, with room for a genesis that names a few dozen keys.
 pub const STRING_MAX: usize = 4_096;
@@ -135,6 +137,11 @@ impl<'a> Reader<'a> {
     /// Takes eight bytes.
     pub fn u64(&mut self, field: &'static str) -> Result<u64, DecodeError> {
         self.raw(field).map(u64::from_le_bytes)
+    }
+
+    /// Takes an amount.
+    pub fn amount(&mut self, field: &'static str) -> Result<Amount, DecodeError> {
+        Amount::from_utrm(self.u64(field)?).map_err(|_| DecodeError::Value(field))
     }
 
     /// Takes a length and that many bytes, at most [`STRING_MAX`].

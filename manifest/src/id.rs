@@ -193,6 +193,11 @@ id!(
     RepaymentId, 32, "repayment id"
 );
 
+id!(
+    /// A step of a node's public chain: SHA-256 of its unsigned body under the entry domain.
+    EntryId, 32, "entry id"
+);
+
 /// An id that is an Ed25519 public key and can therefore have signed something.
 pub trait PublicKey {
     /// 32 bytes, little-endian y.

@@ -1,11 +1,14 @@
 //! Keys and signatures. One signature rule everywhere: Ed25519, checked with `verify_strict`.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::id::{self, NodeId, OwnerId, PublicKey};
+use crate::signed::{Document, Signed, signing_bytes};
 
 /// A secret Ed25519 key; wiped from memory when dropped, never shown.
 #[derive(Clone)]
@@ -65,6 +68,40 @@ impl Signature {
             key.verify_strict(bytes, &ed25519_dalek::Signature::from_bytes(&self.0))
                 .is_ok()
         })
+    }
+}
+
+/// Public keys that were unpacked before, for whoever checks many signatures by few keys.
+#[derive(Clone, Debug, Default)]
+pub struct Keyring(RefCell<BTreeMap<NodeId, VerifyingKey>>);
+
+/// Most keys that a ring remembers; chosen: below a megabyte.
+const RING_MAX: usize = 4_096;
+
+impl Keyring {
+    /// Whether `signer` signed a document, by the strict rule.
+    pub fn is_signed<T: Document>(&self, signer: &NodeId, document: &Signed<T>) -> bool {
+        self.signed(signer, &document.body.digest(), &document.signature)
+    }
+
+    /// Whether `signer` signed the document with this digest, by the strict rule.
+    pub fn signed(&self, signer: &NodeId, digest: &[u8; 32], signature: &Signature) -> bool {
+        let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
+        let holds = |key: &VerifyingKey| {
+            let bytes = signing_bytes(digest);
+            key.verify_strict(&bytes, &signature).is_ok()
+        };
+        if let Some(key) = self.0.borrow().get(signer) {
+            return holds(key);
+        }
+        let Ok(key) = VerifyingKey::from_bytes(signer.key_bytes()) else {
+            return false;
+        };
+        let mut ring = self.0.borrow_mut();
+        if ring.len() < RING_MAX {
+            ring.insert(*signer, key);
+        }
+        holds(&key)
     }
 }
 

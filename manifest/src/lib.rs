@@ -15,26 +15,32 @@
 pub mod agent;
 pub mod amount;
 pub mod bytes;
+pub mod chain;
+pub mod chain_file;
 pub mod commerce;
 pub mod genesis;
 pub mod id;
+pub mod issuance;
 pub mod job;
 pub mod key;
 mod line;
 pub mod loan;
 pub mod mandate;
 pub mod mandate_chain;
+pub mod merkle;
 pub mod model;
 pub mod owner;
+pub mod proof_file;
 pub mod range;
 pub mod receipt_file;
 pub mod signed;
 pub mod ticket;
 pub mod time;
+pub mod verify;
 
 pub use amount::{Amount, AmountError, Multiplier};
 pub use id::{
-    AgentId, ApprovalId, GrantId, InvitationId, ModelId, NetworkId, NodeId, OwnerId, QuoteId,
-    ReceiptId, RepaymentId, TransferId,
+    AgentId, ApprovalId, EntryId, GrantId, InvitationId, ModelId, NetworkId, NodeId, OwnerId,
+    QuoteId, ReceiptId, RepaymentId, TransferId,
 };
 pub use time::{Clock, Timestamp};

@@ -72,7 +72,8 @@ pub trait Document: Sized {
     }
 }
 
-fn signing_bytes(digest: &[u8; 32]) -> Vec<u8> {
+/// What is signed: [`SIGNATURE_TAG`] and a document's digest.
+pub(crate) fn signing_bytes(digest: &[u8; 32]) -> Vec<u8> {
     [SIGNATURE_TAG, digest].concat()
 }
 

@@ -25,10 +25,12 @@ mod local_time;
 mod mandate;
 mod manifest;
 mod mcp;
+mod network;
 pub mod output;
 mod owner;
 mod passphrase;
 mod peers;
+mod prove;
 mod receipt;
 mod statement;
 mod status;
@@ -37,6 +39,7 @@ mod terms;
 mod token;
 mod travelling;
 pub(crate) mod up;
+mod verify;
 mod wallet;
 pub(crate) mod web;
 
@@ -136,8 +139,13 @@ enum Command {
     History(Box<history::HistoryArgs>),
     /// A stored receipt, as a file anyone can verify
     Receipt(receipt::ReceiptArgs),
-    /// Check a receipt file, offline
-    Verify(receipt::VerifyArgs),
+    /// Check a receipt, a chain, a balance or a proof, offline and asking nobody
+    Verify(verify::VerifyArgs),
+    /// Prove to others what this node has and did, as files anyone can verify
+    #[command(subcommand)]
+    Prove(prove::ProveCommand),
+    /// The network this node belongs to: its issuers, witnesses and totals
+    Network,
     /// What an agent may spend: terms, what is left, why a spend would pass or not
     #[command(subcommand)]
     Budget(budget::BudgetCommand),
@@ -230,7 +238,9 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Problem> 
         Command::Balance => balance::balance(context).await,
         Command::History(args) => history::history(context, *args).await,
         Command::Receipt(args) => receipt::receipt(context, args).await,
-        Command::Verify(args) => receipt::verify(&context.out, &args),
+        Command::Verify(args) => verify::verify(&context.out, &args),
+        Command::Prove(command) => prove::run(context, command).await,
+        Command::Network => network::network(context).await,
         Command::Budget(command) => Box::pin(budget::run(context, command)).await,
         Command::Mandate(command) => Box::pin(mandate::run(context, command)).await,
         Command::Approvals(args) => approvals::approvals(context, &args).await,

@@ -74,7 +74,7 @@ async fn play(stage: &Stage, nodes: &mut Nodes, report: &mut Report<'_>) -> Resu
     let mut client = client::Client::connect(stage).await?;
     let sales = trade::buy(stage, &scene, &mut client, report).await?;
     report.step("limits that hold, and a freeze only the owner can lift");
-    let sales = limits::hold(stage, &scene, &mut client, sales, report).await?;
+    let sales = Box::pin(limits::hold(stage, &scene, &mut client, sales, report)).await?;
     client.close().await?;
     report.step("SIGKILL to both, then the same books again");
     crash::survive(stage, nodes, &scene, &sales, report).await?;

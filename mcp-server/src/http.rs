@@ -5,6 +5,7 @@
 //! whose token it is.
 
 mod body;
+mod chain;
 mod guard;
 mod health;
 pub(crate) mod openai;
@@ -83,6 +84,11 @@ pub fn app(state: HttpState) -> Router {
         .route("/v1/models/{model}", get(openai::models::one))
         .route("/v1/chat/completions", post(openai::chat::completions))
         .route("/v1/tirami/balance", get(tirami::balance))
+        .route("/v1/tirami/network", get(chain::network))
+        .route("/v1/tirami/chain", get(chain::entries))
+        .route("/v1/tirami/prove/balance", get(chain::balance))
+        .route("/v1/tirami/prove/receipt/{id}", get(chain::receipt))
+        .route("/v1/tirami/verify", post(chain::verify))
         .route(FREEZE, post(tirami::freeze))
         .route_layer(from_fn(guard::bearer));
     let open = Router::new()

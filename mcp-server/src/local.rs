@@ -13,11 +13,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tirami_agent_runtime::ops::{
-    AcceptMandate, Accounts, Alerts, Approvals, Audit, Backup, Balance, Budget, Chat, Deny,
-    ExplainBudget, Freeze, GetManifest, GetReceipt, GiveBackMandate, GrantMandate, HandOutMandate,
-    History, Join, Loans, MakeTicket, Mandates, Models, Obey, Operation, Peers, Quote,
-    ReclaimAllMandates, ReclaimMandate, RepayLoan, RevokeMandate, Schedule, SetOwner, Statement,
-    Status, TextSink, TightenBudget, TravellingMandates,
+    AcceptMandate, Accounts, Alerts, Approvals, Audit, Backup, Balance, Budget, ChainEntries, Chat,
+    Deny, ExplainBudget, Freeze, GetManifest, GetReceipt, GiveBackMandate, GrantMandate,
+    HandOutMandate, History, Join, Loans, MakeTicket, Mandates, Models, Network, Obey, Operation,
+    Peers, ProveBalance, ProveReceipt, Quote, ReclaimAllMandates, ReclaimMandate, RepayLoan,
+    RevokeMandate, Schedule, SetOwner, Statement, Status, TextSink, TightenBudget,
+    TravellingMandates, Verify,
 };
 use tirami_agent_runtime::{Failure, FailureCode, Runtime};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -210,6 +211,7 @@ dispatch!(
     Backup,
     Balance,
     Budget,
+    ChainEntries,
     Chat,
     Deny,
     ExplainBudget,
@@ -225,8 +227,11 @@ dispatch!(
     MakeTicket,
     Mandates,
     Models,
+    Network,
     Obey,
     Peers,
+    ProveBalance,
+    ProveReceipt,
     Quote,
     ReclaimAllMandates,
     ReclaimMandate,
@@ -238,6 +243,7 @@ dispatch!(
     Status,
     TightenBudget,
     TravellingMandates,
+    Verify,
 );
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape map_err takes")]

@@ -12,6 +12,7 @@
 
 pub mod approvals;
 pub mod budget;
+pub mod chain;
 pub mod economy;
 pub mod error;
 pub mod hold;

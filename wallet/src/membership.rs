@@ -2,12 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 use tirami_manifest::genesis::{Genesis, Invitation, LoanGrant};
+use tirami_manifest::issuance::lent_in_a_day;
 use tirami_manifest::signed::{Document, Signed};
 use tirami_manifest::ticket::Ticket;
 use tirami_manifest::{Amount, InvitationId, NodeId};
 
+use crate::chain;
 use crate::economy::loan;
 use crate::error::WalletError;
+use crate::ledger::account::Account;
 use crate::ledger::rows::{ReadRows, WriteRows};
 use crate::ledger::tables::{ReadTables, Table, Tables};
 use crate::store::set_node;
@@ -212,15 +215,17 @@ impl Wallet {
                 used_by: Some(newcomer),
             };
             tables.put_row(Table::Invitations, id.as_bytes(), &row)?;
+            let made = Amount::try_from(tables.totals(&Account::Issuer)?.debits_posted);
+            let made = made.unwrap_or(Amount::MAX);
+            let most = lent_in_a_day(&genesis, genesis.quota(&node), made);
             if loan::lent_today(tables, now)?
                 .checked_add(genesis.welcome_loan)
-                .is_none_or(|sum| sum > genesis.welcome_daily_cap)
+                .is_none_or(|sum| sum > most)
             {
                 return Ok(Welcome {
                     grant: None,
                     note: Some(format!(
-                        "the issuer has lent its {} TRM for today; ask again tomorrow",
-                        genesis.welcome_daily_cap
+                        "the issuer has lent its {most} TRM for today; ask again tomorrow"
                     )),
                 });
             }
@@ -262,6 +267,7 @@ impl Wallet {
                 }
                 _ => loan::accept(tables, &grant, now)?,
             }
+            chain::keep_grant(tables, grant.signed())?;
             tables.remove(Table::Meta, TICKET)?;
             Ok(grant.principal)
         })
@@ -286,6 +292,14 @@ pub(crate) fn network(tables: &impl ReadTables) -> Result<Option<Genesis>, Walle
             .map(Some)
             .map_err(|_| crate::store::StoreError::Row { table: Table::Meta }.into()),
     }
+}
+
+/// Redeems the invitation once more by which the node came, if it is known.
+pub(crate) fn redeem_again(tables: &mut impl Tables) -> Result<(), WalletError> {
+    if let Some(ticket) = tables.get(Table::Meta, INVITER)? {
+        tables.put(Table::Meta, TICKET, &ticket)?;
+    }
+    Ok(())
 }
 
 fn enter(

@@ -5,6 +5,7 @@ use tirami_manifest::commerce::Receipt;
 use tirami_manifest::mandate::Pot;
 use tirami_manifest::{AgentId, Amount, GrantId, NodeId, ReceiptId, Timestamp};
 
+use crate::chain;
 use crate::economy::loan::{self, Loan};
 use crate::error::WalletError;
 use crate::ledger::account::{Account, Totals};
@@ -261,7 +262,10 @@ impl Wallet {
     ///
     /// A store failure.
     pub fn audit(&self) -> Result<Vec<Check>, WalletError> {
-        Ok(audit::audit(&self.view()?)?)
+        let view = self.view()?;
+        let mut checks = audit::audit(&view)?;
+        checks.extend(chain::audit(&view, self.node())?);
+        Ok(checks)
     }
 }
 

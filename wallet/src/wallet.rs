@@ -1,13 +1,16 @@
 //! The handle: opening, reading, and the way to the writer.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tirami_manifest::key::SecretKey;
 use tirami_manifest::{Clock, NodeId, Timestamp};
 
+use crate::chain::publish;
 use crate::error::WalletError;
 use crate::ledger::apply::expire_due;
+use crate::ledger::rows::ReadRows;
 use crate::store::queue::Lane;
 use crate::store::writer::{Scratch, Writer, latest_time};
 use crate::store::{
@@ -51,6 +54,8 @@ pub(crate) struct Inner {
     clock: Arc<dyn Clock>,
     pub(crate) key: SecretKey,
     pub(crate) hold_timeout_ms: u64,
+    /// Whether the chain covers every transfer that was committed; not until the first command looked.
+    covered: AtomicBool,
 }
 
 impl Wallet {
@@ -79,6 +84,7 @@ impl Wallet {
             clock,
             key,
             hold_timeout_ms,
+            covered: AtomicBool::new(false),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -186,7 +192,7 @@ impl Wallet {
         R: Send + 'static,
         F: FnOnce(&mut Scratch<'_, '_>, Timestamp) -> Result<R, WalletError> + Send + 'static,
     {
-        self.inner.writer.run(Lane::Usual, command).await
+        self.run(Lane::Usual, command).await
     }
 
     /// [`Wallet::write`], before everything that waits there: for what must not wait behind spends.
@@ -195,6 +201,25 @@ impl Wallet {
         R: Send + 'static,
         F: FnOnce(&mut Scratch<'_, '_>, Timestamp) -> Result<R, WalletError> + Send + 'static,
     {
-        self.inner.writer.run(Lane::First, command).await
+        self.run(Lane::First, command).await
+    }
+
+    /// Runs a command, and in the same transaction appends to the chain what follows from it.
+    async fn run<R, F>(&self, lane: Lane, command: F) -> Result<R, WalletError>
+    where
+        R: Send + 'static,
+        F: FnOnce(&mut Scratch<'_, '_>, Timestamp) -> Result<R, WalletError> + Send + 'static,
+    {
+        let inner = self.inner.clone();
+        let covers = self.inner.writer.run(lane, move |tables, now| {
+            let before = tables.last_seq()?;
+            let done = command(tables, now)?;
+            let from = inner.covered.load(Ordering::Relaxed).then_some(before);
+            let covered = publish(tables, &inner.key, from)?;
+            Ok((done, covered))
+        });
+        let (done, covered) = covers.await?;
+        self.inner.covered.store(covered, Ordering::Relaxed);
+        Ok(done)
     }
 }

@@ -109,7 +109,11 @@ async fn live(path: &Path) {
 
 /// Everything [`live`] did is there.
 async fn remembers(wallet: &Wallet) {
+    // The first command brings up the chain of a wallet from before there were chains.
+    wallet.sweep().await.unwrap();
     sound(wallet);
+    let position = wallet.chain_position().unwrap();
+    assert_eq!(position.spendable, trm(5_000 - 30));
     let balance = wallet.balance(&main_agent()).unwrap();
     assert_eq!((balance.spent, balance.held), (30_000_000, trm(50)));
     assert_eq!(balance.available, trm(5_000 - 30 - 50));

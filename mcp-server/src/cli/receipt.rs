@@ -1,18 +1,16 @@
-//! Receipts: fetching one, and checking one offline with nothing but its bytes.
+//! Receipts: fetching one.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
 use tirami_agent_runtime::ops::{GetReceipt, History};
 use tirami_manifest::ReceiptId;
-use tirami_manifest::receipt_file::{ReceiptFile, SIZE_MAX};
+use tirami_manifest::receipt_file::ReceiptFile;
 
 use super::context::{Context, Session};
 use super::exit::{Exit, Problem};
-use super::local_time;
-use super::output::{Output, Style};
 use crate::access::Need;
 
 /// Pages of history that are searched for the beginning of an id; chosen: 1,000 entries.
@@ -28,12 +26,6 @@ pub(super) struct ReceiptArgs {
     /// Write it to this file instead of standard output; an existing file is left alone
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct VerifyArgs {
-    /// The receipt file, or '-' for standard input
-    file: PathBuf,
 }
 
 pub(super) async fn receipt(context: &Context, args: ReceiptArgs) -> Result<Exit, Problem> {
@@ -128,98 +120,9 @@ fn write_new(path: &Path, text: &str) -> Result<(), Problem> {
         .map_err(failed)
 }
 
-/// Checks a receipt file. Needs no data directory, no network and nobody's word.
-pub(super) fn verify(out: &Output, args: &VerifyArgs) -> Result<Exit, Problem> {
-    let stdin = args.file.as_os_str() == "-";
-    let name = if stdin {
-        Path::new("standard input")
-    } else {
-        &args.file
-    };
-    let text = read(&args.file, name)?;
-    let (file, _) = ReceiptFile::verify(&text)
-        .map_err(|error| Problem::invalid(format!("{} does not hold: {error}", name.display())))?;
-    if out.is_json() {
-        out.json(&json!({ "valid": true, "receipt": file }));
-        return Ok(Exit::Ok);
-    }
-    out.marked(
-        Style::Good,
-        "valid:",
-        "signed by both, under a quote signed by the provider",
-    );
-    out.facts(&[
-        ("receipt", file.receipt.to_string()),
-        ("network", file.network.to_string()),
-        ("provider", file.provider.to_string()),
-        ("consumer", file.consumer.to_string()),
-        ("model", file.model_id.to_string()),
-        (
-            "tokens",
-            format!("{} in, {} out", file.tokens_in, file.tokens_out),
-        ),
-        (
-            "work",
-            format!("{} kFLOP at {} ppm of par", file.kflop, file.multiplier_ppm),
-        ),
-        (
-            "paid",
-            format!("{} TRM of at most {}", file.trm_amount, file.trm_quoted_max),
-        ),
-        (
-            "ended",
-            format!("{} ({})", local_time::exact(&file.ended_at), file.finish),
-        ),
-    ]);
-    Ok(Exit::Ok)
-}
-
-fn read(path: &Path, name: &Path) -> Result<String, Problem> {
-    let failed = |error: std::io::Error| Problem::file(name, &error);
-    let limit = u64::try_from(SIZE_MAX)
-        .unwrap_or(u64::MAX)
-        .saturating_add(1);
-    let mut bytes = Vec::new();
-    if path.as_os_str() == "-" {
-        std::io::stdin()
-            .take(limit)
-            .read_to_end(&mut bytes)
-            .map_err(failed)?;
-    } else {
-        let file = std::fs::File::open(path).map_err(failed)?;
-        file.take(limit).read_to_end(&mut bytes).map_err(failed)?;
-    }
-    String::from_utf8(bytes)
-        .map_err(|_| Problem::invalid(format!("{} does not hold: it is not text", name.display())))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_not_a_receipt_ends_with_its_own_number() {
-        let dir = tempfile::tempdir().unwrap();
-        let out = Output::new(false);
-        for (name, bytes) in [
-            ("empty", b"".to_vec()),
-            ("cut", b"{\"tirami_receipt\":1,".to_vec()),
-            ("binary", vec![0xff; 100]),
-            ("large", vec![b' '; SIZE_MAX + 10]),
-        ] {
-            let file = dir.path().join(name);
-            std::fs::write(&file, bytes).unwrap();
-            let problem = verify(&out, &VerifyArgs { file }).unwrap_err();
-            assert_eq!(problem.exit, Exit::Invalid, "{name}: {problem}");
-        }
-        let missing = verify(
-            &out,
-            &VerifyArgs {
-                file: dir.path().join("missing"),
-            },
-        );
-        assert_eq!(missing.unwrap_err().exit, Exit::NotFound);
-    }
 
     #[test]
     fn a_prefix_is_hexadecimal_and_long_enough() {

@@ -34,7 +34,7 @@ pub(super) async fn run(context: &Context, command: WalletCommand) -> Result<Exi
         WalletCommand::History(args) => history::history(context, *args).await,
         WalletCommand::Statement(args) => statement::statement(context, *args).await,
         WalletCommand::Audit => audit::audit(context).await,
-        WalletCommand::Fund(args) => fund::fund(context, *args).await,
+        WalletCommand::Fund(args) => Box::pin(fund::fund(context, *args)).await,
         WalletCommand::Backup(args) => backup::backup(context, &args).await,
         WalletCommand::Restore(args) => backup::restore(context, &args),
     }

@@ -3,6 +3,7 @@
 mod agent_alone;
 mod approvals;
 mod books;
+mod chain;
 mod freeze;
 mod limits;
 mod mandates;

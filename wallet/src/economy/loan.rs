@@ -108,8 +108,9 @@ impl Loan {
         tables.put_row(Table::Loans, self.borrower.as_bytes(), self)
     }
 
-    pub(crate) fn grant(&self, genesis: &Genesis, key: &SecretKey) -> Signed<LoanGrant> {
-        let grant = LoanGrant {
+    /// What was granted, as its lender signs it.
+    pub(crate) fn terms(&self, genesis: &Genesis) -> LoanGrant {
+        LoanGrant {
             network: genesis.id(),
             issuer: self.lender,
             borrower: self.borrower,
@@ -117,8 +118,11 @@ impl Loan {
             principal: self.principal,
             granted: self.granted,
             due: self.due,
-        };
-        Signed::new(grant, key)
+        }
+    }
+
+    pub(crate) fn grant(&self, genesis: &Genesis, key: &SecretKey) -> Signed<LoanGrant> {
+        Signed::new(self.terms(genesis), key)
     }
 }
 

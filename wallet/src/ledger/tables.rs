@@ -70,11 +70,15 @@ pub enum Table {
     Drawn,
     /// Receipt id to who refused it for good, and why.
     Refused,
+    /// Sequence number (big-endian) to what is kept of an entry of this node's chain.
+    Chain,
+    /// Level and place (big-endian) to a hash of the tree over the chain.
+    ChainTree,
 }
 
 impl Table {
     /// Every table with its name on disk.
-    pub const ALL: [(Self, &'static str); 25] = [
+    pub const ALL: [(Self, &'static str); 27] = [
         (Self::Accounts, "accounts-2"),
         (Self::Transfers, "transfers-2"),
         (Self::Log, "log-1"),
@@ -100,6 +104,8 @@ impl Table {
         (Self::Drawings, "drawings-1"),
         (Self::Drawn, "drawn-1"),
         (Self::Refused, "refused-1"),
+        (Self::Chain, "chain-1"),
+        (Self::ChainTree, "chain-tree-1"),
     ];
 
     /// Its place in [`Table::ALL`].

@@ -92,7 +92,7 @@ async fn lending_stops_at_the_daily_cap_and_goes_on_tomorrow() {
 
 #[tokio::test]
 async fn an_issuer_never_lends_above_its_quota() {
-    let (wallet, _) = party(1);
+    let (wallet, clock) = party(1);
     let small = Genesis {
         issuers: vec![
             (key(1).id(), trm(150_000)),
@@ -115,6 +115,7 @@ async fn an_issuer_never_lends_above_its_quota() {
             .await
             .unwrap();
         outcomes.push(wallet.welcome(invitation, key(n).id()).await);
+        clock.advance_ms(24 * 3_600_000);
     }
     assert!(outcomes[0].as_ref().unwrap().grant.is_some());
     assert!(matches!(

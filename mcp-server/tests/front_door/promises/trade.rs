@@ -52,7 +52,7 @@ async fn proven(pair: &Pair, id: &str) -> Amount {
     assert_eq!(verified.code, 0, "{verified:?}");
     let said: Value = serde_json::from_str(&verified.stdout).unwrap();
     assert_eq!(
-        (&said["valid"], &said["receipt"]["receipt"]),
+        (&said["valid"], &said["facts"]["receipt"]),
         (&json!(true), &json!(id))
     );
     let (file, receipt) = ReceiptFile::verify(&text).unwrap();

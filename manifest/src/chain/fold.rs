@@ -1,0 +1,565 @@
+//! Reading a chain: each entry is checked against all before it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::entry::{ENTRY_MAX, Entry};
+use super::rejected::Rejected;
+use super::step::{Predecessor, Repaid, Step, Trade, successor_hash};
+use crate::amount::Amount;
+use crate::bytes::Writer;
+use crate::genesis::{Genesis, LoanGrant};
+use crate::id::{EntryId, InvitationId, NetworkId, NodeId, ReceiptId};
+use crate::issuance::{DAY_MS, lent_in_a_day};
+use crate::key::Keyring;
+use crate::merkle::{self, Frontier};
+use crate::signed::{Signed, hash};
+
+/// Domain of a state's digest.
+const STATE: &[u8] = b"trm/v1/state\0";
+
+/// A loan or a credit that is open on a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// The other side.
+    pub other: NodeId,
+    /// What is still owed, or still to be received.
+    pub amount: Amount,
+}
+
+/// What follows from a chain so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// What the node may spend.
+    pub spendable: Amount,
+    /// What it has set aside on its chain.
+    pub held: Amount,
+    /// What it has staked.
+    pub staked: Amount,
+    /// What it made in all, as an issuer.
+    pub made: Amount,
+    /// What of that came back and was retired.
+    pub retired: Amount,
+    /// Hash of the key that may succeed its own; zeros when none may.
+    pub successor: [u8; 32],
+    /// Loans of which something is owed, by the invitation that was used.
+    pub loans: BTreeMap<InvitationId, Open>,
+    /// Credits that wait to be certified, by receipt.
+    pub waiting: BTreeMap<ReceiptId, Open>,
+}
+
+impl State {
+    /// One hash for all of it, as checkpoints have it.
+    pub fn digest(&self) -> [u8; 32] {
+        let mut out = Writer::default();
+        for amount in [
+            self.spendable,
+            self.held,
+            self.staked,
+            self.made,
+            self.retired,
+        ] {
+            out.u64(amount.utrm());
+        }
+        out.raw(&self.successor);
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        out.u32(count(self.loans.len()));
+        for (invitation, open) in &self.loans {
+            out.raw(invitation.as_bytes())
+                .raw(open.other.as_bytes())
+                .u64(open.amount.utrm());
+        }
+        out.u32(count(self.waiting.len()));
+        for (receipt, open) in &self.waiting {
+            out.raw(receipt.as_bytes())
+                .raw(open.other.as_bytes())
+                .u64(open.amount.utrm());
+        }
+        hash(STATE, &[&out.finish()])
+    }
+}
+
+/// A chain that was read up to some entry.
+#[derive(Clone, Debug)]
+pub struct Chain {
+    genesis: Genesis,
+    network: NetworkId,
+    author: NodeId,
+    seq: u64,
+    head: [u8; 32],
+    hlc: u64,
+    log: Frontier,
+    state: State,
+    predecessor: Option<Predecessor>,
+    /// The key that goes on, once the chain has ended.
+    successor: Option<NodeId>,
+    /// Agreements and invitations that stand on it.
+    seen: BTreeSet<[u8; 32]>,
+    /// When how much was made, in the last 24 hours.
+    day: VecDeque<(u64, Amount)>,
+    keys: Keyring,
+}
+
+impl Chain {
+    /// A chain of which nothing was read yet.
+    pub fn new(genesis: Genesis, author: NodeId) -> Self {
+        let network = genesis.id();
+        Self {
+            genesis,
+            network,
+            author,
+            seq: 0,
+            head: *network.as_bytes(),
+            hlc: 0,
+            log: Frontier::default(),
+            state: State::default(),
+            predecessor: None,
+            successor: None,
+            seen: BTreeSet::new(),
+            day: VecDeque::new(),
+            keys: Keyring::default(),
+        }
+    }
+
+    /// The network's genesis.
+    pub const fn genesis(&self) -> &Genesis {
+        &self.genesis
+    }
+
+    /// Whose chain.
+    pub const fn author(&self) -> NodeId {
+        self.author
+    }
+
+    /// Number of the newest entry; 0 before the first.
+    pub const fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Id of the newest entry; the network's id before the first.
+    pub const fn head(&self) -> EntryId {
+        EntryId::from_bytes(self.head)
+    }
+
+    /// Hybrid time of the newest entry.
+    pub const fn hlc(&self) -> u64 {
+        self.hlc
+    }
+
+    /// The tree over the ids of all entries.
+    pub const fn log(&self) -> &Frontier {
+        &self.log
+    }
+
+    /// What follows from the entries.
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The chain this one goes on.
+    pub const fn predecessor(&self) -> Option<Predecessor> {
+        self.predecessor
+    }
+
+    /// The key that goes on, once the chain has ended.
+    pub const fn successor(&self) -> Option<NodeId> {
+        self.successor
+    }
+
+    /// Checks the next entry in the bytes it came in, and takes it.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected`]; then nothing changed.
+    pub fn append_bytes(&mut self, bytes: &[u8]) -> Result<EntryId, Rejected> {
+        if bytes.len() > ENTRY_MAX {
+            return Err(Rejected::TooLarge(bytes.len()));
+        }
+        self.append(&Signed::from_bytes(bytes)?)
+    }
+
+    /// Checks the next entry and takes it.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected`]; then nothing changed.
+    pub fn append(&mut self, signed: &Signed<Entry>) -> Result<EntryId, Rejected> {
+        let entry = &signed.body;
+        self.stands_here(entry)?;
+        let id = entry.id();
+        let signers = [Some(self.author), succeeds(entry)];
+        let by = |key: NodeId| self.keys.signed(&key, id.as_bytes(), &signed.signature);
+        if !signers.into_iter().flatten().any(by) {
+            return Err(Rejected::Signature);
+        }
+        let next = self.next(entry)?;
+        self.says(entry, &next)?;
+        // Nothing is refused from here on.
+        if let Some(made) = next.minted {
+            self.day.push_back((entry.at().ms(), made));
+        }
+        self.take(&next);
+        match &entry.step {
+            Step::Genesis { predecessor, .. } => self.predecessor = *predecessor,
+            Step::Succession { successor } => self.successor = Some(*successor),
+            _ => {}
+        }
+        (self.seq, self.head, self.hlc) = (entry.seq, *id.as_bytes(), entry.hlc);
+        self.log.push(merkle::leaf(id.as_bytes()), |_, _, _| ());
+        Ok(id)
+    }
+
+    /// The frame of an entry: network, author, number, predecessor, time and history.
+    fn stands_here(&self, entry: &Entry) -> Result<(), Rejected> {
+        let wants = self.seq.saturating_add(1);
+        if entry.network != self.network {
+            return Err(Rejected::Network);
+        }
+        if entry.author != self.author {
+            return Err(Rejected::Author);
+        }
+        if self.successor.is_some() {
+            return Err(Rejected::Order("the chain has ended: another key goes on"));
+        }
+        if entry.seq != wants {
+            return Err(Rejected::Seq {
+                has: entry.seq,
+                wants,
+            });
+        }
+        if entry.prev != self.head {
+            return Err(Rejected::Prev);
+        }
+        if entry.hlc <= self.hlc {
+            return Err(Rejected::Time);
+        }
+        if entry.log_root != self.log.root() {
+            return Err(Rejected::LogRoot);
+        }
+        let first = matches!(entry.step, Step::Genesis { .. });
+        if first != (wants == 1) {
+            return Err(Rejected::Order(
+                "a chain begins with its genesis entry, and has one",
+            ));
+        }
+        if entry.waits && !matches!(entry.step, Step::Trade(_)) {
+            return Err(Rejected::Order("only what is earned by a trade can wait"));
+        }
+        Ok(())
+    }
+
+    /// Whether an entry says what follows.
+    fn says(&self, entry: &Entry, next: &Next) -> Result<(), Rejected> {
+        for (what, says, follows) in [
+            ("spendable", entry.spendable, next.spendable),
+            ("held", entry.held, self.state.held),
+            ("staked", entry.staked, self.state.staked),
+        ] {
+            if says != follows {
+                return Err(Rejected::Balance {
+                    what,
+                    says,
+                    follows,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, next: &Next) {
+        let state = &mut self.state;
+        state.spendable = next.spendable;
+        (state.made, state.retired) = (next.made, next.retired);
+        state.successor = next.successor;
+        put(&mut state.loans, next.loan);
+        put(&mut state.waiting, next.waits);
+        self.seen.extend(next.seen);
+    }
+
+    /// The id of something that may stand on a chain once.
+    fn once(&self, id: [u8; 32], what: &'static str) -> Result<[u8; 32], Rejected> {
+        if self.seen.contains(&id) {
+            return Err(Rejected::Twice(what));
+        }
+        Ok(id)
+    }
+
+    /// The loan after part of it is paid back.
+    fn repaid(&self, repaid: &Repaid) -> Result<(InvitationId, Option<Open>), Rejected> {
+        let open = self.state.loans.get(&repaid.invitation);
+        let open = open
+            .filter(|open| open.other == repaid.other)
+            .ok_or(Rejected::Loan("no such loan is open on this chain"))?;
+        let left = open.amount.checked_sub(repaid.amount);
+        let amount = left
+            .filter(|_| !repaid.amount.is_zero())
+            .ok_or(Rejected::Loan("not so much is owed"))?;
+        let left = Open { amount, ..*open };
+        let open = (!amount.is_zero()).then_some(left);
+        Ok((repaid.invitation, open))
+    }
+
+    /// What follows from an entry.
+    fn next(&self, entry: &Entry) -> Result<Next, Rejected> {
+        let mut next = Next::after(&self.state);
+        match &entry.step {
+            Step::Genesis {
+                successor,
+                predecessor,
+            } => {
+                next.successor = *successor;
+                if predecessor.is_some() {
+                    // What it had is for the chain before to say.
+                    next.spendable = entry.spendable;
+                }
+            }
+            Step::Checkpoint { state } => {
+                if *state != self.state.digest() {
+                    return Err(Rejected::Checkpoint);
+                }
+            }
+            Step::Succession { successor } => {
+                if successor_hash(successor) != self.state.successor {
+                    return Err(Rejected::Order(
+                        "the key that is to go on is not the one the chain named at first",
+                    ));
+                }
+            }
+            Step::Trade(trade) => self.trade(entry, trade, &mut next)?,
+            Step::Receive {
+                payer,
+                receipt,
+                amount,
+                ..
+            } => {
+                let open = Open {
+                    other: *payer,
+                    amount: *amount,
+                };
+                if self.state.waiting.get(receipt) != Some(&open) {
+                    return Err(Rejected::Order("no such credit waits on this chain"));
+                }
+                next.waits = Some((*receipt, None));
+                next.credit(*amount)?;
+            }
+            Step::Mint(grant) => self.mint(grant, &mut next, entry)?,
+            Step::Borrow(grant) => {
+                self.granted(grant, &mut next)?;
+                if grant.body.borrower != self.author {
+                    return Err(Rejected::Loan("it is not for this node"));
+                }
+                next.credit(grant.body.principal)?;
+                next.lent(&grant.body, grant.body.issuer);
+            }
+            Step::Repay(repaid) => {
+                next.loan = Some(self.repaid(repaid)?);
+                next.debit(repaid.amount)?;
+            }
+            Step::Retire(repaid) => {
+                next.loan = Some(self.repaid(repaid)?);
+                let retired = next.retired.checked_add(repaid.amount);
+                next.retired = retired.ok_or(Rejected::Loan("more is retired than made"))?;
+            }
+        }
+        Ok(next)
+    }
+
+    fn trade(&self, entry: &Entry, trade: &Trade, next: &mut Next) -> Result<(), Rejected> {
+        let agreement = &trade.agreement;
+        let (provider, consumer, payer) = (agreement.provider, agreement.consumer, trade.payer);
+        if agreement.network != self.network {
+            return Err(Rejected::Network);
+        }
+        if provider == consumer || provider == payer {
+            return Err(Rejected::Party("a node cannot trade with itself"));
+        }
+        let sells = self.author == provider;
+        if !sells && self.author != payer {
+            return Err(Rejected::Party(
+                "the chain's author has no part in the trade",
+            ));
+        }
+        if agreement.amount.is_zero()
+            || agreement.multiplier.price(agreement.kflop) != Ok(agreement.amount)
+        {
+            return Err(Rejected::Trade(
+                "its amount does not follow from its FLOP and its price",
+            ));
+        }
+        let id = agreement.id();
+        for (key, signature) in [
+            (provider, &trade.provider_signature),
+            (consumer, &trade.consumer_signature),
+        ] {
+            if !self.keys.signed(&key, id.as_bytes(), signature) {
+                return Err(Rejected::Trade("it is not signed by both"));
+            }
+        }
+        next.seen = Some(self.once(*id.as_bytes(), "the agreement")?);
+        let amount = agreement.amount;
+        if !sells {
+            if entry.waits {
+                return Err(Rejected::Order("what is paid does not wait"));
+            }
+            return next.debit(amount);
+        }
+        if entry.waits {
+            let open = Open {
+                other: payer,
+                amount,
+            };
+            next.waits = Some((id, Some(open)));
+            return Ok(());
+        }
+        // In a network with one witness its own ledger has the debit.
+        let authority = self.genesis.authority();
+        if authority != Some(self.author) && authority != Some(payer) {
+            return Err(Rejected::Order(
+                "a credit whose debit is not certified waits, and this one does not",
+            ));
+        }
+        next.credit(amount)
+    }
+
+    /// What holds for a grant on either chain.
+    fn granted(&self, grant: &Signed<LoanGrant>, next: &mut Next) -> Result<(), Rejected> {
+        let LoanGrant {
+            network,
+            issuer,
+            borrower,
+            invitation,
+            principal,
+            ..
+        } = grant.body;
+        if network != self.network {
+            return Err(Rejected::Network);
+        }
+        if issuer == borrower {
+            return Err(Rejected::Loan("an issuer cannot lend to itself"));
+        }
+        if self.genesis.quota(&issuer).is_zero() {
+            return Err(Rejected::Loan("its lender is no issuer of the network"));
+        }
+        if principal.is_zero() || principal > self.genesis.welcome_loan {
+            return Err(Rejected::Loan("it is not what the network lends newcomers"));
+        }
+        if !self.keys.is_signed(&issuer, grant) {
+            return Err(Rejected::Loan("it is not signed by its issuer"));
+        }
+        let mut once = [0; 32];
+        for (to, from) in once.iter_mut().zip(invitation.as_bytes()) {
+            *to = *from;
+        }
+        next.seen = Some(self.once(once, "the invitation")?);
+        Ok(())
+    }
+
+    fn mint(
+        &self,
+        grant: &Signed<LoanGrant>,
+        next: &mut Next,
+        entry: &Entry,
+    ) -> Result<(), Rejected> {
+        self.granted(grant, next)?;
+        let (issuer, principal) = (grant.body.issuer, grant.body.principal);
+        if issuer != self.author {
+            return Err(Rejected::Loan("its lender is another node"));
+        }
+        let quota = self.genesis.quota(&issuer);
+        let before = self.state.made;
+        let made = before.checked_add(principal).unwrap_or(Amount::MAX);
+        if made > quota || before.checked_add(principal).is_none() {
+            return Err(Rejected::OverQuota { made, quota });
+        }
+        let now = entry.at().ms();
+        let today = self
+            .day
+            .iter()
+            .filter(|(at, _)| now.saturating_sub(*at) < DAY_MS)
+            .fold(principal, |sum, (_, made)| {
+                sum.checked_add(*made).unwrap_or(Amount::MAX)
+            });
+        let most = lent_in_a_day(&self.genesis, quota, before);
+        if today > most {
+            return Err(Rejected::OverDay { made: today, most });
+        }
+        next.made = made;
+        next.minted = Some(principal);
+        next.lent(&grant.body, grant.body.borrower);
+        Ok(())
+    }
+}
+
+/// The key that may sign the entry beside its author's: the successor that it names, whose hash the
+/// chain committed to, so that a lost key can be replaced.
+fn succeeds(entry: &Entry) -> Option<NodeId> {
+    match &entry.step {
+        Step::Succession { successor } => Some(*successor),
+        _ => None,
+    }
+}
+
+/// What an entry that is being checked makes of the state.
+#[derive(Clone, Copy)]
+struct Next {
+    spendable: Amount,
+    made: Amount,
+    retired: Amount,
+    successor: [u8; 32],
+    /// A loan that is open now, or no more.
+    loan: Option<(InvitationId, Option<Open>)>,
+    /// A credit that waits now, or no more.
+    waits: Option<(ReceiptId, Option<Open>)>,
+    /// What stands on the chain now and may not again.
+    seen: Option<[u8; 32]>,
+    /// What the entry makes.
+    minted: Option<Amount>,
+}
+
+impl Next {
+    const fn after(state: &State) -> Self {
+        Self {
+            spendable: state.spendable,
+            made: state.made,
+            retired: state.retired,
+            successor: state.successor,
+            loan: None,
+            waits: None,
+            seen: None,
+            minted: None,
+        }
+    }
+
+    fn credit(&mut self, amount: Amount) -> Result<(), Rejected> {
+        let sum = self.spendable.checked_add(amount);
+        self.spendable = sum.ok_or(Rejected::Order("no node can have that much"))?;
+        Ok(())
+    }
+
+    fn debit(&mut self, amount: Amount) -> Result<(), Rejected> {
+        let has = self.spendable;
+        let left = has.checked_sub(amount);
+        self.spendable = left.ok_or(Rejected::Overdrawn { has, asked: amount })?;
+        Ok(())
+    }
+
+    fn lent(&mut self, grant: &LoanGrant, other: NodeId) {
+        let open = Open {
+            other,
+            amount: grant.principal,
+        };
+        self.loan = Some((grant.invitation, Some(open)));
+    }
+}
+
+/// Sets or removes.
+fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, change: Option<(K, Option<V>)>) {
+    match change {
+        Some((key, Some(value))) => {
+            map.insert(key, value);
+        }
+        Some((key, None)) => {
+            map.remove(&key);
+        }
+        None => {}
+    }
+}

@@ -1,0 +1,171 @@
+//! Proving to others what this node has and did.
+
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use serde_json::json;
+use tirami_agent_runtime::ops::{ChainEntries, ProveBalance, ProveReceipt};
+use tirami_manifest::ReceiptId;
+
+use super::context::{Context, Session};
+use super::exit::{Exit, Problem};
+use crate::access::Need;
+
+/// Entries asked for at once.
+const PAGE: u32 = 500;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ProveCommand {
+    /// What this node has: the newest entry of its chain, and the certificate over it
+    Balance(OutArgs),
+    /// That a trade stands on this node's chain
+    Receipt(ReceiptArgs),
+    /// The whole chain of this node
+    Chain(OutArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct OutArgs {
+    /// Write it to this file instead of standard output; an existing file is left alone
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReceiptArgs {
+    /// The receipt's id
+    id: ReceiptId,
+    #[command(flatten)]
+    to: OutArgs,
+}
+
+pub(super) async fn run(context: &Context, command: ProveCommand) -> Result<Exit, Problem> {
+    match command {
+        ProveCommand::Balance(to) => {
+            let file = context.ask(Need::Books, ProveBalance {}).await?;
+            document(context, &to, &file)
+        }
+        ProveCommand::Receipt(ReceiptArgs { id, to }) => {
+            let file = context
+                .ask(Need::Books, ProveReceipt { receipt: id })
+                .await?;
+            document(context, &to, &file)
+        }
+        ProveCommand::Chain(to) => chain(context, &to).await,
+    }
+}
+
+fn document(context: &Context, to: &OutArgs, file: &impl Serialize) -> Result<Exit, Problem> {
+    let text = serde_json::to_string_pretty(file)
+        .map_err(|error| Problem::internal(error.to_string()))?
+        + "\n";
+    let Some(path) = &to.out else {
+        context.out.document(&text);
+        return Ok(Exit::Ok);
+    };
+    let mut file = create(path)?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(|error| failed(path, &error))?;
+    written(context, path);
+    Ok(Exit::Ok)
+}
+
+async fn chain(context: &Context, to: &OutArgs) -> Result<Exit, Problem> {
+    let session = context.open(Need::Books).await?;
+    let done = if let Some(path) = &to.out {
+        to_file(&session, path).await
+    } else {
+        let mut lines = |line: &str| {
+            context.out.document(line);
+            Ok(())
+        };
+        each_line(&session, &mut lines).await
+    };
+    session.close().await;
+    done?;
+    if let Some(path) = &to.out {
+        written(context, path);
+    }
+    Ok(Exit::Ok)
+}
+
+async fn to_file(session: &Session, path: &Path) -> Result<(), Problem> {
+    let mut file = BufWriter::new(create(path)?);
+    let mut write = |line: &str| {
+        file.write_all(line.as_bytes())
+            .map_err(|error| failed(path, &error))
+    };
+    let done = each_line(session, &mut write).await;
+    let synced = file
+        .into_inner()
+        .map_err(|error| failed(path, error.error()))
+        .and_then(|file| file.sync_all().map_err(|error| failed(path, &error)));
+    let done = done.and(synced);
+    if done.is_err() {
+        // Half a chain proves nothing; what is left of it would only be in the way.
+        drop(std::fs::remove_file(path));
+    }
+    done
+}
+
+/// Every line of the chain file, asked for page by page. What is appended meanwhile comes along.
+async fn each_line(
+    session: &Session,
+    write: &mut impl FnMut(&str) -> Result<(), Problem>,
+) -> Result<(), Problem> {
+    let mut after = None;
+    loop {
+        let page = session
+            .call(ChainEntries {
+                after,
+                limit: Some(PAGE),
+            })
+            .await?;
+        if after.is_none() {
+            write(&line(&page.header)?)?;
+        }
+        for entry in &page.entries {
+            write(&line(entry)?)?;
+        }
+        if let Some(end) = &page.end {
+            return write(&line(end)?);
+        }
+        after = page.entries.last().map(|entry| entry.seq).or(after);
+    }
+}
+
+fn line(of: &impl Serialize) -> Result<String, Problem> {
+    let text = serde_json::to_string(of).map_err(|error| Problem::internal(error.to_string()))?;
+    Ok(text + "\n")
+}
+
+fn create(path: &Path) -> Result<std::fs::File, Problem> {
+    std::fs::File::create_new(path).map_err(|error| failed(path, &error))
+}
+
+fn failed(path: &Path, error: &std::io::Error) -> Problem {
+    match error.kind() {
+        std::io::ErrorKind::AlreadyExists => Problem::usage(format!(
+            "{} exists already and was left alone",
+            path.display()
+        ))
+        .hint("choose another --out"),
+        _ => Problem::file(path, error).exit(Exit::Store),
+    }
+}
+
+fn written(context: &Context, path: &Path) {
+    if context.out.is_json() {
+        context.out.json(&json!({ "file": path }));
+        return;
+    }
+    context
+        .out
+        .line(&format!("{} written; check it with", path.display()));
+    context
+        .out
+        .line(&format!("  tirami-agent verify {}", path.display()));
+}

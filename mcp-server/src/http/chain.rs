@@ -1,0 +1,66 @@
+//! The node's public chain over HTTP: reading it, proving what stands on it, checking what others show.
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::response::Json;
+use tirami_agent_runtime::ops::{
+    ChainEntries, ChainEntriesOutput, Network, NetworkOutput, ProveBalance, ProveReceipt, Verify,
+    VerifyOutput,
+};
+use tirami_manifest::proof_file::{BalanceFile, InclusionFile};
+
+use super::HttpState;
+use super::body;
+use super::guard::Bearer;
+use super::openai::error::ApiError;
+use crate::tools::input::{invalid, read};
+
+/// `GET /v1/tirami/network`.
+pub(crate) async fn network(
+    State(state): State<HttpState>,
+    bearer: Bearer,
+) -> Result<Json<NetworkOutput>, ApiError> {
+    Ok(Json(state.access.call(bearer.token(), Network {}).await?))
+}
+
+/// `GET /v1/tirami/chain?after=&limit=`.
+pub(crate) async fn entries(
+    State(state): State<HttpState>,
+    bearer: Bearer,
+    query: Result<Query<ChainEntries>, QueryRejection>,
+) -> Result<Json<ChainEntriesOutput>, ApiError> {
+    let Query(input) = query.map_err(|error| invalid("", error.body_text()))?;
+    Ok(Json(state.access.call(bearer.token(), input).await?))
+}
+
+/// `GET /v1/tirami/prove/balance`.
+pub(crate) async fn balance(
+    State(state): State<HttpState>,
+    bearer: Bearer,
+) -> Result<Json<BalanceFile>, ApiError> {
+    let proved = state.access.call(bearer.token(), ProveBalance {}).await?;
+    Ok(Json(proved))
+}
+
+/// `GET /v1/tirami/prove/receipt/{id}`.
+pub(crate) async fn receipt(
+    State(state): State<HttpState>,
+    bearer: Bearer,
+    Path(id): Path<String>,
+) -> Result<Json<InclusionFile>, ApiError> {
+    let receipt = id
+        .parse()
+        .map_err(|error: tirami_manifest::id::IdError| invalid("receipt", error.to_string()))?;
+    let asked = ProveReceipt { receipt };
+    Ok(Json(state.access.call(bearer.token(), asked).await?))
+}
+
+/// `POST /v1/tirami/verify`, with `{"proof": "..."}`.
+pub(crate) async fn verify(
+    State(state): State<HttpState>,
+    bearer: Bearer,
+    body::Json(body): body::Json,
+) -> Result<Json<VerifyOutput>, ApiError> {
+    let input: Verify = read(body.unwrap_or_else(|| serde_json::json!({})))?;
+    Ok(Json(state.access.call(bearer.token(), input).await?))
+}

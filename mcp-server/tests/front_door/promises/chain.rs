@@ -1,0 +1,147 @@
+//! What a node has and did can be checked by someone who trusts nobody.
+
+use serde_json::{Value, json};
+
+use crate::cli::{EXE, Ended, Home, bare, finish};
+use crate::mcp::Mcp;
+use crate::nodes::Pair;
+
+/// Runs `verify` on a file where there is neither node nor data directory.
+async fn verify(file: &str) -> Ended {
+    let mut verify = bare(&[EXE]);
+    verify.env_clear().args(["--json", "verify", file]);
+    finish(verify).await
+}
+
+/// What a proof says, which holds.
+async fn facts(home: &Home, what: &[&str]) -> Value {
+    let file = home.text(&format!("{}.proof", what.join("-")));
+    home.ask(&[&["prove"], what, &["--out", &file]].concat())
+        .await;
+    let ended = verify(&file).await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let said: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(said["valid"], json!(true));
+    said["facts"].clone()
+}
+
+/// One purchase of B at A; answers the receipt.
+async fn bought(pair: &Pair, prompt: &str) -> String {
+    let mcp = Mcp::start(&pair.b).await;
+    let answer = mcp
+        .ask("chat", json!({ "prompt": prompt, "max_tokens": 20 }))
+        .await;
+    pair.agree().await;
+    answer["receipt"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn both_chains_prove_a_trade_and_what_each_side_has() {
+    let pair = Pair::start().await;
+    let receipt = bought(&pair, "one two three").await;
+    let mut chains = Vec::new();
+    for (home, authority) in [(&pair.a, true), (&pair.b, false)] {
+        let balance = facts(home, &["balance"]).await;
+        let chain = facts(home, &["chain"]).await;
+        let trade = facts(home, &["receipt", &receipt]).await;
+        for field in ["node", "network", "head", "trm_spendable"] {
+            assert_eq!(balance[field], chain[field], "{field}");
+        }
+        assert_eq!(trade["receipt"], json!(receipt));
+        assert_eq!(trade["under"], balance["seq"]);
+        assert_eq!(
+            balance["assurance"],
+            if authority { "certified" } else { "signed" }
+        );
+        // The public position is what the node's own books say that it has.
+        let books = home.books().await;
+        assert_eq!(chain["trm_spendable"], books["balance"]["trm_balance"]);
+        home.audit().await;
+        chains.push(chain);
+    }
+    assert_eq!(chains[0]["trm_made"], "1000");
+    assert_eq!(chains[1]["trm_loans"], "1000");
+}
+
+#[tokio::test]
+async fn the_http_door_proves_and_checks_the_same() {
+    let pair = Pair::start().await;
+    let receipt = bought(&pair, "one two three").await;
+    let http = pair.up.http(&pair.a);
+    let (status, network) = http.get("/v1/tirami/network").await;
+    assert_eq!((status, network["quorum"].as_u64()), (200, Some(1)));
+    let (_, balance) = http.get("/v1/tirami/prove/balance").await;
+    assert_eq!(balance["says"]["head"], network["head"]);
+    let (_, proof) = http
+        .get(&format!("/v1/tirami/prove/receipt/{receipt}"))
+        .await;
+    for file in [&balance, &proof] {
+        let body = json!({ "proof": file.to_string() });
+        let (status, checked) = http.post("/v1/tirami/verify", &body).await;
+        assert_eq!(
+            (status, &checked["valid"]),
+            (200, &json!(true)),
+            "{checked}"
+        );
+    }
+    let (_, page) = http.get("/v1/tirami/chain?limit=2").await;
+    assert_eq!(page["entries"].as_array().unwrap().len(), 2);
+    assert_eq!(page["end"], Value::Null);
+    // Whatever is altered in the words or in the bytes does not hold.
+    let mut altered = balance.clone();
+    altered["says"]["trm_spendable"] = json!("1000000");
+    let mut other = balance.clone();
+    let turned = |text: &str| text.replacen('0', "1", 1);
+    other["certificate"] = json!(turned(balance["certificate"].as_str().unwrap()));
+    for file in [altered, other] {
+        let body = json!({ "proof": file.to_string() });
+        let (status, checked) = http.post("/v1/tirami/verify", &body).await;
+        assert_eq!((status, &checked["valid"]), (200, &json!(false)), "{file}");
+        assert!(checked["reason"].is_string());
+    }
+    for (path, says) in [
+        ("/v1/tirami/prove/receipt/abc", "64 hexadecimal"),
+        ("/v1/tirami/chain?limit=0", "limit is 0"),
+        ("/v1/tirami/chain?lim=3", "lim"),
+    ] {
+        let (status, refused) = http.get(path).await;
+        assert_eq!(status, 400, "{path}: {refused}");
+        assert!(refused.to_string().contains(says), "{path}: {refused}");
+    }
+    let nobody = format!("/v1/tirami/prove/receipt/{}", "ab".repeat(32));
+    assert_eq!(http.get(&nobody).await.0, 404);
+    assert_eq!(http.with_token("x").get("/v1/tirami/chain").await.0, 401);
+}
+
+#[tokio::test]
+async fn a_chain_that_was_cut_or_altered_does_not_verify() {
+    let pair = Pair::start().await;
+    bought(&pair, "one two three").await;
+    bought(&pair, "four five six").await;
+    let file = pair.b.text("chain.proof");
+    pair.b.ask(&["prove", "chain", "--out", &file]).await;
+    let text = std::fs::read_to_string(&file).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    // First line, genesis, loan, two trades, last line.
+    assert_eq!(lines.len(), 6, "{text}");
+    let without = |skip: usize| {
+        let kept = lines.iter().enumerate().filter(|(i, _)| *i != skip);
+        kept.map(|(_, line)| *line).collect::<Vec<_>>().join("\n")
+    };
+    let swapped = {
+        let mut lines = lines.clone();
+        lines.swap(3, 4);
+        lines.join("\n")
+    };
+    let twice = [&lines[..5], &lines[4..]].concat().join("\n");
+    let richer = text.replace("\"trm_spendable\":\"1000\"", "\"trm_spendable\":\"9000\"");
+    assert_ne!(richer, text);
+    let mut forged: Vec<String> = (0..lines.len()).map(without).collect();
+    forged.extend([swapped, twice, richer]);
+    for (n, text) in forged.iter().enumerate() {
+        let file = pair.b.write(&format!("forged-{n}"), text);
+        let refused = verify(&file).await.refused();
+        refused.is(6, "invalid_input", &["does not hold"]);
+    }
+    assert_eq!(verify(&file).await.code, 0);
+}

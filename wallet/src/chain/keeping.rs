@@ -1,0 +1,340 @@
+//! How entries lie in the store: without what follows from their neighbours or stands in another
+//! table, so that a trade is not written twice.
+
+use serde::{Deserialize, Serialize};
+use tirami_manifest::chain::{Entry, Repaid, Step, Trade};
+use tirami_manifest::commerce::Receipt;
+use tirami_manifest::genesis::{Genesis, LoanGrant};
+use tirami_manifest::key::Signature;
+use tirami_manifest::merkle::{self, Frontier, Hash, Nodes};
+use tirami_manifest::signed::Signed;
+use tirami_manifest::{Amount, EntryId, NodeId, ReceiptId, Timestamp};
+
+use crate::economy::loan;
+use crate::ledger::tables::{ReadTables, Table, Tables};
+use crate::statement::ReceiptRow;
+use crate::store::StoreError;
+
+/// Key of the newest entry's row in [`Table::Meta`].
+const HEAD: &[u8] = b"chain";
+
+/// Key of the borrower's signed loan grant in [`Table::Meta`].
+const GRANT: &[u8] = b"loan-grant";
+
+/// Of the tree over the entries, every so many levels are kept; what is between is computed anew.
+const LEVELS: u8 = 4;
+
+/// The end of the chain.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Head {
+    /// Number of the newest entry.
+    pub(super) seq: u64,
+    /// Its id; the network's id before the first.
+    pub(super) id: [u8; 32],
+    /// Its time.
+    pub(super) hlc: u64,
+    /// What can be spent after it.
+    pub(super) spendable: Amount,
+    /// What was made in all.
+    pub(super) made: Amount,
+    /// What of it was retired.
+    pub(super) retired: Amount,
+    /// Hash of the key that may succeed.
+    pub(super) successor: [u8; 32],
+    /// Number of the last checkpoint; 0 before the first.
+    pub(super) checkpoint: u64,
+    /// Number of the newest transfer that was looked at.
+    pub(super) covered: u64,
+    /// Whether the lender was to be asked for a grant that is missing.
+    pub(super) asked: bool,
+    /// The tree over the ids of all entries.
+    pub(super) log: Frontier,
+}
+
+impl Head {
+    pub(super) fn read(tables: &impl ReadTables) -> Result<Self, StoreError> {
+        Ok(tables.row(Table::Meta, HEAD)?.unwrap_or_default())
+    }
+
+    pub(super) fn write(&self, tables: &mut impl Tables) -> Result<(), StoreError> {
+        tables.put_row(Table::Meta, HEAD, self)
+    }
+}
+
+/// What is kept of an entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Kept {
+    id: [u8; 32],
+    hlc: u64,
+    spendable: Amount,
+    waits: bool,
+    step: KeptStep,
+    signature: Signature,
+}
+
+/// What is kept of what happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum KeptStep {
+    Genesis {
+        successor: [u8; 32],
+    },
+    Checkpoint {
+        state: [u8; 32],
+    },
+    /// The agreement and its signatures are in [`Table::Receipts`].
+    Trade {
+        payer: NodeId,
+        receipt: ReceiptId,
+    },
+    /// The loan is in [`Table::Loans`].
+    Mint {
+        borrower: NodeId,
+        grant: Signature,
+    },
+    /// The grant is in [`Table::Meta`].
+    Borrow,
+    Repay(KeptRepaid),
+    Retire(KeptRepaid),
+}
+
+/// See [`Repaid`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct KeptRepaid {
+    other: NodeId,
+    invitation: tirami_manifest::InvitationId,
+    amount: Amount,
+    receipt: [u8; 32],
+}
+
+/// Keeps the grant of the loan that this node was given, signed by its lender.
+pub(crate) fn keep_grant(
+    tables: &mut impl Tables,
+    grant: &Signed<LoanGrant>,
+) -> Result<(), StoreError> {
+    tables.put(Table::Meta, GRANT, &grant.to_bytes())
+}
+
+/// The grant of the loan that this node was given.
+pub(super) fn grant(tables: &impl ReadTables) -> Result<Option<Signed<LoanGrant>>, StoreError> {
+    let bytes = tables.get(Table::Meta, GRANT)?;
+    let damaged = StoreError::Row { table: Table::Meta };
+    bytes
+        .map(|bytes| Signed::from_bytes(&bytes).map_err(|_| damaged))
+        .transpose()
+}
+
+/// Writes the next entry and the head after it.
+pub(super) fn append(
+    tables: &mut impl Tables,
+    head: &mut Head,
+    signed: &Signed<Entry>,
+) -> Result<(), StoreError> {
+    let entry = &signed.body;
+    let id = entry.id();
+    let repaid = |repaid: &Repaid| KeptRepaid {
+        other: repaid.other,
+        invitation: repaid.invitation,
+        amount: repaid.amount,
+        receipt: repaid.receipt,
+    };
+    let step = match &entry.step {
+        Step::Genesis { successor, .. } => KeptStep::Genesis {
+            successor: *successor,
+        },
+        Step::Checkpoint { state } => KeptStep::Checkpoint { state: *state },
+        Step::Trade(trade) => KeptStep::Trade {
+            payer: trade.payer,
+            receipt: trade.agreement.id(),
+        },
+        Step::Mint(grant) => KeptStep::Mint {
+            borrower: grant.body.borrower,
+            grant: grant.signature,
+        },
+        Step::Borrow(_) => KeptStep::Borrow,
+        Step::Repay(part) => KeptStep::Repay(repaid(part)),
+        Step::Retire(part) => KeptStep::Retire(repaid(part)),
+        Step::Succession { .. } | Step::Receive { .. } => return Err(damaged()),
+    };
+    let kept = Kept {
+        id: *id.as_bytes(),
+        hlc: entry.hlc,
+        spendable: entry.spendable,
+        waits: entry.waits,
+        step,
+        signature: signed.signature,
+    };
+    tables.put_row(Table::Chain, &entry.seq.to_be_bytes(), &kept)?;
+    let mut full = Vec::new();
+    head.log
+        .push(merkle::leaf(id.as_bytes()), |level, index, hash| {
+            if level > 0 && level.is_multiple_of(LEVELS) {
+                full.push((level, index, *hash));
+            }
+        });
+    for (level, index, hash) in full {
+        tables.put(Table::ChainTree, &tree_key(level, index), &hash.0)?;
+    }
+    (head.seq, head.id, head.hlc) = (entry.seq, *id.as_bytes(), entry.hlc);
+    head.spendable = entry.spendable;
+    if matches!(entry.step, Step::Checkpoint { .. }) {
+        head.checkpoint = entry.seq;
+    }
+    Ok(())
+}
+
+fn tree_key(level: u8, index: u64) -> [u8; 9] {
+    let mut key = [level; 9];
+    for (to, from) in key.iter_mut().skip(1).zip(index.to_be_bytes()) {
+        *to = from;
+    }
+    key
+}
+
+/// What is damaged when an entry is not as it was written.
+pub(super) fn damaged() -> StoreError {
+    StoreError::Row {
+        table: Table::Chain,
+    }
+}
+
+/// The id of an entry.
+pub(super) fn id_of(tables: &impl ReadTables, seq: u64) -> Result<EntryId, StoreError> {
+    Ok(EntryId::from_bytes(kept(tables, seq)?.id))
+}
+
+/// When an entry was appended.
+pub(super) fn at(tables: &impl ReadTables, seq: u64) -> Result<Timestamp, StoreError> {
+    Ok(Timestamp::from_ms(kept(tables, seq)?.hlc >> 16))
+}
+
+/// The receipt of an entry that is a trade.
+pub(super) fn receipt_of(
+    tables: &impl ReadTables,
+    seq: u64,
+) -> Result<Option<ReceiptId>, StoreError> {
+    Ok(match kept(tables, seq)?.step {
+        KeptStep::Trade { receipt, .. } => Some(receipt),
+        _ => None,
+    })
+}
+
+fn kept(tables: &impl ReadTables, seq: u64) -> Result<Kept, StoreError> {
+    let row = tables.row(Table::Chain, &seq.to_be_bytes())?;
+    row.ok_or_else(damaged)
+}
+
+/// An entry as it was signed.
+pub(super) fn entry(
+    tables: &impl ReadTables,
+    (genesis, author): (&Genesis, NodeId),
+    seq: u64,
+) -> Result<Signed<Entry>, StoreError> {
+    let before = seq.saturating_sub(1);
+    let prev = if before == 0 {
+        *genesis.id().as_bytes()
+    } else {
+        kept(tables, before)?.id
+    };
+    let log_root = merkle::root_of(&Tree(tables), before)?;
+    of(tables, (genesis, author), (seq, prev, log_root))
+}
+
+/// An entry whose predecessor and history are known.
+pub(super) fn of(
+    tables: &impl ReadTables,
+    (genesis, author): (&Genesis, NodeId),
+    (seq, prev, log_root): (u64, [u8; 32], Hash),
+) -> Result<Signed<Entry>, StoreError> {
+    let kept = kept(tables, seq)?;
+    let body = Entry {
+        network: genesis.id(),
+        author,
+        seq,
+        prev,
+        hlc: kept.hlc,
+        spendable: kept.spendable,
+        held: Amount::ZERO,
+        staked: Amount::ZERO,
+        log_root,
+        waits: kept.waits,
+        step: step(tables, genesis, kept.step)?,
+    };
+    // Whatever was put together otherwise than it was signed is another entry.
+    if *body.id().as_bytes() != kept.id {
+        return Err(damaged());
+    }
+    let signature = kept.signature;
+    Ok(Signed { body, signature })
+}
+
+fn step(tables: &impl ReadTables, genesis: &Genesis, step: KeptStep) -> Result<Step, StoreError> {
+    let repaid = |part: KeptRepaid| Repaid {
+        other: part.other,
+        invitation: part.invitation,
+        amount: part.amount,
+        receipt: part.receipt,
+    };
+    Ok(match step {
+        KeptStep::Genesis { successor } => Step::Genesis {
+            successor,
+            predecessor: None,
+        },
+        KeptStep::Checkpoint { state } => Step::Checkpoint { state },
+        KeptStep::Trade { payer, receipt } => Step::Trade(Box::new(trade(tables, payer, receipt)?)),
+        KeptStep::Mint { borrower, grant } => {
+            let loan = loan::of_borrower(tables, &borrower)?.ok_or_else(damaged)?;
+            Step::Mint(Box::new(Signed {
+                body: loan.terms(genesis),
+                signature: grant,
+            }))
+        }
+        KeptStep::Borrow => Step::Borrow(Box::new(grant(tables)?.ok_or_else(damaged)?)),
+        KeptStep::Repay(part) => Step::Repay(repaid(part)),
+        KeptStep::Retire(part) => Step::Retire(repaid(part)),
+    })
+}
+
+/// A trade from the receipt that proves it.
+pub(super) fn trade(
+    tables: &impl ReadTables,
+    payer: NodeId,
+    receipt: ReceiptId,
+) -> Result<Trade, StoreError> {
+    let row: Option<ReceiptRow> = tables.row(Table::Receipts, receipt.as_bytes())?;
+    let Receipt {
+        agreement,
+        provider_signature,
+        consumer_signature,
+        ..
+    } = row.ok_or_else(damaged)?.receipt()?;
+    Ok(Trade {
+        payer,
+        agreement,
+        provider_signature,
+        consumer_signature,
+    })
+}
+
+/// The tree over the ids of all entries, as far as it is kept.
+pub(super) struct Tree<'a, T>(pub(super) &'a T);
+
+impl<T: ReadTables> Nodes for Tree<'_, T> {
+    type Error = StoreError;
+
+    fn full(&self, level: u8, index: u64) -> Result<Hash, StoreError> {
+        if level == 0 {
+            let id = id_of(self.0, index.saturating_add(1))?;
+            return Ok(merkle::leaf(id.as_bytes()));
+        }
+        if level.is_multiple_of(LEVELS) {
+            let hash = self.0.get(Table::ChainTree, &tree_key(level, index))?;
+            let hash = hash.and_then(|hash| hash.try_into().ok());
+            return hash.map(Hash).ok_or_else(damaged);
+        }
+        let (below, left) = (level.saturating_sub(1), index.saturating_mul(2));
+        Ok(merkle::node(
+            &self.full(below, left)?,
+            &self.full(below, left.saturating_add(1))?,
+        ))
+    }
+}

@@ -1,0 +1,276 @@
+//! What follows for the chain from what the ledger recorded.
+
+use tirami_manifest::chain::{Entry, Open, Repaid, State, Step, after};
+use tirami_manifest::genesis::Genesis;
+use tirami_manifest::key::SecretKey;
+use tirami_manifest::signed::Signed;
+use tirami_manifest::{Amount, InvitationId, NodeId, ReceiptId, Timestamp, TransferId};
+
+use super::keeping::{Head, append, grant, trade};
+use crate::economy::loan;
+use crate::error::WalletError;
+use crate::ledger::account::Account;
+use crate::ledger::rows::ReadRows;
+use crate::ledger::tables::{Order, ReadTables, Table, Tables};
+use crate::ledger::transfer::{self, Entry as Recorded, Kind, TransferCode};
+use crate::membership::{network, redeem_again};
+use crate::store::StoreError;
+
+/// Entries between two checkpoints; chosen, so that what a stranger must read stays below a megabyte.
+const CHECKPOINT_EVERY: u64 = 1_024;
+
+/// Transfers read at once.
+const PAGE: usize = 1_024;
+
+/// Transfers after which the mark of what was looked at is written although nothing followed.
+const MARK_EVERY: u64 = 4_096;
+
+/// Looks at every transfer after number `from`, or after the last that is known to have been looked
+/// at, and appends what follows. Answers whether all of them were; it waits where a grant is missing
+/// that a wallet from before there were chains did not keep.
+pub(crate) fn publish(
+    tables: &mut impl Tables,
+    key: &SecretKey,
+    from: Option<u64>,
+) -> Result<bool, WalletError> {
+    let newest = tables.last_seq()?;
+    if from == Some(newest) {
+        return Ok(true);
+    }
+    let Some(genesis) = network(tables)? else {
+        return Ok(true);
+    };
+    let mut head = Head::read(tables)?;
+    let written = head.covered;
+    let mut chain = Publisher {
+        genesis,
+        node: key.id(),
+        key,
+        head: &mut head,
+        sale: None,
+    };
+    let mut done = from.unwrap_or(written);
+    let mut whole = true;
+    let before = chain.head.seq;
+    'log: while done < newest {
+        let mark = done.to_be_bytes();
+        for (_, id) in tables.scan(Table::Log, &[], Some(&mark), Order::Ascending, PAGE)? {
+            let recorded = recorded(tables, id)?;
+            match chain.follow(tables, &recorded)? {
+                Follows::Nothing => {}
+                Follows::Step(step) => chain.append(tables, step, recorded.at)?,
+                Follows::Missing => {
+                    whole = false;
+                    break 'log;
+                }
+            }
+            done = recorded.seq;
+        }
+    }
+    if head.seq > before || done.saturating_sub(written) >= MARK_EVERY || !whole {
+        if !whole && !head.asked {
+            // Its lender signs the same again.
+            head.asked = true;
+            redeem_again(tables)?;
+        }
+        head.covered = done;
+        head.write(tables)?;
+    }
+    Ok(whole)
+}
+
+fn recorded(tables: &impl ReadRows, id: Vec<u8>) -> Result<Recorded, StoreError> {
+    let damaged = || StoreError::Row { table: Table::Log };
+    let id = id.try_into().map_err(|_| damaged())?;
+    let entry = tables.entry(&TransferId::from_bytes(id))?;
+    entry.ok_or_else(damaged)
+}
+
+/// What follows for the chain from a transfer.
+enum Follows {
+    /// Nothing: it stays inside the node.
+    Nothing,
+    /// An entry.
+    Step(Step),
+    /// Something, but what it needs is not here yet.
+    Missing,
+}
+
+struct Publisher<'a> {
+    genesis: Genesis,
+    node: NodeId,
+    key: &'a SecretKey,
+    head: &'a mut Head,
+    /// The trade that was last seen: what is repaid out of a sale follows it.
+    sale: Option<ReceiptId>,
+}
+
+impl Publisher<'_> {
+    /// What follows from one transfer.
+    fn follow(
+        &mut self,
+        tables: &impl ReadRows,
+        recorded: &Recorded,
+    ) -> Result<Follows, WalletError> {
+        let (transfer, code) = (&recorded.transfer, recorded.transfer.code);
+        let (debit, credit, amount) = match transfer.kind {
+            Kind::Single {
+                debit,
+                credit,
+                amount,
+                ..
+            } => (debit, credit, amount),
+            Kind::Post { hold, amount } => {
+                let row = tables.hold(&hold)?.ok_or(StoreError::Row {
+                    table: Table::Holds,
+                })?;
+                (row.debit, row.credit, amount)
+            }
+            _ => return Ok(Follows::Nothing),
+        };
+        let receipt = ReceiptId::from_bytes(transfer.reference);
+        let repaid = |other, receipt: Option<ReceiptId>| Repaid {
+            other,
+            invitation: invitation(&transfer.reference),
+            amount,
+            receipt: receipt.map_or([0; 32], |id| *id.as_bytes()),
+        };
+        let step = match (code, debit, credit) {
+            (
+                TransferCode::Purchase,
+                Account::Outgoing | Account::Delegated,
+                Account::Clearing(_),
+            ) => {
+                self.sale = Some(receipt);
+                Some(Step::Trade(Box::new(trade(tables, self.node, receipt)?)))
+            }
+            (TransferCode::Sale, Account::Clearing(payer), Account::Revenue) => {
+                self.sale = Some(receipt);
+                Some(Step::Trade(Box::new(trade(tables, payer, receipt)?)))
+            }
+            (TransferCode::WelcomeLoan, Account::Issuer, Account::Clearing(borrower)) => {
+                let loan = loan::of_borrower(tables, &borrower)?.ok_or(StoreError::Row {
+                    table: Table::Loans,
+                })?;
+                let grant = loan.grant(&self.genesis, self.key);
+                Some(Step::Mint(Box::new(grant)))
+            }
+            (TransferCode::WelcomeLoan, Account::Position, _) => match grant(tables)? {
+                Some(grant) => Some(Step::Borrow(Box::new(grant))),
+                None => return Ok(Follows::Missing),
+            },
+            (TransferCode::Repayment, Account::Agent(_), Account::Clearing(lender)) => {
+                Some(Step::Repay(repaid(lender, None)))
+            }
+            (TransferCode::Repayment, Account::Revenue, Account::Position) => {
+                let lender = self.genesis.authority().unwrap_or(self.node);
+                Some(Step::Repay(repaid(lender, self.sale)))
+            }
+            (TransferCode::Repayment, Account::Clearing(borrower), Account::Issuer) => {
+                let out_of =
+                    |sale: &ReceiptId| transfer.id == transfer::id("retire", &[sale.as_bytes()]);
+                Some(Step::Retire(repaid(borrower, self.sale.filter(out_of))))
+            }
+            _ => None,
+        };
+        Ok(step.map_or(Follows::Nothing, Follows::Step))
+    }
+
+    /// Signs the next entry, after the genesis entry where there is none yet.
+    fn append(
+        &mut self,
+        tables: &mut impl Tables,
+        step: Step,
+        at: Timestamp,
+    ) -> Result<(), WalletError> {
+        if self.head.seq == 0 {
+            self.head.id = *self.genesis.id().as_bytes();
+            let genesis = Step::Genesis {
+                successor: self.head.successor,
+                predecessor: None,
+            };
+            self.sign(tables, genesis, at)?;
+        }
+        let since = self.head.seq.saturating_sub(self.head.checkpoint);
+        if since >= CHECKPOINT_EVERY {
+            let state = self.state(tables)?.digest();
+            self.sign(tables, Step::Checkpoint { state }, at)?;
+        }
+        self.sign(tables, step, at)
+    }
+
+    fn sign(
+        &mut self,
+        tables: &mut impl Tables,
+        step: Step,
+        at: Timestamp,
+    ) -> Result<(), WalletError> {
+        let head = &mut *self.head;
+        let spends = |amount| head.spendable.checked_sub(amount);
+        let gains = |amount| head.spendable.checked_add(amount);
+        let spendable = match &step {
+            Step::Trade(trade) if trade.agreement.provider == self.node => {
+                gains(trade.agreement.amount)
+            }
+            Step::Trade(trade) => spends(trade.agreement.amount),
+            Step::Borrow(grant) => gains(grant.body.principal),
+            Step::Repay(repaid) => spends(repaid.amount),
+            Step::Receive { amount, .. } => gains(*amount),
+            _ => Some(head.spendable),
+        };
+        match &step {
+            Step::Mint(grant) => {
+                let made = head.made.checked_add(grant.body.principal);
+                head.made = made.unwrap_or(Amount::MAX);
+            }
+            Step::Retire(repaid) => {
+                let retired = head.retired.checked_add(repaid.amount);
+                head.retired = retired.unwrap_or(Amount::MAX);
+            }
+            _ => {}
+        }
+        let body = Entry {
+            network: self.genesis.id(),
+            author: self.node,
+            seq: head.seq.saturating_add(1),
+            prev: head.id,
+            hlc: after(head.hlc, at),
+            // The ledger did not allow it, so its books are not what they were.
+            spendable: spendable.ok_or(StoreError::Row {
+                table: Table::Chain,
+            })?,
+            held: Amount::ZERO,
+            staked: Amount::ZERO,
+            log_root: head.log.root(),
+            waits: false,
+            step,
+        };
+        Ok(append(tables, head, &Signed::new(body, self.key))?)
+    }
+
+    /// What follows from the chain so far, out of the wallet's own rows.
+    fn state(&self, tables: &impl ReadTables) -> Result<State, WalletError> {
+        let mut state = State {
+            spendable: self.head.spendable,
+            made: self.head.made,
+            retired: self.head.retired,
+            successor: self.head.successor,
+            ..State::default()
+        };
+        for loan in loan::all(tables)? {
+            let borrowed = loan.borrower == self.node;
+            let other = if borrowed { loan.lender } else { loan.borrower };
+            if !loan.owed.is_zero() {
+                let amount = loan.owed;
+                state.loans.insert(loan.invitation, Open { other, amount });
+            }
+        }
+        Ok(state)
+    }
+}
+
+/// The invitation in a reference.
+fn invitation(reference: &[u8; 32]) -> InvitationId {
+    let bytes = reference.first_chunk().copied().unwrap_or_default();
+    InvitationId::from_bytes(bytes)
+}
