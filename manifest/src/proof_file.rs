@@ -7,11 +7,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::amount::Amount;
-use crate::chain::{Certificate, Entry, Step};
+use crate::chain::{Certificate, Entry, FraudProof, Step};
 use crate::genesis::Genesis;
-use crate::id::{self, EntryId, NetworkId, NodeId, ReceiptId};
+use crate::id::{self, EntryId, GrantId, NetworkId, NodeId, ReceiptId};
+use crate::mandate_chain::MandateChain;
 use crate::merkle::{self, Hash, Inclusion};
 use crate::signed::{Document, Signed};
+use crate::time::Timestamp;
 
 /// Largest file that is read as a proof.
 pub const SIZE_MAX: usize = 64 * 1_024;
@@ -105,6 +107,109 @@ pub struct InclusionFacts {
     pub under: u64,
     /// `certified` by the network's witnesses, or `signed` by the node alone.
     pub assurance: String,
+}
+
+/// A proof of fraud.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FraudFile {
+    /// Version of this layout: 1.
+    pub tirami_fraud: u8,
+    /// What it says, in words.
+    pub says: FraudFacts,
+    /// The proof in hexadecimal: both signed documents.
+    pub proof: String,
+}
+
+/// What was proved of whom.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FraudFacts {
+    /// The network.
+    pub network: NetworkId,
+    /// Who signed both documents.
+    pub accused: NodeId,
+    /// `fork`, `arithmetic`, `voucher_contradiction` or `double_agreement`.
+    pub fraud: String,
+    /// The proof's id.
+    pub id: Hash,
+}
+
+impl FraudFile {
+    /// Puts a proof into words.
+    pub fn new(proof: &FraudProof) -> Self {
+        Self {
+            tirami_fraud: 1,
+            says: FraudFacts {
+                network: proof.network,
+                accused: proof.accused,
+                fraud: proof.kind.name().to_owned(),
+                id: Hash(proof.digest()),
+            },
+            proof: id::to_hex(&proof.to_bytes()),
+        }
+    }
+
+    /// Checks the proof.
+    ///
+    /// # Errors
+    ///
+    /// [`ProofError`].
+    pub fn verify(&self) -> Result<FraudFacts, ProofError> {
+        let part = "proof";
+        let proof = FraudProof::from_bytes(&bytes(part, &self.proof)?).map_err(damaged(part))?;
+        proof.verify().map_err(|error| wrong(part, error))?;
+        let truth = Self::new(&proof);
+        if *self != truth {
+            return Err(ProofError::Altered);
+        }
+        Ok(truth.says)
+    }
+}
+
+/// What a travelling mandate allows, when its chain of grants holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MandateFacts {
+    /// The network.
+    pub network: NetworkId,
+    /// Whose money pays.
+    pub payer: NodeId,
+    /// Who may spend.
+    pub holder: NodeId,
+    /// How many grants.
+    pub grants: u64,
+    /// Id of the last.
+    pub mandate: GrantId,
+    /// What it is for in all.
+    pub trm_amount: Amount,
+    /// When it ends, RFC 3339 in UTC. Whether it has, or was taken back, does not show here.
+    pub expires_at: String,
+}
+
+/// Checks the grants of a travelling mandate: signatures, and that each is within the one before.
+///
+/// # Errors
+///
+/// [`ProofError`].
+pub fn verify_mandate(text: &str) -> Result<MandateFacts, ProofError> {
+    let part = "mandate";
+    let chain: MandateChain = text.parse().map_err(|error| wrong(part, error))?;
+    let first = chain.links.first().map(|link| &link.body);
+    let first = first.ok_or_else(|| wrong(part, "it has no grant"))?;
+    let then = Timestamp::EPOCH;
+    chain
+        .verify(first.root, first.network, then, first.epoch)
+        .map_err(|error| wrong(part, error))?;
+    let last = chain.last().ok_or_else(|| wrong(part, "it has no grant"))?;
+    Ok(MandateFacts {
+        network: last.network,
+        payer: last.root,
+        holder: last.holder,
+        grants: u64::try_from(chain.links.len()).unwrap_or(u64::MAX),
+        mandate: last.id(),
+        trm_amount: last.range.amount(),
+        expires_at: last.expires.to_rfc3339(),
+    })
 }
 
 /// Why a file proves nothing.

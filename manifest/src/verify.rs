@@ -5,7 +5,11 @@
 use serde::Serialize;
 
 use crate::chain_file::{ChainFacts, ChainFileError, ChainReader};
-use crate::proof_file::{BalanceFacts, BalanceFile, InclusionFacts, InclusionFile, ProofError};
+use crate::mandate_chain::CHAIN_PREFIX;
+use crate::proof_file::{
+    BalanceFacts, BalanceFile, FraudFacts, FraudFile, InclusionFacts, InclusionFile, MandateFacts,
+    ProofError, verify_mandate,
+};
 use crate::receipt_file::{ReceiptFile, ReceiptFileError};
 
 /// What holds, by its kind.
@@ -20,6 +24,10 @@ pub enum Verified {
     Balance(Box<BalanceFacts>),
     /// That something stands on a chain.
     Inclusion(Box<InclusionFacts>),
+    /// That somebody signed two things that cannot both stand.
+    Fraud(Box<FraudFacts>),
+    /// A travelling mandate: every grant, each within the one before.
+    Mandate(Box<MandateFacts>),
 }
 
 impl Verified {
@@ -30,6 +38,8 @@ impl Verified {
             Self::Chain(_) => "chain",
             Self::Balance(_) => "balance",
             Self::Inclusion(_) => "inclusion",
+            Self::Fraud(_) => "fraud",
+            Self::Mandate(_) => "mandate",
         }
     }
 
@@ -48,7 +58,8 @@ impl Verified {
 pub enum VerifyError {
     /// It is none of the kinds there are.
     #[error(
-        "it is not a receipt, a chain, a balance or a proof of inclusion, or it is cut off: {0}"
+        "it is not a receipt, chain, balance, mandate, proof of inclusion or proof of fraud, or it is cut \
+         off: {0}"
     )]
     Unknown(String),
     /// A receipt.
@@ -69,6 +80,9 @@ pub enum VerifyError {
 /// [`VerifyError`], which says what does not hold.
 pub fn verify(text: &str) -> Result<Verified, VerifyError> {
     let first = text.lines().next().unwrap_or_default();
+    if first.trim().starts_with(CHAIN_PREFIX) {
+        return Ok(Verified::Mandate(Box::new(verify_mandate(text.trim())?)));
+    }
     if ChainReader::begins(first) {
         let mut reader = ChainReader::default();
         for line in text.lines() {
@@ -88,6 +102,9 @@ pub fn verify(text: &str) -> Result<Verified, VerifyError> {
     } else if is("tirami_inclusion") {
         let file: InclusionFile = read(value)?;
         Ok(Verified::Inclusion(Box::new(file.verify()?)))
+    } else if is("tirami_fraud") {
+        let file: FraudFile = read(value)?;
+        Ok(Verified::Fraud(Box::new(file.verify()?)))
     } else {
         Err(VerifyError::Unknown(
             "no field says what it is, such as 'tirami_receipt'".to_owned(),

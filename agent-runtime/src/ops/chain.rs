@@ -66,8 +66,8 @@ super::empty_input!(
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Verify {
-    /// The text of a receipt, a chain, a balance or a proof of inclusion, as 'tirami-agent receipt' and
-    /// 'tirami-agent prove' write them.
+    /// The text of a receipt, chain, balance, travelling mandate, proof of inclusion or proof of fraud, as
+    /// 'tirami-agent receipt' and 'tirami-agent prove' write them.
     pub proof: String,
 }
 
@@ -76,7 +76,7 @@ pub struct Verify {
 pub struct VerifyOutput {
     /// Whether it holds.
     pub valid: bool,
-    /// What it is: `receipt`, `chain`, `balance` or `inclusion`.
+    /// What it is: `receipt`, `chain`, `balance`, `inclusion`, `fraud` or `mandate`.
     pub kind: Option<String>,
     /// What it proves.
     pub facts: Option<serde_json::Map<String, serde_json::Value>>,

@@ -47,6 +47,26 @@ impl Entry {
         EntryId::from_bytes(self.digest())
     }
 
+    /// What the entry adds to what is spendable, and what it takes from it.
+    pub fn moves(&self) -> (Amount, Amount) {
+        let none = Amount::ZERO;
+        match &self.step {
+            Step::Trade(trade) if trade.agreement.provider == self.author => {
+                let earned = trade.agreement.amount;
+                (if self.waits { none } else { earned }, none)
+            }
+            Step::Trade(trade) => (none, trade.agreement.amount),
+            Step::Receive { amount, .. } => (*amount, none),
+            Step::Borrow(grant) => (grant.body.principal, none),
+            Step::Repay(repaid) => (none, repaid.amount),
+            Step::Genesis { .. }
+            | Step::Checkpoint { .. }
+            | Step::Succession { .. }
+            | Step::Mint(_)
+            | Step::Retire(_) => (none, none),
+        }
+    }
+
     /// When it was appended, without the counter.
     pub const fn at(&self) -> Timestamp {
         Timestamp::from_ms(self.hlc >> 16)

@@ -331,15 +331,12 @@ impl Chain {
                 amount,
                 ..
             } => {
-                let open = Open {
-                    other: *payer,
-                    amount: *amount,
-                };
+                let (other, amount) = (*payer, *amount);
+                let open = Open { other, amount };
                 if self.state.waiting.get(receipt) != Some(&open) {
                     return Err(Rejected::Order("no such credit waits on this chain"));
                 }
                 next.waits = Some((*receipt, None));
-                next.credit(*amount)?;
             }
             Step::Mint(grant) => self.mint(grant, &mut next, entry)?,
             Step::Borrow(grant) => {
@@ -347,19 +344,16 @@ impl Chain {
                 if grant.body.borrower != self.author {
                     return Err(Rejected::Loan("it is not for this node"));
                 }
-                next.credit(grant.body.principal)?;
                 next.lent(&grant.body, grant.body.issuer);
             }
-            Step::Repay(repaid) => {
-                next.loan = Some(self.repaid(repaid)?);
-                next.debit(repaid.amount)?;
-            }
+            Step::Repay(repaid) => next.loan = Some(self.repaid(repaid)?),
             Step::Retire(repaid) => {
                 next.loan = Some(self.repaid(repaid)?);
                 let retired = next.retired.checked_add(repaid.amount);
                 next.retired = retired.ok_or(Rejected::Loan("more is retired than made"))?;
             }
         }
+        next.moves(entry.moves())?;
         Ok(next)
     }
 
@@ -400,7 +394,7 @@ impl Chain {
             if entry.waits {
                 return Err(Rejected::Order("what is paid does not wait"));
             }
-            return next.debit(amount);
+            return Ok(());
         }
         if entry.waits {
             let open = Open {
@@ -417,7 +411,7 @@ impl Chain {
                 "a credit whose debit is not certified waits, and this one does not",
             ));
         }
-        next.credit(amount)
+        Ok(())
     }
 
     /// What holds for a grant on either chain.
@@ -529,16 +523,11 @@ impl Next {
         }
     }
 
-    fn credit(&mut self, amount: Amount) -> Result<(), Rejected> {
-        let sum = self.spendable.checked_add(amount);
-        self.spendable = sum.ok_or(Rejected::Order("no node can have that much"))?;
-        Ok(())
-    }
-
-    fn debit(&mut self, amount: Amount) -> Result<(), Rejected> {
-        let has = self.spendable;
-        let left = has.checked_sub(amount);
-        self.spendable = left.ok_or(Rejected::Overdrawn { has, asked: amount })?;
+    fn moves(&mut self, (gained, lost): (Amount, Amount)) -> Result<(), Rejected> {
+        let sum = self.spendable.checked_add(gained);
+        let has = sum.ok_or(Rejected::Order("no node can have that much"))?;
+        let left = has.checked_sub(lost);
+        self.spendable = left.ok_or(Rejected::Overdrawn { has, asked: lost })?;
         Ok(())
     }
 

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use tirami_agent_runtime::ops::VerifyOutput;
 use tirami_manifest::chain_file::{ChainFacts, ChainReader, LINE_MAX};
-use tirami_manifest::proof_file::{BalanceFacts, InclusionFacts, SIZE_MAX};
+use tirami_manifest::proof_file::{
+    BalanceFacts, FraudFacts, InclusionFacts, MandateFacts, SIZE_MAX,
+};
 use tirami_manifest::receipt_file::ReceiptFile;
 use tirami_manifest::verify::{Verified, VerifyError, verify as check};
 
@@ -46,6 +48,8 @@ pub(super) fn verify(out: &Output, args: &VerifyArgs) -> Result<Exit, Problem> {
         Verified::Chain(facts) => chain(out, &facts),
         Verified::Balance(facts) => balance(out, &facts),
         Verified::Inclusion(facts) => inclusion(out, &facts),
+        Verified::Fraud(facts) => fraud(out, &facts),
+        Verified::Mandate(facts) => mandate(out, &facts),
     }
     Ok(Exit::Ok)
 }
@@ -207,6 +211,40 @@ fn inclusion(out: &Output, facts: &InclusionFacts) {
     rows.push(("under", format!("entry {}", facts.under)));
     rows.push(("assurance", assurance(&facts.assurance)));
     out.facts(&rows);
+}
+
+fn fraud(out: &Output, facts: &FraudFacts) {
+    out.marked(
+        Style::Good,
+        "valid:",
+        "the accused signed two things that cannot both stand",
+    );
+    out.facts(&[
+        ("network", facts.network.to_string()),
+        ("accused", facts.accused.to_string()),
+        ("fraud", facts.fraud.clone()),
+    ]);
+}
+
+fn mandate(out: &Output, facts: &MandateFacts) {
+    out.marked(
+        Style::Good,
+        "valid:",
+        "every grant is signed by the holder of the one before, and within it",
+    );
+    out.facts(&[
+        ("mandate", facts.mandate.to_string()),
+        ("network", facts.network.to_string()),
+        ("payer", facts.payer.to_string()),
+        ("holder", facts.holder.to_string()),
+        ("grants", facts.grants.to_string()),
+        ("for", format!("{} TRM in all", facts.trm_amount)),
+        ("ends", local_time::exact(&facts.expires_at)),
+        (
+            "not shown",
+            "whether it has ended, was taken back or is used up".to_owned(),
+        ),
+    ]);
 }
 
 #[cfg(test)]

@@ -206,18 +206,6 @@ impl Publisher<'_> {
         at: Timestamp,
     ) -> Result<(), WalletError> {
         let head = &mut *self.head;
-        let spends = |amount| head.spendable.checked_sub(amount);
-        let gains = |amount| head.spendable.checked_add(amount);
-        let spendable = match &step {
-            Step::Trade(trade) if trade.agreement.provider == self.node => {
-                gains(trade.agreement.amount)
-            }
-            Step::Trade(trade) => spends(trade.agreement.amount),
-            Step::Borrow(grant) => gains(grant.body.principal),
-            Step::Repay(repaid) => spends(repaid.amount),
-            Step::Receive { amount, .. } => gains(*amount),
-            _ => Some(head.spendable),
-        };
         match &step {
             Step::Mint(grant) => {
                 let made = head.made.checked_add(grant.body.principal);
@@ -229,22 +217,26 @@ impl Publisher<'_> {
             }
             _ => {}
         }
-        let body = Entry {
+        let mut body = Entry {
             network: self.genesis.id(),
             author: self.node,
             seq: head.seq.saturating_add(1),
             prev: head.id,
             hlc: after(head.hlc, at),
-            // The ledger did not allow it, so its books are not what they were.
-            spendable: spendable.ok_or(StoreError::Row {
-                table: Table::Chain,
-            })?,
+            spendable: head.spendable,
             held: Amount::ZERO,
             staked: Amount::ZERO,
             log_root: head.log.root(),
             waits: false,
             step,
         };
+        let (gained, lost) = body.moves();
+        let sum = body.spendable.checked_add(gained);
+        let left = sum.and_then(|sum| sum.checked_sub(lost));
+        // The ledger does not allow less than nothing, so its books would not be what they were.
+        body.spendable = left.ok_or(StoreError::Row {
+            table: Table::Chain,
+        })?;
         Ok(append(tables, head, &Signed::new(body, self.key))?)
     }
 
