@@ -91,19 +91,14 @@ impl FraudProof {
     ///
     /// [`FraudError`].
     pub fn verify(&self) -> Result<(), FraudError> {
+        if self.kind == FraudKind::Voucher {
+            return contradicts(&self.voucher(&self.first)?, &self.voucher(&self.second)?);
+        }
+        let (a, b) = (self.entry(&self.first)?, self.entry(&self.second)?);
         match self.kind {
-            FraudKind::Voucher => {
-                let (a, b) = (self.voucher(&self.first)?, self.voucher(&self.second)?);
-                contradicts(&a, &b)
-            }
-            _ => {
-                let (a, b) = (self.entry(&self.first)?, self.entry(&self.second)?);
-                match self.kind {
-                    FraudKind::Fork => forks(&a, &b),
-                    FraudKind::Arithmetic => lies(&a, &b),
-                    _ => doubles(&a, &b),
-                }
-            }
+            FraudKind::Fork => forks(&a, &b),
+            FraudKind::Arithmetic => lies(&a, &b),
+            FraudKind::DoubleAgreement | FraudKind::Voucher => doubles(&a, &b),
         }
     }
 

@@ -1,0 +1,21 @@
+//! Chains of whole networks: what holds, what does not, and the files that say so.
+//!
+//! `files/valid` and `files/forged` are what a second implementation, `examples/verifier`, is held
+//! against too. Changing one is changing the protocol.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test that cannot go on should stop"
+)]
+
+#[path = "chains/files.rs"]
+mod files;
+#[path = "chains/forged.rs"]
+mod forged;
+#[path = "chains/fraud.rs"]
+mod fraud;
+#[path = "chains/rules.rs"]
+mod rules;
+#[path = "chains/world.rs"]
+mod world;
