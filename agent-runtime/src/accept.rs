@@ -7,7 +7,7 @@ use tirami_mesh::proto::message::{Frame, Offers, RefuseCode, Retry};
 use crate::failure::Failure;
 use crate::refusing::{refuse, say};
 use crate::runtime::Runtime;
-use crate::{offers, serve, sync, travelling};
+use crate::{certifying, offers, serve, sync, travelling};
 
 /// Requests of one peer served at once; chosen: one peer alone cannot keep out the others.
 const SERVED_PER_PEER: usize = 64;
@@ -109,6 +109,7 @@ async fn request(runtime: &Runtime, peer: NodeId, mut link: Link) -> Result<(), 
         }
         Frame::Drawn(drawn) => say(link, travelling::book_draw(runtime, peer, &drawn).await).await,
         Frame::ReturnUnits(asked) => say(link, travelling::give_back(runtime, &asked).await).await,
+        Frame::Certify(shown) => say(link, certifying::certify(runtime, peer, &shown).await).await,
         Frame::AskQuote(ask) => serve::job(runtime, peer, link, ask).await?,
         other => {
             let text = format!("a stream does not start with {}", other.name());

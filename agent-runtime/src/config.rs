@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use tirami_manifest::Multiplier;
+use tirami_manifest::{Amount, Multiplier};
+use crate::PeerAddr;
 
 use crate::ModelSource;
 
@@ -21,6 +22,10 @@ pub struct NodeConfig {
     pub multiplier: Option<Multiplier>,
     /// How long a hold lives after the last sign of life.
     pub hold_timeout_ms: u64,
+    /// What it accepts in any 24 hours from payers that no witness stands behind.
+    pub stranger_budget: Amount,
+    /// Nodes that it looks for beside those it met.
+    pub peers: Vec<PeerAddr>,
     /// Name of the network it founds when it belongs to none.
     pub network_name: String,
     /// Where HTTP clients reach it, to be shown in status and manifest.
@@ -36,6 +41,8 @@ impl NodeConfig {
             model: Some(ModelSource::Sprout),
             multiplier: None,
             hold_timeout_ms: tirami_wallet::HOLD_TIMEOUT_MS,
+            stranger_budget: tirami_wallet::strangers::STRANGER_BUDGET,
+            peers: Vec::new(),
             network_name: "private".to_owned(),
             http: None,
         }

@@ -1,7 +1,7 @@
 //! What an agent's node does: buys, serves, keeps its place in a network, and recovers.
 //!
-//! The only crate that knows both money and network. They meet in five files: `buy.rs`, `serve.rs`,
-//! `sync.rs`, `travelling.rs` and `recover.rs`; `runtime.rs` builds both.
+//! The only crate that knows both money and network. They meet in six files: `buy.rs`, `serve.rs`,
+//! `sync.rs`, `certifying.rs`, `travelling.rs` and `recover.rs`; `runtime.rs` builds both.
 
 pub mod agent;
 pub mod clock;
@@ -15,6 +15,7 @@ mod accept;
 mod agent_manifest;
 mod backoff;
 mod buy;
+mod certifying;
 mod config;
 mod here;
 mod intake;
@@ -34,3 +35,4 @@ pub use config::NodeConfig;
 pub use failure::{Failure, FailureCode};
 pub use runtime::{Builder, Runtime, StartError};
 pub use tirami_mesh::models::Source as ModelSource;
+pub use tirami_mesh::net::transport::PeerAddr;

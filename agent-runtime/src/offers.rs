@@ -68,7 +68,8 @@ pub(crate) async fn sellers(runtime: &Runtime) -> Result<Vec<Seller>, Failure> {
     Ok(sellers)
 }
 
-/// The node that invited this one, members of this node's books, and whoever is connected.
+/// The node that invited this one, those of the configuration, members of this node's books, and whoever
+/// is connected.
 pub(crate) fn known_peers(runtime: &Runtime) -> Result<Vec<PeerAddr>, Failure> {
     let mut peers: Vec<PeerAddr> = Vec::new();
     let mut add = |id: NodeId, addresses| {
@@ -78,6 +79,9 @@ pub(crate) fn known_peers(runtime: &Runtime) -> Result<Vec<PeerAddr>, Failure> {
     };
     if let Some(ticket) = runtime.inner.wallet.inviter()? {
         add(ticket.invitation.body.issuer, ticket.addresses);
+    }
+    for peer in &runtime.inner.config.peers {
+        add(peer.id, peer.addresses.clone());
     }
     for id in runtime.transport()?.connected() {
         add(id, Vec::new());

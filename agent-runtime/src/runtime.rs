@@ -168,6 +168,7 @@ impl Builder {
             clock: clock.clone(),
             key: key.clone(),
             hold_timeout_ms: config.hold_timeout_ms,
+            stranger_budget: config.stranger_budget,
             cache_bytes: CACHE_BYTES,
         })?;
         let token = data_dir::ensure_token(&config.data_dir)?;

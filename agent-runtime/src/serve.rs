@@ -175,6 +175,14 @@ fn can_pay(runtime: &Runtime, consumer: &NodeId, price: Amount) -> Result<(), Re
             Err(refused(RefuseCode::NotFunded, &text, Retry::Later))
         }
         Standing::Defaulted(owed) => Err(in_default(owed)),
+        Standing::Stranger(left) if left >= price => Ok(()),
+        Standing::Stranger(left) => {
+            let text = format!(
+                "no witness stands behind the payer, and {left} TRM more are accepted so today; the \
+                 quote would be {price}"
+            );
+            Err(refused(RefuseCode::NotFunded, &text, Retry::Later))
+        }
         Standing::Unknown => {
             let text = "only members and the authority of this network can buy here";
             Err(refused(RefuseCode::NotMember, text, Retry::Never))
@@ -237,6 +245,12 @@ fn not_reserved(error: &WalletError) -> Refused {
     match error {
         WalletError::Refused(_) => refused(RefuseCode::NotFunded, &error.to_string(), Retry::Later),
         WalletError::LoanDefault { owed } => in_default(*owed),
+        WalletError::StrangerBudget { .. } => {
+            refused(RefuseCode::NotFunded, &error.to_string(), Retry::Later)
+        }
+        WalletError::Fraud { .. } => {
+            refused(RefuseCode::NotMember, &error.to_string(), Retry::Never)
+        }
         WalletError::Units(_) => refused(RefuseCode::Units, &error.to_string(), Retry::Never),
         WalletError::Mandate(_) | WalletError::UnknownGrant(_) => {
             refused(RefuseCode::Mandate, &error.to_string(), Retry::Never)

@@ -292,6 +292,9 @@ pub(crate) async fn keep_in_step(runtime: Runtime) {
         if let Err(failure) = deliver_repayment(&runtime).await {
             tracing::debug!(%failure, "a repayment has to wait");
         }
+        if let Err(failure) = crate::certifying::be_certified(&runtime).await {
+            tracing::debug!(%failure, "the chain is not certified yet");
+        }
     }
 }
 
@@ -433,7 +436,7 @@ pub(crate) async fn exchange(
     })
 }
 
-fn unexpected(peer: &PeerAddr, frame: &Frame) -> Failure {
+pub(crate) fn unexpected(peer: &PeerAddr, frame: &Frame) -> Failure {
     let text = format!("node {} answered with {}", peer.id.short(), frame.name());
     Failure::new(FailureCode::ProviderFailed, text)
 }

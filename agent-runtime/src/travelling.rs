@@ -90,7 +90,7 @@ pub(crate) async fn accept(
         match wallet.standing(&payer).map_err(|error| no(&error))? {
             Standing::Kept(_) | Standing::Authority => {}
             Standing::Defaulted(owed) => return Err(in_default(owed)),
-            Standing::Unknown => {
+            Standing::Unknown | Standing::Stranger(_) => {
                 let text = "the payer is neither a member nor the authority of this network";
                 return Err(refused(RefuseCode::NotMember, text, Retry::Never));
             }
@@ -214,9 +214,9 @@ pub(crate) async fn give_back(runtime: &Runtime, asked: &ReturnUnits) -> Frame {
         let back = Signed::<RangeReturn>::from_bytes(&asked.back).map_err(|e| bad(&e))?;
         let wallet = &runtime.inner.wallet;
         let root = back.body.root;
-        let known = root == runtime.node()
-            || wallet.standing(&root).map_err(|error| no(&error))? != Standing::Unknown;
-        if !known {
+        let standing = wallet.standing(&root).map_err(|error| no(&error))?;
+        let stranger = matches!(standing, Standing::Unknown | Standing::Stranger(_));
+        if stranger && root != runtime.node() {
             let text = "the payer is neither a member nor the authority of this network";
             return Err(refused(RefuseCode::NotMember, text, Retry::Never));
         }

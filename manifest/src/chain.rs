@@ -15,7 +15,7 @@ mod step;
 
 pub use certificate::{Certificate, CertificateError, Head, Vote, quorum, vote};
 pub use entry::{ENTRY_MAX, Entry, after};
-pub use fold::{Chain, Open, State};
+pub use fold::{Chain, Loan, State, Waits};
 pub use fraud::{FraudError, FraudKind, FraudProof};
 pub use rejected::Rejected;
 pub use step::{Predecessor, Repaid, Step, Trade, successor_hash};

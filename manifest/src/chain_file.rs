@@ -216,8 +216,25 @@ impl ChainReader {
         if text.len() > LINE_MAX {
             return Err(not(format!("it has more than {LINE_MAX} bytes")));
         }
-        if self.end.is_some() {
-            return Err(not("the file has ended before".to_owned()));
+        if let Some(end) = &self.end {
+            // After the chain of a key that was changed comes the one that goes on.
+            let header = serde_json::from_str::<ChainHeader>(text)
+                .map_err(|_| not("the file has ended before".to_owned()))?;
+            let before = self
+                .chain
+                .as_deref()
+                .ok_or(ChainFileError::CutOff("it is empty"))?;
+            ends(before, end)?;
+            let next = before
+                .goes_on()
+                .filter(|next| next.author() == header.node)
+                .filter(|next| next.genesis().id() == header.network);
+            let next = next.ok_or_else(|| {
+                not("it begins another chain than the one that goes on".to_owned())
+            })?;
+            open(&header)?;
+            (self.chain, self.end) = (Some(Box::new(next)), None);
+            return Ok(());
         }
         let Some(chain) = &mut self.chain else {
             let header: ChainHeader =
@@ -253,13 +270,8 @@ impl ChainReader {
         let end = self
             .end
             .ok_or(ChainFileError::CutOff("its last line is missing"))?;
-        if end.entries != chain.seq() || end.head != chain.head() {
-            return Err(ChainFileError::CutOff("its last line names another end"));
-        }
+        ends(&chain, &end)?;
         let certified = end.certificate.is_some();
-        if let Some(text) = end.certificate {
-            certified_end(&chain, &text)?;
-        }
         let state = chain.state();
         let sum = |open: &mut dyn Iterator<Item = Amount>| {
             open.fold(Amount::ZERO, |sum, amount| {
@@ -276,8 +288,8 @@ impl ChainReader {
             trm_spendable: state.spendable,
             trm_held: state.held,
             trm_staked: state.staked,
-            trm_waiting: sum(&mut state.waiting.values().map(|open| open.amount)),
-            trm_loans: sum(&mut state.loans.values().map(|open| open.amount)),
+            trm_waiting: sum(&mut state.waiting.values().map(|waits| waits.amount)),
+            trm_loans: sum(&mut state.loans.values().map(|loan| loan.owed)),
             trm_made: state.made,
             trm_retired: state.retired,
             assurance: if certified { "certified" } else { "signed" }.to_owned(),
@@ -302,6 +314,19 @@ fn open(header: &ChainHeader) -> Result<Chain, ChainFileError> {
         ));
     }
     Ok(Chain::new(genesis, header.node))
+}
+
+/// Whether a chain ends as its last line says.
+fn ends(chain: &Chain, end: &ChainEnd) -> Result<(), ChainFileError> {
+    if chain.seq() == 0 {
+        return Err(ChainFileError::CutOff("no entry stands in it"));
+    }
+    if end.entries != chain.seq() || end.head != chain.head() {
+        return Err(ChainFileError::CutOff("its last line names another end"));
+    }
+    end.certificate
+        .as_deref()
+        .map_or(Ok(()), |text| certified_end(chain, text))
 }
 
 fn certified_end(chain: &Chain, text: &str) -> Result<(), ChainFileError> {

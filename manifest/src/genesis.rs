@@ -1,7 +1,7 @@
 //! The document that makes a network: who issues, who witnesses, and its parameters.
 
 use crate::amount::{Amount, Multiplier};
-use crate::bytes::{DecodeError, Reader, Writer};
+use crate::bytes::{DecodeError, Reader, STRING_MAX, Writer};
 use crate::id::{InvitationId, NetworkId, NodeId};
 use crate::signed::Document;
 use crate::time::Timestamp;
@@ -122,13 +122,17 @@ impl Document for Genesis {
         if sum != Amount::MAX {
             return Err(DecodeError::Value("quotas"));
         }
-        if witnesses.is_empty() {
+        // A key twice would count twice.
+        if any_twice(issuers.iter().map(|(node, _)| node)) {
+            return Err(DecodeError::Value("issuers"));
+        }
+        if witnesses.is_empty() || any_twice(witnesses.iter()) {
             return Err(DecodeError::Value("witnesses"));
         }
         if name.len() > 64 {
             return Err(DecodeError::Value("name"));
         }
-        Ok(Self {
+        let document = Self {
             name,
             founded,
             nonce,
@@ -138,8 +142,18 @@ impl Document for Genesis {
             welcome_loan: amount(from.u64("welcome loan")?, "welcome loan")?,
             welcome_term_ms: from.u64("welcome term")?,
             welcome_daily_cap: amount(from.u64("welcome daily cap")?, "welcome daily cap")?,
-        })
+        };
+        // A ticket carries it as one byte string.
+        if document.to_bytes().len() > STRING_MAX {
+            return Err(DecodeError::Value("genesis"));
+        }
+        Ok(document)
     }
+}
+
+fn any_twice<'a>(mut keys: impl Iterator<Item = &'a NodeId>) -> bool {
+    let mut seen = std::collections::BTreeSet::new();
+    !keys.all(|key| seen.insert(*key))
 }
 
 fn count(from: &mut Reader<'_>, field: &'static str) -> Result<u32, DecodeError> {

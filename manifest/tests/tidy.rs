@@ -75,10 +75,11 @@ const PURE: [(&str, &[&str], &str); 2] = [
 ];
 
 /// The files in which money meets network, and the one that builds both.
-const MEETING: [&str; 6] = [
+const MEETING: [&str; 7] = [
     "agent-runtime/src/buy.rs",
     "agent-runtime/src/serve.rs",
     "agent-runtime/src/sync.rs",
+    "agent-runtime/src/certifying.rs",
     "agent-runtime/src/travelling.rs",
     "agent-runtime/src/recover.rs",
     "agent-runtime/src/runtime.rs",

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::Deserialize;
-use tirami_agent_runtime::{ModelSource, NodeConfig};
-use tirami_manifest::Multiplier;
+use tirami_agent_runtime::{ModelSource, NodeConfig, PeerAddr};
+use tirami_manifest::{Amount, Multiplier};
 
 /// Where HTTP listens unless told otherwise. Chosen: loopback, and a port few programs use.
 pub const HTTP_LISTEN: &str = "127.0.0.1:8474";
@@ -135,6 +135,11 @@ pub struct ConfigFile {
     pub price_ppm: Option<u32>,
     /// How long a hold lives without a sign of life.
     pub hold_timeout_seconds: Option<u64>,
+    /// What is accepted in any 24 hours from payers that no witness stands behind.
+    pub stranger_budget_trm: Option<Amount>,
+    /// Nodes to look for beside those that were met: node id, `@`, address.
+    #[serde(default, deserialize_with = "peers")]
+    pub peers: Vec<PeerAddr>,
     /// Name of the network the node founds when it belongs to none.
     pub network_name: Option<String>,
     /// How much is logged.
@@ -144,6 +149,13 @@ pub struct ConfigFile {
 fn listen<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Listen>, D::Error> {
     let text = String::deserialize(from)?;
     text.parse().map(Some).map_err(serde::de::Error::custom)
+}
+
+fn peers<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<PeerAddr>, D::Error> {
+    Vec::<String>::deserialize(from)?
+        .iter()
+        .map(|text| text.parse().map_err(serde::de::Error::custom))
+        .collect()
 }
 
 impl ConfigFile {
@@ -203,6 +215,8 @@ pub struct Overrides {
     pub price_ppm: Option<u32>,
     /// `--hold-timeout`.
     pub hold_timeout_seconds: Option<u64>,
+    /// `--stranger-budget`.
+    pub stranger_budget: Option<Amount>,
 }
 
 /// Everything a command needs to know.
@@ -260,6 +274,10 @@ impl Settings {
         if let Some(seconds) = overrides.hold_timeout_seconds.or(file.hold_timeout_seconds) {
             node.hold_timeout_ms = seconds.saturating_mul(1_000);
         }
+        if let Some(budget) = overrides.stranger_budget.or(file.stranger_budget_trm) {
+            node.stranger_budget = budget;
+        }
+        node.peers = file.peers;
         if let Some(name) = file.network_name {
             node.network_name = name;
         }
@@ -326,6 +344,8 @@ mod tests {
             ("price_ppm = -1", "price_ppm"),
             ("price_ppm = 0", "price_ppm"),
             ("hold_timeout_seconds = 0", "hold_timeout_seconds"),
+            ("peers = [\"somewhere\"]", "'somewhere' is no peer"),
+            ("stranger_budget_trm = \"-1\"", "stranger_budget_trm"),
             ("no_local = true\nmodel = \"echo\"", "no_local"),
             ("log = \"loud\"", "log"),
         ] {

@@ -7,7 +7,7 @@
 pub mod message;
 
 pub use message::{
-    AskQuote, Chunk, Countersign, Drawn, Frame, Join, Joined, Offer, Offers, Propose, Quoted,
-    Refuse, RefuseCode, Repay, ReserveUnits, Retry, ReturnUnits, SignedBytes, Start, UnderMandate,
-    UnitsReturned,
+    AskQuote, Certified, Certify, Chunk, Countersign, Credit, Drawn, Frame, Join, Joined, Offer,
+    Offers, Propose, Quoted, Refuse, RefuseCode, Repay, ReserveUnits, Retry, ReturnUnits,
+    SignedBytes, Start, UnderMandate, UnitsReturned,
 };

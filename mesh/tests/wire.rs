@@ -5,12 +5,12 @@ use tirami_manifest::id::{from_hex, to_hex};
 use tirami_manifest::job::{Message, PromptShape, Role, Sampler};
 use tirami_manifest::model::ModelCard;
 use tirami_manifest::signed::hash;
-use tirami_manifest::{ModelId, Multiplier, QuoteId, ReceiptId, RepaymentId, TransferId};
+use tirami_manifest::{EntryId, ModelId, Multiplier, QuoteId, ReceiptId, RepaymentId, TransferId};
 use tirami_mesh::net::codec::{self, CodecError, decode, encode};
 use tirami_mesh::proto::{
-    AskQuote, Chunk, Countersign, Drawn, Frame, Join, Joined, Offer, Offers, Propose, Quoted,
-    Refuse, RefuseCode, Repay, ReserveUnits, Retry, ReturnUnits, SignedBytes, Start, UnderMandate,
-    UnitsReturned,
+    AskQuote, Certified, Certify, Chunk, Countersign, Credit, Drawn, Frame, Join, Joined, Offer,
+    Offers, Propose, Quoted, Refuse, RefuseCode, Repay, ReserveUnits, Retry, ReturnUnits,
+    SignedBytes, Start, UnderMandate, UnitsReturned,
 };
 
 const ID_11: &str = "1111111111111111111111111111111111111111111111111111111111111111";
@@ -354,6 +354,38 @@ fn golden() -> Vec<(Frame, Vec<&'static str>)> {
                 "c2",   // the second
             ],
         ),
+        (
+            Frame::Certify(Certify {
+                entries: vec![vec![0xe1, 0xe2], vec![0xe3]],
+            }),
+            vec![
+                "09000000", // length: 3 and 6
+                "01",       // version
+                "5000",     // kind 80
+                "02",       // entries
+                "02e1e2",   // bytes of the first, and it
+                "01e3",     // of the second
+            ],
+        ),
+        (
+            Frame::Certified(Certified {
+                certificate: Some(vec![0xc1]),
+                credits: vec![Credit {
+                    receipt: ReceiptId::from_bytes([0x22; 32]),
+                    debit: EntryId::from_bytes([0x33; 32]),
+                }],
+            }),
+            vec![
+                "47000000",                                                         // length: 3 and 68
+                "01",                                                               // version
+                "5100",                                                             // kind 81
+                "01",   // a certificate follows
+                "01c1", // its bytes
+                "01",   // credits
+                "2222222222222222222222222222222222222222222222222222222222222222", // receipt
+                "3333333333333333333333333333333333333333333333333333333333333333", // debit
+            ],
+        ),
     ]
 }
 
@@ -435,7 +467,7 @@ fn unknown_versions_and_kinds_are_named() {
     assert_eq!(decode(&frame(2, 32, &[])), Err(CodecError::Version(2)));
     assert_eq!(decode(&frame(0, 32, &[])), Err(CodecError::Version(0)));
     assert_eq!(decode(&frame(1, 48, &[])), Err(CodecError::Kind(48)));
-    assert_eq!(decode(&frame(1, 1, &[13, 0, 0])), Err(CodecError::Body(1)));
+    assert_eq!(decode(&frame(1, 1, &[14, 0, 0])), Err(CodecError::Body(1)));
 }
 
 #[test]

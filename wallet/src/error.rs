@@ -1,9 +1,10 @@
 //! What can come back from asking the wallet for something.
 
+use tirami_manifest::chain::Rejected;
 use tirami_manifest::commerce::ReceiptError;
 use tirami_manifest::mandate::Looser;
 use tirami_manifest::mandate_chain::{ChainError, SpendError};
-use tirami_manifest::{Amount, ApprovalId};
+use tirami_manifest::{Amount, ApprovalId, NodeId};
 
 use crate::ledger::ranges::{self, RangesError};
 use crate::ledger::refusal::{ApplyError, Refusal};
@@ -133,6 +134,47 @@ pub enum WalletError {
     /// A repayment that is not for a loan of this node.
     #[error("the repayment {0}")]
     Repayment(&'static str),
+    /// No witness stands behind the payer, and no more is accepted so today.
+    #[error(
+        "{asked} TRM of a payer that no witness stands behind are too much: {left} of the stranger \
+         budget of {budget} TRM in 24 hours are left"
+    )]
+    StrangerBudget {
+        /// In 24 hours.
+        budget: Amount,
+        /// What is left of it.
+        left: Amount,
+        /// What the job would cost at most.
+        asked: Amount,
+    },
+    /// Only a network's only witness certifies, and others' chains.
+    #[error("this node is not the witness of that chain")]
+    NotWitness,
+    /// Somebody who was proved a fraud.
+    #[error("node {} was proved a fraud ({kind}); 'tirami-agent network' shows the proof", .accused.short())]
+    Fraud {
+        /// Who.
+        accused: NodeId,
+        /// What it did.
+        kind: &'static str,
+    },
+    /// What should be a proof of fraud is none.
+    #[error("the proof of fraud does not hold: {0}")]
+    NoFraud(String),
+    /// An entry of somebody's chain does not hold.
+    #[error("entry {seq} of the chain does not hold: {why}")]
+    ChainRejected {
+        /// Its number.
+        seq: u64,
+        /// Why.
+        why: Rejected,
+    },
+    /// A certificate that certifies nothing of this node's chain.
+    #[error("the certificate does not hold: {0}")]
+    Certificate(String),
+    /// A chain that cannot be certified just now.
+    #[error("not certified yet: {0}")]
+    NotYet(String),
     /// A member whose loan is in default buys nothing until it is repaid.
     #[error("the member's welcome loan is in default: {owed} TRM of it are owed")]
     LoanDefault {
@@ -167,6 +209,8 @@ impl WalletError {
             | Self::ApprovalsFull(_)
             | Self::KeyRunning { .. }
             | Self::Store(StoreError::Full)
+            | Self::StrangerBudget { .. }
+            | Self::NotYet(_)
             | Self::LoanDefault { .. } => Retry::Later,
             Self::Refused(Refusal::NotEnough { .. } | Refusal::NeedsApproval { .. }) => {
                 Retry::Later

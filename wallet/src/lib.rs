@@ -26,8 +26,10 @@ pub mod owner;
 pub mod sales;
 pub mod statement;
 pub mod store;
+pub mod strangers;
 pub mod token;
 pub mod travelling;
+pub mod witness;
 
 mod wallet;
 

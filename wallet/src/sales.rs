@@ -18,10 +18,12 @@ use crate::ledger::tables::{ReadTables, Table, Tables};
 use crate::ledger::transfer::{self, Kind, Transfer, TransferCode};
 use crate::membership::network;
 use crate::statement::{ReceiptRow, Side};
+use crate::strangers;
 use crate::token::main_agent;
 use crate::travelling::tracking::CheckedUnder;
 use crate::travelling::{drawing, tracking};
 use crate::wallet::Wallet;
+use crate::witness;
 
 /// How a provider knows that a consumer can pay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +35,10 @@ pub enum Standing {
     /// This node keeps the consumer's account, and lent it what was not paid back in time; what is
     /// still owed.
     Defaulted(Amount),
-    /// Neither of the two is the authority, or the consumer is not a member.
+    /// Neither of the two is the authority: no witness stands behind what the consumer pays. What can
+    /// still be accepted so today.
+    Stranger(Amount),
+    /// The consumer is not a member of the network whose authority this node is.
     Unknown,
 }
 
@@ -59,7 +64,7 @@ impl Wallet {
         } else if authority == Some(*consumer) {
             Standing::Authority
         } else {
-            Standing::Unknown
+            Standing::Stranger(self.stranger_room()?)
         })
     }
 
@@ -78,7 +83,12 @@ impl Wallet {
         let node = self.node();
         let payer = under.as_ref().map_or(quote.consumer, CheckedUnder::payer);
         // What this node pays itself, and what the authority pays, is held in the payer's own books.
-        let held_there = payer == node || self.standing(&payer)? == Standing::Authority;
+        let standing = self.standing(&payer)?;
+        let held_there = payer == node || standing == Standing::Authority;
+        let (stranger, budget) = (
+            !held_there && matches!(standing, Standing::Stranger(_)),
+            self.inner.stranger_budget,
+        );
         if held_there && under.is_none() {
             return Ok(());
         }
@@ -100,6 +110,12 @@ impl Wallet {
             if let Some(owed) = loan::in_default(tables, (&node, &payer), now)? {
                 return Err(WalletError::LoanDefault { owed });
             }
+            if let Some(proof) = witness::fraud_of(tables, &payer)? {
+                return Err(WalletError::Fraud {
+                    accused: payer,
+                    kind: proof.kind.name(),
+                });
+            }
             if tracking::drawing(tables, &quote.id())?.is_some() {
                 return Err(WalletError::OtherReceipt("job under the same quote"));
             }
@@ -108,6 +124,9 @@ impl Wallet {
             }
             if held_there {
                 return Ok(());
+            }
+            if stranger {
+                return strangers::begin(tables, &quote, budget, now);
             }
             match apply(tables, &transfer, now)? {
                 Applied::Now => Ok(()),
@@ -166,6 +185,7 @@ impl Wallet {
                     now,
                 )?;
             }
+            strangers::release(tables, &quote)?;
             tracking::not_done(tables, &node, &quote)
         })
         .await
@@ -197,9 +217,11 @@ impl Wallet {
             let payer = drawing
                 .as_ref()
                 .map_or(agreement.consumer, |drawing| drawing.payer);
-            if authority.is_none_or(|authority| authority != node && authority != payer) {
+            let stranger =
+                authority.is_none_or(|authority| authority != node && authority != payer);
+            if stranger && drawing.is_some() {
                 return Err(WalletError::OtherReceipt(
-                    "consumer than the network's authority",
+                    "payer than the network's authority",
                 ));
             }
             if let Some(drawing) = &drawing {
@@ -214,7 +236,9 @@ impl Wallet {
                 }
                 tables.put_row(Table::Outbox, id.as_bytes(), &payer)?;
             }
-            if !agreement.amount.is_zero() {
+            if stranger {
+                strangers::earn(tables, &receipt, now)?;
+            } else if !agreement.amount.is_zero() {
                 let kept_here = authority == Some(node);
                 let of = (agreement.amount, now);
                 let repaid = repayment::out_of_sale(tables, &genesis, (&payer, &node), of)?;

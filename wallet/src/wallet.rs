@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tirami_manifest::key::SecretKey;
-use tirami_manifest::{Clock, NodeId, Timestamp};
+use tirami_manifest::{Amount, Clock, NodeId, Timestamp};
 
 use crate::chain::publish;
 use crate::error::WalletError;
@@ -18,6 +18,7 @@ use crate::store::{
     open_cached,
 };
 use crate::travelling::sweeping::Marks;
+use crate::witness::ReadChains;
 
 /// What a wallet needs to open.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct OpenOptions {
     pub key: SecretKey,
     /// How long a hold lives after the last sign of life, in milliseconds.
     pub hold_timeout_ms: u64,
+    /// What is accepted in any 24 hours from payers that no witness stands behind.
+    pub stranger_budget: Amount,
     /// Memory for the file's pages, in bytes; [`crate::store::CACHE_BYTES`] by default.
     pub cache_bytes: usize,
 }
@@ -54,6 +57,9 @@ pub(crate) struct Inner {
     clock: Arc<dyn Clock>,
     pub(crate) key: SecretKey,
     pub(crate) hold_timeout_ms: u64,
+    pub(crate) stranger_budget: Amount,
+    /// Others' chains as far as a witness read them; no await happens inside.
+    pub(crate) read_chains: ReadChains,
     /// Whether the chain covers every transfer that was committed; not until the first command looked.
     covered: AtomicBool,
 }
@@ -70,6 +76,7 @@ impl Wallet {
             clock,
             key,
             hold_timeout_ms,
+            stranger_budget,
             cache_bytes,
         } = options;
         let opened = open_cached(storage, cache_bytes)?;
@@ -84,6 +91,8 @@ impl Wallet {
             clock,
             key,
             hold_timeout_ms,
+            stranger_budget,
+            read_chains: ReadChains::default(),
             covered: AtomicBool::new(false),
         };
         Ok(Self {

@@ -23,7 +23,7 @@ const PAGE_MAX: u32 = 100;
 pub(super) const CHUNK: usize = 1_000;
 
 /// Kinds of account that history can be asked for.
-const KINDS: [&str; 7] = [
+const KINDS: [&str; 8] = [
     "agent",
     "revenue",
     "position",
@@ -31,10 +31,11 @@ const KINDS: [&str; 7] = [
     "outgoing",
     "issuer",
     "delegated",
+    "uncertified",
 ];
 
 /// Reasons that history can be asked for.
-const REASONS: [TransferCode; 11] = [
+const REASONS: [TransferCode; 13] = [
     TransferCode::Budget,
     TransferCode::Purchase,
     TransferCode::Acknowledged,
@@ -46,6 +47,8 @@ const REASONS: [TransferCode; 11] = [
     TransferCode::Allotment,
     TransferCode::Repayment,
     TransferCode::Delegation,
+    TransferCode::Uncertified,
+    TransferCode::Certified,
 ];
 
 /// The newest transfers.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use tirami_manifest::chain::Certificate;
 use tirami_manifest::chain_file::{ChainEnd, ChainHeader, ChainLine};
 use tirami_manifest::id::to_hex;
-use tirami_manifest::proof_file::{BalanceFile, InclusionFile};
+use tirami_manifest::proof_file::{BalanceFile, FraudFile, InclusionFile};
 use tirami_manifest::verify::{Verified, VerifyError, verify};
 use tirami_manifest::{Amount, EntryId, NetworkId, NodeId, ReceiptId};
 
@@ -132,6 +132,29 @@ pub struct NetworkOutput {
     pub head: EntryId,
     /// What this node can spend by its chain.
     pub trm_spendable: Amount,
+    /// What it earned that no witness has certified yet.
+    pub trm_waiting: Amount,
+    /// Members' chains that this node certified, where it is the witness.
+    pub certified: Vec<CertifiedOutput>,
+    /// What members have together in this node's ledger, where it is the witness.
+    pub trm_members: Amount,
+    /// Proofs of fraud that are known here.
+    pub frauds: Vec<FraudFile>,
+}
+
+/// The newest certified entry of a member's chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CertifiedOutput {
+    /// The member.
+    pub node: NodeId,
+    /// Number of the entry.
+    pub seq: u64,
+    /// Its id.
+    pub head: EntryId,
+    /// What the member can spend after it.
+    pub trm_spendable: Amount,
+    /// When it was certified, RFC 3339 in UTC.
+    pub at: String,
 }
 
 /// Somebody who makes TRM.
@@ -276,8 +299,27 @@ impl Operation for Network {
         _: Caller,
         _: Option<TextSink>,
     ) -> Result<NetworkOutput, Failure> {
-        let position = runtime.inner.wallet.chain_position()?;
+        let wallet = &runtime.inner.wallet;
+        let position = wallet.chain_position()?;
         let genesis = position.genesis;
+        let waiting = wallet.waiting()?;
+        let certified: Vec<_> = wallet
+            .certified_heads()?
+            .into_iter()
+            .map(|head| CertifiedOutput {
+                node: head.node,
+                seq: head.seq,
+                head: head.entry,
+                trm_spendable: head.spendable,
+                at: head.at.to_rfc3339(),
+            })
+            .collect();
+        let authority = genesis.authority() == Some(wallet.node());
+        let members = if authority {
+            wallet.members()?
+        } else {
+            Vec::new()
+        };
         let quorum = tirami_manifest::chain::quorum(genesis.witnesses.len());
         Ok(NetworkOutput {
             network: genesis.id(),
@@ -295,6 +337,20 @@ impl Operation for Network {
             entries: position.seq,
             head: position.head,
             trm_spendable: position.spendable,
+            trm_waiting: sum(waiting.iter().map(|(_, row)| row.amount)),
+            certified,
+            trm_members: sum(members.iter().map(|(_, totals)| {
+                totals
+                    .available()
+                    .checked_add(totals.pending())
+                    .unwrap_or(Amount::MAX)
+            })),
+            frauds: wallet.frauds()?.iter().map(FraudFile::new).collect(),
         })
     }
+}
+
+fn sum(amounts: impl Iterator<Item = Amount>) -> Amount {
+    let add = |sum: Amount, amount| sum.checked_add(amount).unwrap_or(Amount::MAX);
+    amounts.fold(Amount::ZERO, add)
 }

@@ -17,12 +17,23 @@ use crate::signed::{Signed, hash};
 /// Domain of a state's digest.
 const STATE: &[u8] = b"trm/v1/state\0";
 
-/// A loan or a credit that is open on a chain.
+/// A loan of which something is owed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Open {
+pub struct Loan {
+    /// Whether the chain's author lent it; otherwise it borrowed.
+    pub lent: bool,
     /// The other side.
     pub other: NodeId,
-    /// What is still owed, or still to be received.
+    /// What is still owed.
+    pub owed: Amount,
+}
+
+/// A credit that waits to be certified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waits {
+    /// Who pays.
+    pub payer: NodeId,
+    /// How much.
     pub amount: Amount,
 }
 
@@ -42,9 +53,9 @@ pub struct State {
     /// Hash of the key that may succeed its own; zeros when none may.
     pub successor: [u8; 32],
     /// Loans of which something is owed, by the invitation that was used.
-    pub loans: BTreeMap<InvitationId, Open>,
+    pub loans: BTreeMap<InvitationId, Loan>,
     /// Credits that wait to be certified, by receipt.
-    pub waiting: BTreeMap<ReceiptId, Open>,
+    pub waiting: BTreeMap<ReceiptId, Waits>,
 }
 
 impl State {
@@ -63,16 +74,17 @@ impl State {
         out.raw(&self.successor);
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         out.u32(count(self.loans.len()));
-        for (invitation, open) in &self.loans {
+        for (invitation, loan) in &self.loans {
             out.raw(invitation.as_bytes())
-                .raw(open.other.as_bytes())
-                .u64(open.amount.utrm());
+                .u8(u8::from(loan.lent))
+                .raw(loan.other.as_bytes())
+                .u64(loan.owed.utrm());
         }
         out.u32(count(self.waiting.len()));
-        for (receipt, open) in &self.waiting {
+        for (receipt, waits) in &self.waiting {
             out.raw(receipt.as_bytes())
-                .raw(open.other.as_bytes())
-                .u64(open.amount.utrm());
+                .raw(waits.payer.as_bytes())
+                .u64(waits.amount.utrm());
         }
         hash(STATE, &[&out.finish()])
     }
@@ -118,6 +130,29 @@ impl Chain {
             day: VecDeque::new(),
             keys: Keyring::default(),
         }
+    }
+
+    /// The chain that goes on where this one ended, with all that it had; `None` when it has not ended.
+    #[must_use]
+    pub fn goes_on(&self) -> Option<Self> {
+        let author = self.successor?;
+        let before = Predecessor {
+            author: self.author,
+            seq: self.seq,
+            entry: self.head(),
+        };
+        let mut state = self.state.clone();
+        state.successor = [0; 32];
+        Some(Self {
+            author,
+            seq: 0,
+            head: *self.network.as_bytes(),
+            log: Frontier::default(),
+            state,
+            predecessor: Some(before),
+            successor: None,
+            ..self.clone()
+        })
     }
 
     /// The network's genesis.
@@ -198,10 +233,8 @@ impl Chain {
             self.day.push_back((entry.at().ms(), made));
         }
         self.take(&next);
-        match &entry.step {
-            Step::Genesis { predecessor, .. } => self.predecessor = *predecessor,
-            Step::Succession { successor } => self.successor = Some(*successor),
-            _ => {}
+        if let Step::Succession { successor } = &entry.step {
+            self.successor = Some(*successor);
         }
         (self.seq, self.head, self.hlc) = (entry.seq, *id.as_bytes(), entry.hlc);
         self.log.push(merkle::leaf(id.as_bytes()), |_, _, _| ());
@@ -283,18 +316,22 @@ impl Chain {
         Ok(id)
     }
 
-    /// The loan after part of it is paid back.
-    fn repaid(&self, repaid: &Repaid) -> Result<(InvitationId, Option<Open>), Rejected> {
-        let open = self.state.loans.get(&repaid.invitation);
-        let open = open
-            .filter(|open| open.other == repaid.other)
+    /// The loan after part of it is paid back: one that the author lent, or one that it borrowed.
+    fn repaid(
+        &self,
+        repaid: &Repaid,
+        lent: bool,
+    ) -> Result<(InvitationId, Option<Loan>), Rejected> {
+        let loan = self.state.loans.get(&repaid.invitation);
+        let loan = loan
+            .filter(|loan| (loan.lent, loan.other) == (lent, repaid.other))
             .ok_or(Rejected::Loan("no such loan is open on this chain"))?;
-        let left = open.amount.checked_sub(repaid.amount);
-        let amount = left
+        let left = loan.owed.checked_sub(repaid.amount);
+        let owed = left
             .filter(|_| !repaid.amount.is_zero())
             .ok_or(Rejected::Loan("not so much is owed"))?;
-        let left = Open { amount, ..*open };
-        let open = (!amount.is_zero()).then_some(left);
+        let left = Loan { owed, ..*loan };
+        let open = (!owed.is_zero()).then_some(left);
         Ok((repaid.invitation, open))
     }
 
@@ -306,11 +343,12 @@ impl Chain {
                 successor,
                 predecessor,
             } => {
-                next.successor = *successor;
-                if predecessor.is_some() {
-                    // What it had is for the chain before to say.
-                    next.spendable = entry.spendable;
+                if *predecessor != self.predecessor {
+                    return Err(Rejected::Order(
+                        "the chain goes on another one than was read before it",
+                    ));
                 }
+                next.successor = *successor;
             }
             Step::Checkpoint { state } => {
                 if *state != self.state.digest() {
@@ -331,9 +369,8 @@ impl Chain {
                 amount,
                 ..
             } => {
-                let (other, amount) = (*payer, *amount);
-                let open = Open { other, amount };
-                if self.state.waiting.get(receipt) != Some(&open) {
+                let (payer, amount) = (*payer, *amount);
+                if self.state.waiting.get(receipt) != Some(&Waits { payer, amount }) {
                     return Err(Rejected::Order("no such credit waits on this chain"));
                 }
                 next.waits = Some((*receipt, None));
@@ -344,11 +381,11 @@ impl Chain {
                 if grant.body.borrower != self.author {
                     return Err(Rejected::Loan("it is not for this node"));
                 }
-                next.lent(&grant.body, grant.body.issuer);
+                next.opens(&grant.body, false);
             }
-            Step::Repay(repaid) => next.loan = Some(self.repaid(repaid)?),
+            Step::Repay(repaid) => next.loan = Some(self.repaid(repaid, false)?),
             Step::Retire(repaid) => {
-                next.loan = Some(self.repaid(repaid)?);
+                next.loan = Some(self.repaid(repaid, true)?);
                 let retired = next.retired.checked_add(repaid.amount);
                 next.retired = retired.ok_or(Rejected::Loan("more is retired than made"))?;
             }
@@ -370,6 +407,11 @@ impl Chain {
         if !sells && self.author != payer {
             return Err(Rejected::Party(
                 "the chain's author has no part in the trade",
+            ));
+        }
+        if agreement.usage.tokens_cached > agreement.usage.tokens_in {
+            return Err(Rejected::Trade(
+                "more of its tokens are cached than there are",
             ));
         }
         if agreement.amount.is_zero()
@@ -396,20 +438,22 @@ impl Chain {
             }
             return Ok(());
         }
-        if entry.waits {
-            let open = Open {
-                other: payer,
-                amount,
-            };
-            next.waits = Some((id, Some(open)));
-            return Ok(());
-        }
         // In a network with one witness its own ledger has the debit.
         let authority = self.genesis.authority();
-        if authority != Some(self.author) && authority != Some(payer) {
-            return Err(Rejected::Order(
-                "a credit whose debit is not certified waits, and this one does not",
-            ));
+        let certified = authority == Some(self.author) || authority == Some(payer);
+        match (entry.waits, certified) {
+            (true, false) => next.waits = Some((id, Some(Waits { payer, amount }))),
+            (false, true) => {}
+            (false, false) => {
+                return Err(Rejected::Order(
+                    "a credit whose debit is not certified waits, and this one does not",
+                ));
+            }
+            (true, true) => {
+                return Err(Rejected::Order(
+                    "a credit whose debit the only witness has does not wait, and this one does",
+                ));
+            }
         }
         Ok(())
     }
@@ -478,7 +522,7 @@ impl Chain {
         }
         next.made = made;
         next.minted = Some(principal);
-        next.lent(&grant.body, grant.body.borrower);
+        next.opens(&grant.body, true);
         Ok(())
     }
 }
@@ -500,9 +544,9 @@ struct Next {
     retired: Amount,
     successor: [u8; 32],
     /// A loan that is open now, or no more.
-    loan: Option<(InvitationId, Option<Open>)>,
+    loan: Option<(InvitationId, Option<Loan>)>,
     /// A credit that waits now, or no more.
-    waits: Option<(ReceiptId, Option<Open>)>,
+    waits: Option<(ReceiptId, Option<Waits>)>,
     /// What stands on the chain now and may not again.
     seen: Option<[u8; 32]>,
     /// What the entry makes.
@@ -531,12 +575,13 @@ impl Next {
         Ok(())
     }
 
-    fn lent(&mut self, grant: &LoanGrant, other: NodeId) {
-        let open = Open {
-            other,
-            amount: grant.principal,
+    fn opens(&mut self, grant: &LoanGrant, lent: bool) {
+        let loan = Loan {
+            lent,
+            other: if lent { grant.borrower } else { grant.issuer },
+            owed: grant.principal,
         };
-        self.loan = Some((grant.invitation, Some(open)));
+        self.loan = Some((grant.invitation, Some(loan)));
     }
 }
 

@@ -45,6 +45,22 @@ pub(super) async fn network(context: &Context) -> Result<Exit, Problem> {
         ),
     ));
     rows.push(("head", network.head.to_string()));
+    rows.push(("waiting here", format!("{} TRM", network.trm_waiting)));
+    for head in &network.certified {
+        rows.push((
+            "certified",
+            format!(
+                "{}: {} entries, {} TRM",
+                head.node, head.seq, head.trm_spendable
+            ),
+        ));
+    }
+    for fraud in &network.frauds {
+        rows.push((
+            "fraud",
+            format!("{}: {}", fraud.says.accused, fraud.says.fraud),
+        ));
+    }
     out.facts(&rows);
     Ok(Exit::Ok)
 }

@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::json;
 use tirami_agent_runtime::ops::Status;
 use tirami_agent_runtime::{FailureCode, ModelSource, NodeConfig};
+use tirami_manifest::Amount;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -43,6 +44,9 @@ pub(super) struct NodeArgs {
     #[arg(long, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..=HOLD_TIMEOUT_SECONDS_MAX))]
     hold_timeout: Option<u64>,
+    /// TRM accepted in any 24 hours from payers that no witness stands behind [default: 500]
+    #[arg(long, value_name = "TRM")]
+    stranger_budget: Option<Amount>,
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the form of a value parser")]
@@ -58,6 +62,7 @@ impl NodeArgs {
             mesh_listen: self.mesh_listen,
             price_ppm: self.price,
             hold_timeout_seconds: self.hold_timeout,
+            stranger_budget: self.stranger_budget,
             ..Overrides::default()
         }
     }

@@ -7,8 +7,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::proto::message::{
-    AskQuote, Chunk, Countersign, Drawn, Frame, Join, Joined, Offers, Propose, Quoted, Refuse,
-    Repay, ReserveUnits, ReturnUnits, SignedBytes, Start, UnderMandate, UnitsReturned,
+    AskQuote, Certified, Certify, Chunk, Countersign, Drawn, Frame, Join, Joined, Offers, Propose,
+    Quoted, Refuse, Repay, ReserveUnits, ReturnUnits, SignedBytes, Start, UnderMandate,
+    UnitsReturned,
 };
 
 /// Version of the frame layout.
@@ -35,6 +36,15 @@ pub const MANDATE_MAX: usize = tirami_manifest::mandate_chain::CHAIN_BYTES_MAX;
 
 /// Most runs of units that go back at once; chosen, so that they stay within a frame.
 pub const RETURNS_MAX: usize = 1_000;
+
+/// Most entries of a chain shown at once; chosen, so that the longest stay within a frame.
+pub const ENTRIES_MAX: usize = 250;
+
+/// Most credits named at once; chosen.
+pub const CREDITS_MAX: usize = 250;
+
+/// Most bytes of a certificate: 64 votes.
+pub const CERTIFICATE_MAX: usize = 8_192;
 
 /// Most offers of one node; chosen.
 pub const OFFERS_MAX: usize = 64;
@@ -132,6 +142,8 @@ pub fn encode(frame: &Frame) -> Result<Vec<u8>, CodecError> {
         Frame::Drawn(body) => bytes_of(frame, body),
         Frame::ReturnUnits(body) => bytes_of(frame, body),
         Frame::UnitsReturned(body) => bytes_of(frame, body),
+        Frame::Certify(body) => bytes_of(frame, body),
+        Frame::Certified(body) => bytes_of(frame, body),
         Frame::ListOffers | Frame::Cancel | Frame::UnitsReserved | Frame::UnitsReleased => {
             Ok(Vec::new())
         }
@@ -246,6 +258,8 @@ fn body_of(kind: u16, body: &[u8]) -> Result<Frame, CodecError> {
         68 => Frame::Drawn(read::<Drawn>(kind, body)?),
         69 => Frame::ReturnUnits(read::<ReturnUnits>(kind, body)?),
         70 => Frame::UnitsReturned(read::<UnitsReturned>(kind, body)?),
+        80 => Frame::Certify(read::<Certify>(kind, body)?),
+        81 => Frame::Certified(read::<Certified>(kind, body)?),
         _ => return Err(CodecError::Kind(kind)),
     })
 }
@@ -307,6 +321,18 @@ fn check(frame: &Frame) -> Result<(), CodecError> {
         Frame::UnitsReturned(body) => {
             at_most("the list of returns", body.backs.len(), RETURNS_MAX)?;
             body.backs.iter().try_for_each(|back| document(back))
+        }
+        Frame::Certify(body) => {
+            at_most("the list of entries", body.entries.len(), ENTRIES_MAX)?;
+            body.entries.iter().try_for_each(|entry| document(entry))
+        }
+        Frame::Certified(body) => {
+            at_most("the list of credits", body.credits.len(), CREDITS_MAX)?;
+            at_most(
+                "a certificate, in bytes,",
+                body.certificate.as_ref().map_or(0, Vec::len),
+                CERTIFICATE_MAX,
+            )
         }
         Frame::ListOffers
         | Frame::Repaid(_)

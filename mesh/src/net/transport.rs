@@ -44,6 +44,26 @@ pub struct PeerAddr {
     pub addresses: Vec<SocketAddr>,
 }
 
+/// Why a text is not a node and its address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "'{0}' is no peer: a node id of 64 hexadecimal digits, '@', and an address such as 127.0.0.1:7001"
+)]
+pub struct PeerAddrError(String);
+
+impl std::str::FromStr for PeerAddr {
+    type Err = PeerAddrError;
+
+    fn from_str(text: &str) -> Result<Self, PeerAddrError> {
+        let wrong = || PeerAddrError(text.chars().take(120).collect());
+        let (id, address) = text.split_once('@').ok_or_else(wrong)?;
+        Ok(Self {
+            id: id.parse().map_err(|_| wrong())?,
+            addresses: vec![address.parse().map_err(|_| wrong())?],
+        })
+    }
+}
+
 /// Carries streams of frames between nodes that are known by their keys.
 pub trait Transport: Send + Sync + fmt::Debug {
     /// This node.

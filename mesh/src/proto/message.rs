@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use tirami_manifest::job::{Message, PromptShape, Sampler};
 use tirami_manifest::model::ModelCard;
-use tirami_manifest::{ModelId, Multiplier, QuoteId, ReceiptId, RepaymentId, TransferId};
+use tirami_manifest::{EntryId, ModelId, Multiplier, QuoteId, ReceiptId, RepaymentId, TransferId};
 
 /// One message on a stream. Each kind has a fixed number, never reused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +58,10 @@ pub enum Frame {
     ReturnUnits(ReturnUnits),
     /// 70: those that were not, and never will be under that mandate.
     UnitsReturned(UnitsReturned),
+    /// 80: a node shows a witness entries of its chain, to be certified.
+    Certify(Certify),
+    /// 81: what the witness has certified of it.
+    Certified(Certified),
 }
 
 impl Frame {
@@ -87,6 +91,8 @@ impl Frame {
             Self::Drawn(_) => 68,
             Self::ReturnUnits(_) => 69,
             Self::UnitsReturned(_) => 70,
+            Self::Certify(_) => 80,
+            Self::Certified(_) => 81,
         }
     }
 
@@ -116,6 +122,8 @@ impl Frame {
             Self::Drawn(_) => "Drawn",
             Self::ReturnUnits(_) => "ReturnUnits",
             Self::UnitsReturned(_) => "UnitsReturned",
+            Self::Certify(_) => "Certify",
+            Self::Certified(_) => "Certified",
         }
     }
 }
@@ -167,6 +175,8 @@ pub enum RefuseCode {
     Mandate,
     /// 12: the units that were named of a travelling mandate are not free.
     Units,
+    /// 13: the chain does not hold, or is not the one that was shown before.
+    Chain,
 }
 
 impl RefuseCode {
@@ -186,6 +196,7 @@ impl RefuseCode {
             Self::LoanDefault => "loan_default",
             Self::Mandate => "mandate",
             Self::Units => "units",
+            Self::Chain => "chain",
         }
     }
 }
@@ -352,6 +363,31 @@ pub struct ReturnUnits {
 pub struct UnitsReturned {
     /// `Signed<RangeReturn>` by the one that remembers the units, one for each run of them.
     pub backs: Vec<Vec<u8>>,
+}
+
+/// Entries of the asking node's chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certify {
+    /// `Signed<Entry>` each, as its `to_bytes` made it, oldest first; none to ask what is certified.
+    pub entries: Vec<Vec<u8>>,
+}
+
+/// What a witness certified of the asking node's chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certified {
+    /// `Certificate` over the newest entry that the witness took; none before the first.
+    pub certificate: Option<Vec<u8>>,
+    /// Credits of the asking node whose debits are certified and which it has not received yet.
+    pub credits: Vec<Credit>,
+}
+
+/// A credit whose debit is certified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Credit {
+    /// The receipt.
+    pub receipt: ReceiptId,
+    /// The payer's entry with the trade.
+    pub debit: EntryId,
 }
 
 /// A signed document, opaque here.

@@ -2,7 +2,7 @@
 //! table, so that a trade is not written twice.
 
 use serde::{Deserialize, Serialize};
-use tirami_manifest::chain::{Entry, Repaid, Step, Trade};
+use tirami_manifest::chain::{Certificate, Entry, Repaid, Step, Trade};
 use tirami_manifest::commerce::Receipt;
 use tirami_manifest::genesis::{Genesis, LoanGrant};
 use tirami_manifest::key::Signature;
@@ -20,6 +20,9 @@ const HEAD: &[u8] = b"chain";
 
 /// Key of the borrower's signed loan grant in [`Table::Meta`].
 const GRANT: &[u8] = b"loan-grant";
+
+/// Key of the newest certificate in [`Table::Meta`].
+const CERTIFICATE: &[u8] = b"certificate";
 
 /// Of the tree over the entries, every so many levels are kept; what is between is computed anew.
 const LEVELS: u8 = 4;
@@ -95,6 +98,12 @@ enum KeptStep {
     Borrow,
     Repay(KeptRepaid),
     Retire(KeptRepaid),
+    Receive {
+        payer: NodeId,
+        receipt: ReceiptId,
+        amount: Amount,
+        debit: EntryId,
+    },
 }
 
 /// See [`Repaid`].
@@ -112,6 +121,23 @@ pub(crate) fn keep_grant(
     grant: &Signed<LoanGrant>,
 ) -> Result<(), StoreError> {
     tables.put(Table::Meta, GRANT, &grant.to_bytes())
+}
+
+/// The newest certificate over an entry of this node's chain.
+pub(super) fn certificate(tables: &impl ReadTables) -> Result<Option<Certificate>, StoreError> {
+    let bytes = tables.get(Table::Meta, CERTIFICATE)?;
+    let damaged = StoreError::Row { table: Table::Meta };
+    bytes
+        .map(|bytes| Certificate::from_bytes(&bytes).map_err(|_| damaged))
+        .transpose()
+}
+
+/// Keeps it.
+pub(super) fn keep_certificate(
+    tables: &mut impl Tables,
+    certificate: &Certificate,
+) -> Result<(), StoreError> {
+    tables.put(Table::Meta, CERTIFICATE, &certificate.to_bytes())
 }
 
 /// The grant of the loan that this node was given.
@@ -153,7 +179,18 @@ pub(super) fn append(
         Step::Borrow(_) => KeptStep::Borrow,
         Step::Repay(part) => KeptStep::Repay(repaid(part)),
         Step::Retire(part) => KeptStep::Retire(repaid(part)),
-        Step::Succession { .. } | Step::Receive { .. } => return Err(damaged()),
+        Step::Receive {
+            payer,
+            receipt,
+            amount,
+            debit,
+        } => KeptStep::Receive {
+            payer: *payer,
+            receipt: *receipt,
+            amount: *amount,
+            debit: *debit,
+        },
+        Step::Succession { .. } => return Err(damaged()),
     };
     let kept = Kept {
         id: *id.as_bytes(),
@@ -291,6 +328,17 @@ fn step(tables: &impl ReadTables, genesis: &Genesis, step: KeptStep) -> Result<S
         KeptStep::Borrow => Step::Borrow(Box::new(grant(tables)?.ok_or_else(damaged)?)),
         KeptStep::Repay(part) => Step::Repay(repaid(part)),
         KeptStep::Retire(part) => Step::Retire(repaid(part)),
+        KeptStep::Receive {
+            payer,
+            receipt,
+            amount,
+            debit,
+        } => Step::Receive {
+            payer,
+            receipt,
+            amount,
+            debit,
+        },
     })
 }
 

@@ -1,6 +1,6 @@
 //! What follows for the chain from what the ledger recorded.
 
-use tirami_manifest::chain::{Entry, Open, Repaid, State, Step, after};
+use tirami_manifest::chain::{self, Entry, Repaid, State, Step, Waits, after};
 use tirami_manifest::genesis::Genesis;
 use tirami_manifest::key::SecretKey;
 use tirami_manifest::signed::Signed;
@@ -15,6 +15,7 @@ use crate::ledger::tables::{Order, ReadTables, Table, Tables};
 use crate::ledger::transfer::{self, Entry as Recorded, Kind, TransferCode};
 use crate::membership::{network, redeem_again};
 use crate::store::StoreError;
+use crate::strangers::{self, Waiting};
 
 /// Entries between two checkpoints; chosen, so that what a stranger must read stays below a megabyte.
 const CHECKPOINT_EVERY: u64 = 1_024;
@@ -148,6 +149,21 @@ impl Publisher<'_> {
                 self.sale = Some(receipt);
                 Some(Step::Trade(Box::new(trade(tables, payer, receipt)?)))
             }
+            (TransferCode::Uncertified, Account::Position, Account::Uncertified(payer)) => {
+                Some(Step::Trade(Box::new(trade(tables, payer, receipt)?)))
+            }
+            (TransferCode::Certified, Account::Uncertified(payer), Account::Revenue) => {
+                let row: Option<Waiting> = tables.row(Table::Waiting, receipt.as_bytes())?;
+                let debit = row.and_then(|row| row.debit);
+                Some(Step::Receive {
+                    payer,
+                    receipt,
+                    amount,
+                    debit: debit.ok_or(StoreError::Row {
+                        table: Table::Waiting,
+                    })?,
+                })
+            }
             (TransferCode::WelcomeLoan, Account::Issuer, Account::Clearing(borrower)) => {
                 let loan = loan::of_borrower(tables, &borrower)?.ok_or(StoreError::Row {
                     table: Table::Loans,
@@ -205,18 +221,18 @@ impl Publisher<'_> {
         step: Step,
         at: Timestamp,
     ) -> Result<(), WalletError> {
-        let head = &mut *self.head;
         match &step {
             Step::Mint(grant) => {
-                let made = head.made.checked_add(grant.body.principal);
-                head.made = made.unwrap_or(Amount::MAX);
+                let made = self.head.made.checked_add(grant.body.principal);
+                self.head.made = made.unwrap_or(Amount::MAX);
             }
             Step::Retire(repaid) => {
-                let retired = head.retired.checked_add(repaid.amount);
-                head.retired = retired.unwrap_or(Amount::MAX);
+                let retired = self.head.retired.checked_add(repaid.amount);
+                self.head.retired = retired.unwrap_or(Amount::MAX);
             }
             _ => {}
         }
+        let head = &*self.head;
         let mut body = Entry {
             network: self.genesis.id(),
             author: self.node,
@@ -227,7 +243,7 @@ impl Publisher<'_> {
             held: Amount::ZERO,
             staked: Amount::ZERO,
             log_root: head.log.root(),
-            waits: false,
+            waits: self.waits(&step),
             step,
         };
         let (gained, lost) = body.moves();
@@ -237,7 +253,21 @@ impl Publisher<'_> {
         body.spendable = left.ok_or(StoreError::Row {
             table: Table::Chain,
         })?;
-        Ok(append(tables, head, &Signed::new(body, self.key))?)
+        if let Step::Receive { receipt, .. } = &body.step {
+            tables.remove(Table::Waiting, receipt.as_bytes())?;
+        }
+        Ok(append(tables, self.head, &Signed::new(body, self.key))?)
+    }
+
+    /// Whether what an entry credits waits: neither side is the network's only witness.
+    fn waits(&self, step: &Step) -> bool {
+        let Step::Trade(trade) = step else {
+            return false;
+        };
+        let authority = self.genesis.authority();
+        trade.agreement.provider == self.node
+            && authority != Some(self.node)
+            && authority != Some(trade.payer)
     }
 
     /// What follows from the chain so far, out of the wallet's own rows.
@@ -250,12 +280,17 @@ impl Publisher<'_> {
             ..State::default()
         };
         for loan in loan::all(tables)? {
-            let borrowed = loan.borrower == self.node;
-            let other = if borrowed { loan.lender } else { loan.borrower };
-            if !loan.owed.is_zero() {
-                let amount = loan.owed;
-                state.loans.insert(loan.invitation, Open { other, amount });
+            let lent = loan.borrower != self.node;
+            let other = if lent { loan.borrower } else { loan.lender };
+            let owed = loan.owed;
+            if !owed.is_zero() {
+                let open = chain::Loan { lent, other, owed };
+                state.loans.insert(loan.invitation, open);
             }
+        }
+        for (receipt, row) in strangers::waiting(tables)? {
+            let (payer, amount) = (row.payer, row.amount);
+            state.waiting.insert(receipt, Waits { payer, amount });
         }
         Ok(state)
     }

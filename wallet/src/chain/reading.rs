@@ -103,8 +103,12 @@ impl Wallet {
         let view = self.view()?;
         let node = self.node();
         let genesis = network(&view)?.ok_or(WalletError::NoNetwork)?;
-        if seq == 0 || seq > Head::read(&view)?.seq || genesis.authority() != Some(node) {
+        if seq == 0 || seq > Head::read(&view)?.seq {
             return Ok(None);
+        }
+        if genesis.authority() != Some(node) {
+            let newest = keeping::certificate(&view)?;
+            return Ok(newest.filter(|newest| newest.head.seq == seq));
         }
         let head = chain::Head {
             network: genesis.id(),
@@ -114,6 +118,45 @@ impl Wallet {
             entry: keeping::id_of(&view, seq)?,
         };
         Ok(Some(Certificate::alone(head, &self.inner.key)))
+    }
+
+    /// Number of the newest entry of this node's chain that is certified; 0 when none is.
+    ///
+    /// # Errors
+    ///
+    /// A store failure.
+    pub fn certified_seq(&self) -> Result<u64, WalletError> {
+        let view = self.view()?;
+        Ok(keeping::certificate(&view)?.map_or(0, |newest| newest.head.seq))
+    }
+
+    /// Keeps a certificate over an entry of this node's chain, when it holds and is newer.
+    ///
+    /// # Errors
+    ///
+    /// [`WalletError::Certificate`] when it does not hold or is for another chain.
+    pub async fn keep_certificate(&self, certificate: Certificate) -> Result<(), WalletError> {
+        let node = self.node();
+        self.write(move |tables, _| {
+            let genesis = network(tables)?.ok_or(WalletError::NoNetwork)?;
+            certificate
+                .verify(&genesis)
+                .map_err(|error| WalletError::Certificate(error.to_string()))?;
+            let said = certificate.head;
+            let own = said.author == node
+                && (1..=Head::read(tables)?.seq).contains(&said.seq)
+                && keeping::id_of(tables, said.seq)? == said.entry;
+            if !own {
+                let why = "it is for another entry than stands on this node's chain";
+                return Err(WalletError::Certificate(why.to_owned()));
+            }
+            let before = keeping::certificate(tables)?.map_or(0, |newest| newest.head.seq);
+            if said.seq > before {
+                keeping::keep_certificate(tables, &certificate)?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// That entry `seq` stands on the chain whose newest entry is given beside it; `None` when there

@@ -26,6 +26,8 @@ pub enum Account {
     Issuer,
     /// What agents handed out by mandates that travel, until it is drawn or comes back. Code 7.
     Delegated,
+    /// What was earned from a peer whose payment is not certified: it cannot be spent yet. Code 8.
+    Uncertified(NodeId),
 }
 
 /// The limits that an account's balance keeps: what its first transfer found in the chart of
@@ -63,6 +65,7 @@ impl Account {
             Self::Outgoing => 5,
             Self::Issuer => 6,
             Self::Delegated => 7,
+            Self::Uncertified(_) => 8,
         }
     }
 
@@ -73,7 +76,8 @@ impl Account {
             | Self::Revenue
             | Self::Clearing(_)
             | Self::Outgoing
-            | Self::Delegated => Flags::DEBITS_WITHIN_CREDITS,
+            | Self::Delegated
+            | Self::Uncertified(_) => Flags::DEBITS_WITHIN_CREDITS,
             Self::Position => Flags::CREDITS_WITHIN_DEBITS,
             Self::Issuer => Flags::DEBITS_WITHIN_QUOTA,
         }
@@ -86,7 +90,7 @@ impl Account {
         code.copy_from_slice(&self.code().to_be_bytes());
         let whose: &[u8] = match self {
             Self::Agent(id) => id.as_bytes(),
-            Self::Clearing(id) => id.as_bytes(),
+            Self::Clearing(id) | Self::Uncertified(id) => id.as_bytes(),
             Self::Revenue | Self::Position | Self::Outgoing | Self::Issuer | Self::Delegated => &[],
         };
         if let Some(place) = object.get_mut(..whose.len()) {
@@ -107,6 +111,7 @@ impl Account {
             5 => Self::Outgoing,
             6 => Self::Issuer,
             7 => Self::Delegated,
+            8 => Self::Uncertified(NodeId::from_bytes(*object)),
             _ => return None,
         })
     }
@@ -122,6 +127,7 @@ impl fmt::Display for Account {
             Self::Outgoing => f.write_str("outgoing"),
             Self::Issuer => f.write_str("issuer"),
             Self::Delegated => f.write_str("delegated"),
+            Self::Uncertified(id) => write!(f, "uncertified {}", id.short()),
         }
     }
 }

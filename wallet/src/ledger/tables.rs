@@ -74,11 +74,23 @@ pub enum Table {
     Chain,
     /// Level and place (big-endian) to a hash of the tree over the chain.
     ChainTree,
+    /// Quote id to a job for somebody whose payment no witness stands behind.
+    Strangers,
+    /// Receipt id to what was earned and waits to be certified.
+    Waiting,
+    /// Node id to the newest entry of its chain that this witness certified.
+    Witnessed,
+    /// Node id and sequence number (big-endian) to an entry that this witness certified.
+    Entries,
+    /// Payee's node id and receipt id to a certified debit that it has not received yet.
+    Credits,
+    /// Accused node's id and the proof's id to a proof of fraud.
+    Frauds,
 }
 
 impl Table {
     /// Every table with its name on disk.
-    pub const ALL: [(Self, &'static str); 27] = [
+    pub const ALL: [(Self, &'static str); 33] = [
         (Self::Accounts, "accounts-2"),
         (Self::Transfers, "transfers-2"),
         (Self::Log, "log-1"),
@@ -106,6 +118,12 @@ impl Table {
         (Self::Refused, "refused-1"),
         (Self::Chain, "chain-1"),
         (Self::ChainTree, "chain-tree-1"),
+        (Self::Strangers, "strangers-1"),
+        (Self::Waiting, "waiting-1"),
+        (Self::Witnessed, "witnessed-1"),
+        (Self::Entries, "entries-1"),
+        (Self::Credits, "credits-1"),
+        (Self::Frauds, "frauds-1"),
     ];
 
     /// Its place in [`Table::ALL`].

@@ -148,6 +148,10 @@ pub enum TransferCode {
     Repayment,
     /// What was set aside for a mandate that travels. 11.
     Delegation,
+    /// What was earned from a peer whose payment is not certified. 12.
+    Uncertified,
+    /// The payment was certified. 13.
+    Certified,
 }
 
 impl TransferCode {
@@ -165,6 +169,8 @@ impl TransferCode {
             Self::Allotment => "allotment",
             Self::Repayment => "repayment",
             Self::Delegation => "delegation",
+            Self::Uncertified => "uncertified",
+            Self::Certified => "certified",
         }
     }
 }

@@ -102,13 +102,16 @@ async fn only_own_sales_in_this_network_to_those_who_can_pay_are_earned() {
         wallet.standing(&key(2).id()).unwrap(),
         Standing::Kept(trm(99_000))
     );
-    // A member sells to the authority, and to nobody else.
+    // A member sells to the authority, and to others what it has begun for them.
     let (member, _) = party(3);
     let no_network = member.earn(stranger.receipt(hold, 5)).await;
     assert!(matches!(no_network, Err(WalletError::NoNetwork)));
     join(&wallet, &member, [3; 16]).await;
     assert_eq!(member.standing(&key(1).id()).unwrap(), Standing::Authority);
-    assert_eq!(member.standing(&key(2).id()).unwrap(), Standing::Unknown);
+    assert_eq!(
+        member.standing(&key(2).id()).unwrap(),
+        Standing::Stranger(trm(500))
+    );
     let to_member = Trade::new(network, &key(3), &key(2), (5, 1));
     assert!(member.earn(to_member.receipt(hold, 5)).await.is_err());
     let to_authority = Trade::new(network, &key(3), &key(1), (5, 1));

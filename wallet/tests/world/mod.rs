@@ -14,6 +14,7 @@ use tirami_manifest::{
     Amount, InvitationId, ModelId, Multiplier, NetworkId, Timestamp, TransferId,
 };
 use tirami_wallet::store::{CACHE_BYTES, Storage};
+use tirami_wallet::strangers::STRANGER_BUDGET;
 use tirami_wallet::{OpenOptions, Wallet, WalletError, Work};
 
 pub(crate) const START: Timestamp = Timestamp::from_ms(1_900_000_000_000);
@@ -47,6 +48,7 @@ pub(crate) fn open(
         clock: clock.clone(),
         key,
         hold_timeout_ms: TIMEOUT_MS,
+        stranger_budget: STRANGER_BUDGET,
         cache_bytes: CACHE_BYTES,
     })
 }

@@ -1,10 +1,11 @@
 //! What a node has and did can be checked by someone who trusts nobody.
 
 use serde_json::{Value, json};
+use tirami_manifest::Amount;
 
 use crate::cli::{EXE, Ended, Home, bare, finish};
 use crate::mcp::Mcp;
-use crate::nodes::Pair;
+use crate::nodes::{Pair, Up, ticket, trm, until};
 
 /// Runs `verify` on a file where there is neither node nor data directory.
 async fn verify(file: &str) -> Ended {
@@ -144,4 +145,103 @@ async fn a_chain_that_was_cut_or_altered_does_not_verify() {
         refused.is(6, "invalid_input", &["does not hold"]);
     }
     assert_eq!(verify(&file).await.code, 0);
+}
+
+/// A buyer, a seller and the founder of their network, which is neither.
+struct Three {
+    founder: Home,
+    buyer: Home,
+    seller: Home,
+    _founder_up: Up,
+    seller_up: Up,
+}
+
+impl Three {
+    /// `config` is the seller's, beside what it sells.
+    async fn start(config: &str) -> Self {
+        let founder = Home::buyer();
+        let founder_up = Up::start(&founder).await;
+        let seller = Home::new(&format!(
+            "model = \"echo\"\n{config}\npeers = [\"{}\"]\n",
+            at(&founder_up)
+        ));
+        seller.ask(&["join", &ticket(&founder).await]).await;
+        let seller_up = Up::start(&seller).await;
+        let buyer = Home::new(&format!(
+            "no_local = true\npeers = [\"{}\"]\n",
+            at(&seller_up)
+        ));
+        buyer.ask(&["join", &ticket(&founder).await]).await;
+        Self {
+            founder,
+            buyer,
+            seller,
+            _founder_up: founder_up,
+            seller_up,
+        }
+    }
+}
+
+/// A running node as others name it.
+fn at(up: &Up) -> String {
+    let address = up.ready["addresses"][0].as_str().unwrap();
+    format!("{}@{address}", up.ready["node"].as_str().unwrap())
+}
+
+#[tokio::test]
+async fn what_a_stranger_pays_waits_until_the_witness_certifies_it() {
+    let net = Three::start("").await;
+    let mcp = Mcp::start(&net.buyer).await;
+    let answer = mcp
+        .ask(
+            "chat",
+            json!({ "prompt": "one two three", "max_tokens": 20 }),
+        )
+        .await;
+    assert_eq!(answer["provider"], net.seller_up.ready["node"]);
+    let cost = trm(&answer["trm_cost"]);
+    // It is earned at once and spendable once the payer's debit is certified.
+    let balance = until("the credit is certified", async || {
+        let books = net.seller.ask(&["balance"]).await;
+        (trm(&books["trm_earned"]) == cost).then_some(books)
+    })
+    .await;
+    let loan = Amount::from_trm(1_000);
+    assert_eq!(
+        trm(&balance["trm_balance"]),
+        loan.checked_add(cost).unwrap()
+    );
+    let certified = until("both chains are certified", async || {
+        let network = net.founder.ask(&["network"]).await;
+        let seqs: Vec<u64> = network["certified"]
+            .as_array()?
+            .iter()
+            .filter_map(|head| head["seq"].as_u64())
+            .collect();
+        // Genesis, loan, trade; and at the seller the credit.
+        (seqs.iter().sum::<u64>() == 3 + 4).then_some(network)
+    })
+    .await;
+    assert_eq!(certified["trm_members"], "2000", "{certified}");
+    for home in [&net.buyer, &net.seller] {
+        let chain = facts(home, &["chain"]).await;
+        assert_eq!(chain["assurance"], "certified", "{chain}");
+        home.audit().await;
+    }
+    net.founder.audit().await;
+}
+
+#[tokio::test]
+async fn no_more_is_accepted_of_strangers_than_their_budget() {
+    let net = Three::start("stranger_budget_trm = \"0.05\"").await;
+    let mcp = Mcp::start(&net.buyer).await;
+    let ask = json!({ "prompt": "one two three", "max_tokens": 20 });
+    let refused = mcp.refused("chat", ask).await.0;
+    assert!(
+        refused.to_string().contains("no witness stands behind"),
+        "{refused}"
+    );
+    let books = net.seller.ask(&["balance"]).await;
+    assert_eq!(books["trm_earned"], "0");
+    assert_eq!(net.buyer.ask(&["balance"]).await["trm_held"], "0");
 }

@@ -52,8 +52,14 @@ pub(crate) fn after(prefix: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Tables in memory: for tests, and as the naive twin that redb is compared with.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryTables([Rows<Vec<u8>>; Table::ALL.len()]);
+
+impl Default for MemoryTables {
+    fn default() -> Self {
+        Self([const { Rows::new() }; Table::ALL.len()])
+    }
+}
 
 #[expect(
     clippy::indexing_slicing,

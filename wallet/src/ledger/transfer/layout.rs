@@ -93,6 +93,10 @@ fn account(out: &mut Vec<u8>, account: &Account) {
         Account::Outgoing => out.push(4),
         Account::Issuer => out.push(5),
         Account::Delegated => out.push(6),
+        Account::Uncertified(node) => {
+            out.push(7);
+            out.extend_from_slice(node.as_bytes());
+        }
     }
 }
 

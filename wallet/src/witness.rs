@@ -1,0 +1,482 @@
+//! The witness's side: certifying members' chains, in a network whose only witness this node is.
+//!
+//! It signs for each number of each chain one entry, ever, and only what follows what it signed
+//! before, holds by itself and says no more than its own ledger has for that member. A member that pays
+//! another one is debited here when its entry is certified; the payee is credited in the same
+//! transaction. What proves a fraud is kept, and whoever is proved one is certified no more.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use tirami_manifest::chain::{
+    self, Certificate, Chain, Entry, FraudProof, Rejected, Step, Trade, Vote, vote,
+};
+use tirami_manifest::genesis::Genesis;
+use tirami_manifest::key::Signature;
+use tirami_manifest::signed::{Document, Signed};
+use tirami_manifest::{Amount, EntryId, NodeId, ReceiptId, Timestamp};
+
+use crate::error::WalletError;
+use crate::ledger::account::Account;
+use crate::ledger::apply::apply;
+use crate::ledger::rows::ReadRows;
+use crate::ledger::tables::{Order, ReadTables, Table, Tables, decode};
+use crate::ledger::transfer::{self, Kind, Transfer, TransferCode};
+use crate::membership::network;
+use crate::store::StoreError;
+use crate::wallet::Wallet;
+
+/// Credits named in one answer; the rest come with the next.
+const CREDITS_AT_ONCE: usize = 250;
+
+/// Chains that are remembered as far as they were read; chosen.
+const READ_MAX: usize = 64;
+
+/// The newest entry of a member's chain that was certified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Witnessed {
+    seq: u64,
+    id: [u8; 32],
+    spendable: Amount,
+    signature: Signature,
+    at: Timestamp,
+}
+
+/// A certified debit that its payee has not received on its chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct CreditRow {
+    payer: NodeId,
+    amount: Amount,
+    debit: EntryId,
+}
+
+/// Members' chains as far as they were read.
+#[derive(Debug, Default)]
+pub(crate) struct ReadChains(Mutex<BTreeMap<NodeId, Chain>>);
+
+impl ReadChains {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Chain>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a witness certified of a chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attested {
+    /// Over the newest entry that it took; none before the first.
+    pub certificate: Option<Certificate>,
+    /// Receipts of the author's whose debits are certified and which it has not received, each with the
+    /// payer's entry.
+    pub credits: Vec<(ReceiptId, EntryId)>,
+}
+
+/// A member whose chain was certified here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CertifiedHead {
+    /// The member.
+    pub node: NodeId,
+    /// Number of the newest certified entry.
+    pub seq: u64,
+    /// Its id.
+    pub entry: EntryId,
+    /// What can be spent after it.
+    pub spendable: Amount,
+    /// When it was certified.
+    pub at: Timestamp,
+}
+
+impl Wallet {
+    /// Certifies what `author` shows of its chain: entries in their order, the first of which follows
+    /// the newest that was certified, or was certified before. None shown asks what is certified.
+    ///
+    /// # Errors
+    ///
+    /// [`WalletError::NotWitness`], [`WalletError::Fraud`], [`WalletError::ChainRejected`] when an entry
+    /// does not hold, [`WalletError::NotYet`] when it is ahead of this ledger; then nothing was signed.
+    pub async fn certify(
+        &self,
+        author: NodeId,
+        entries: Vec<Signed<Entry>>,
+    ) -> Result<Attested, WalletError> {
+        let view = self.view()?;
+        let genesis = network(&view)?.ok_or(WalletError::NoNetwork)?;
+        if genesis.authority() != Some(self.node()) || author == self.node() {
+            return Err(WalletError::NotWitness);
+        }
+        if let Some(proof) = fraud_of(&view, &author)? {
+            return Err(WalletError::Fraud {
+                accused: author,
+                kind: proof.kind.name(),
+            });
+        }
+        let before: Option<Witnessed> = view.row(Table::Witnessed, author.as_bytes())?;
+        let last = before.map_or(0, |row| row.seq);
+        let mut new = Vec::new();
+        for entry in entries {
+            if entry.body.seq > last {
+                new.push(entry);
+            } else if let Some(proof) = forked(&view, &author, &entry)? {
+                return Err(self.convict(proof).await?);
+            }
+        }
+        if new.is_empty() {
+            return self.attested(&genesis, author);
+        }
+        let mut chain = self.read_chain(&view, &genesis, author)?;
+        drop(view);
+        for (place, entry) in new.iter().enumerate() {
+            if let Err(why) = chain.append(entry) {
+                return Err(self.rejects(author, &new, place, why).await?);
+            }
+        }
+        let ids: Vec<EntryId> = new.iter().map(|entry| entry.body.id()).collect();
+        let signed = before.map(|row| (row.seq, EntryId::from_bytes(row.id)));
+        if vote(signed, &ids, (chain.seq(), chain.head())) != Vote::Sign {
+            return Err(WalletError::NotYet("there are entries between".to_owned()));
+        }
+        let head = chain::Head {
+            network: genesis.id(),
+            epoch: 0,
+            author,
+            seq: chain.seq(),
+            entry: chain.head(),
+        };
+        let spendable = chain.state().spendable;
+        self.take((head, spendable), new, before.map(|row| row.seq))
+            .await?;
+        let mut read = self.inner.read_chains.lock();
+        if read.len() >= READ_MAX && !read.contains_key(&author) {
+            read.pop_first();
+        }
+        read.insert(author, chain);
+        drop(read);
+        self.attested(&genesis, author)
+    }
+
+    /// Members whose chains were certified here.
+    ///
+    /// # Errors
+    ///
+    /// A store failure.
+    pub fn certified_heads(&self) -> Result<Vec<CertifiedHead>, WalletError> {
+        let view = self.view()?;
+        let mut heads = Vec::new();
+        for (key, row) in view.scan(Table::Witnessed, &[], None, Order::Ascending, usize::MAX)? {
+            let damaged = StoreError::Row {
+                table: Table::Witnessed,
+            };
+            let row: Witnessed = decode(Table::Witnessed, &row)?;
+            heads.push(CertifiedHead {
+                node: NodeId::from_bytes(key.try_into().map_err(|_| damaged)?),
+                seq: row.seq,
+                entry: EntryId::from_bytes(row.id),
+                spendable: row.spendable,
+                at: row.at,
+            });
+        }
+        Ok(heads)
+    }
+
+    /// Every proof of fraud that is known here.
+    ///
+    /// # Errors
+    ///
+    /// A store failure.
+    pub fn frauds(&self) -> Result<Vec<FraudProof>, WalletError> {
+        Ok(frauds(&self.view()?, &[], usize::MAX)?)
+    }
+
+    /// Keeps a proof of fraud, once.
+    ///
+    /// # Errors
+    ///
+    /// [`WalletError::NoFraud`] when it proves nothing in this network.
+    pub async fn keep_fraud(&self, proof: FraudProof) -> Result<(), WalletError> {
+        self.write(move |tables, _| {
+            let genesis = network(tables)?.ok_or(WalletError::NoNetwork)?;
+            if proof.network != genesis.id() {
+                return Err(WalletError::NoFraud("it is of another network".to_owned()));
+            }
+            proof
+                .verify()
+                .map_err(|error| WalletError::NoFraud(error.to_string()))?;
+            let key = [proof.accused.as_bytes().as_slice(), &proof.digest()].concat();
+            Ok(tables.put(Table::Frauds, &key, &proof.to_bytes())?)
+        })
+        .await
+    }
+
+    /// The error of somebody who proved its own fraud, which is kept first.
+    async fn convict(&self, proof: FraudProof) -> Result<WalletError, WalletError> {
+        let (accused, kind) = (proof.accused, proof.kind.name());
+        self.keep_fraud(proof).await?;
+        Ok(WalletError::Fraud { accused, kind })
+    }
+
+    /// The error of an entry that does not hold; what it proves is kept first.
+    async fn rejects(
+        &self,
+        author: NodeId,
+        new: &[Signed<Entry>],
+        place: usize,
+        why: Rejected,
+    ) -> Result<WalletError, WalletError> {
+        let entry = new.get(place);
+        let before = match place.checked_sub(1) {
+            Some(before) => new.get(before).cloned(),
+            None => self.newest_of(&author)?,
+        };
+        let proof = match (entry, before) {
+            (Some(entry), Some(before)) => FraudProof::between(&before, entry),
+            _ => None,
+        };
+        match proof {
+            Some(proof) if proof.accused == author => self.convict(proof).await,
+            _ => Ok(WalletError::ChainRejected {
+                seq: entry.map_or(0, |entry| entry.body.seq),
+                why,
+            }),
+        }
+    }
+
+    fn newest_of(&self, author: &NodeId) -> Result<Option<Signed<Entry>>, WalletError> {
+        let view = self.view()?;
+        let row: Option<Witnessed> = view.row(Table::Witnessed, author.as_bytes())?;
+        row.map(|row| stored(&view, author, row.seq))
+            .transpose()
+            .map_err(WalletError::from)
+    }
+
+    /// What was read of a member's chain before, or is now from what was kept of it.
+    fn read_chain(
+        &self,
+        view: &impl ReadTables,
+        genesis: &Genesis,
+        author: NodeId,
+    ) -> Result<Chain, WalletError> {
+        let row: Option<Witnessed> = view.row(Table::Witnessed, author.as_bytes())?;
+        let last = row.map_or(0, |row| row.seq);
+        let known = self.inner.read_chains.lock().get(&author).cloned();
+        if let Some(chain) = known.filter(|chain| chain.seq() == last) {
+            return Ok(chain);
+        }
+        let mut chain = Chain::new(genesis.clone(), author);
+        for seq in 1..=last {
+            let entry = stored(view, &author, seq)?;
+            chain.append(&entry).map_err(|_| damaged())?;
+        }
+        Ok(chain)
+    }
+
+    /// Books what the new entries say and signs the newest, in one transaction.
+    async fn take(
+        &self,
+        (head, spendable): (chain::Head, Amount),
+        new: Vec<Signed<Entry>>,
+        before: Option<u64>,
+    ) -> Result<(), WalletError> {
+        let author = head.author;
+        let signature = head.sign(&self.inner.key);
+        let witness = self.node();
+        self.write(move |tables, now| {
+            let row: Option<Witnessed> = tables.row(Table::Witnessed, author.as_bytes())?;
+            if row.map(|row| row.seq) != before {
+                return Err(WalletError::NotYet("it is being certified just now".to_owned()));
+            }
+            for entry in &new {
+                book(tables, &witness, entry, now)?;
+                let key = entry_key(&author, entry.body.seq);
+                tables.put_owned(Table::Entries, key, entry.to_bytes())?;
+            }
+            let has = tables.totals(&Account::Clearing(author))?;
+            let has = Amount::try_from(has.credits_posted.saturating_sub(has.debits_posted));
+            let has = has.unwrap_or(Amount::ZERO);
+            if spendable > has {
+                return Err(WalletError::NotYet(format!(
+                    "the chain says {spendable} TRM, but {has} are in the witness's ledger: receipts \
+                     or repayments are on their way, or missing on the chain"
+                )));
+            }
+            let row = Witnessed {
+                seq: head.seq,
+                id: *head.entry.as_bytes(),
+                spendable,
+                signature,
+                at: now,
+            };
+            Ok(tables.put_row(Table::Witnessed, author.as_bytes(), &row)?)
+        })
+        .await
+    }
+
+    /// What is certified of a chain, and which credits wait for it.
+    fn attested(&self, genesis: &Genesis, author: NodeId) -> Result<Attested, WalletError> {
+        let view = self.view()?;
+        let row: Option<Witnessed> = view.row(Table::Witnessed, author.as_bytes())?;
+        let certificate = row.map(|row| Certificate {
+            head: chain::Head {
+                network: genesis.id(),
+                epoch: 0,
+                author,
+                seq: row.seq,
+                entry: EntryId::from_bytes(row.id),
+            },
+            votes: vec![(self.node(), row.signature)],
+        });
+        let mut credits = Vec::new();
+        let prefix = author.as_bytes().as_slice();
+        for (key, row) in view.scan(
+            Table::Credits,
+            prefix,
+            None,
+            Order::Ascending,
+            CREDITS_AT_ONCE,
+        )? {
+            let row: CreditRow = decode(Table::Credits, &row)?;
+            let receipt = key.last_chunk().ok_or_else(damaged)?;
+            credits.push((ReceiptId::from_bytes(*receipt), row.debit));
+        }
+        Ok(Attested {
+            certificate,
+            credits,
+        })
+    }
+}
+
+/// What a certified entry does in the witness's own ledger.
+fn book(
+    tables: &mut impl Tables,
+    witness: &NodeId,
+    entry: &Signed<Entry>,
+    now: Timestamp,
+) -> Result<(), WalletError> {
+    let author = entry.body.author;
+    match &entry.body.step {
+        Step::Trade(trade) => pay_another(tables, witness, (entry, trade), now),
+        Step::Receive {
+            payer,
+            receipt,
+            amount,
+            debit,
+        } => {
+            let key = credit_key(&author, receipt);
+            let row: Option<CreditRow> = tables.row(Table::Credits, &key)?;
+            let says = CreditRow {
+                payer: *payer,
+                amount: *amount,
+                debit: *debit,
+            };
+            if row != Some(says) {
+                return Err(WalletError::NotYet(format!(
+                    "the debit of receipt {} is not certified",
+                    receipt.short()
+                )));
+            }
+            Ok(tables.remove(Table::Credits, &key)?)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A member paid another one: both accounts are kept here.
+fn pay_another(
+    tables: &mut impl Tables,
+    witness: &NodeId,
+    (entry, trade): (&Signed<Entry>, &Trade),
+    now: Timestamp,
+) -> Result<(), WalletError> {
+    let (author, agreement) = (entry.body.author, &trade.agreement);
+    let payee = agreement.provider;
+    if trade.payer != author || payee == *witness {
+        return Ok(());
+    }
+    let kept = Account::Clearing(payee).key();
+    if tables.get(Table::Accounts, &kept)?.is_none() {
+        return Err(WalletError::NotYet(format!(
+            "it pays node {}, which is no member",
+            payee.short()
+        )));
+    }
+    let receipt = agreement.id();
+    let pay = Transfer {
+        id: transfer::id("between-members", &[receipt.as_bytes()]),
+        kind: Kind::Single {
+            debit: Account::Clearing(author),
+            credit: Account::Clearing(payee),
+            amount: agreement.amount,
+            spend: None,
+        },
+        code: TransferCode::Certified,
+        reference: *receipt.as_bytes(),
+    };
+    apply(tables, &pay, now)?;
+    let row = CreditRow {
+        payer: author,
+        amount: agreement.amount,
+        debit: entry.body.id(),
+    };
+    Ok(tables.put_row(Table::Credits, &credit_key(&payee, &receipt), &row)?)
+}
+
+fn credit_key(payee: &NodeId, receipt: &ReceiptId) -> Vec<u8> {
+    [payee.as_bytes().as_slice(), receipt.as_bytes()].concat()
+}
+
+fn entry_key(author: &NodeId, seq: u64) -> Vec<u8> {
+    [author.as_bytes().as_slice(), &seq.to_be_bytes()].concat()
+}
+
+fn damaged() -> StoreError {
+    StoreError::Row {
+        table: Table::Entries,
+    }
+}
+
+/// An entry that was certified.
+fn stored(
+    tables: &impl ReadTables,
+    author: &NodeId,
+    seq: u64,
+) -> Result<Signed<Entry>, StoreError> {
+    let bytes = tables.get(Table::Entries, &entry_key(author, seq))?;
+    let entry = bytes.and_then(|bytes| Signed::from_bytes(&bytes).ok());
+    entry.ok_or_else(damaged)
+}
+
+/// The proof that an entry is another one than was certified under its number.
+fn forked(
+    tables: &impl ReadTables,
+    author: &NodeId,
+    entry: &Signed<Entry>,
+) -> Result<Option<FraudProof>, StoreError> {
+    if entry.body.author != *author || entry.body.seq == 0 {
+        return Ok(None);
+    }
+    let before = stored(tables, author, entry.body.seq)?;
+    Ok(FraudProof::between(&before, entry))
+}
+
+/// A proof of fraud of `accused`, if there is one.
+pub(crate) fn fraud_of(
+    tables: &impl ReadTables,
+    accused: &NodeId,
+) -> Result<Option<FraudProof>, StoreError> {
+    Ok(frauds(tables, accused.as_bytes(), 1)?.pop())
+}
+
+/// Proofs of fraud whose accused begins so.
+fn frauds(
+    tables: &impl ReadTables,
+    prefix: &[u8],
+    limit: usize,
+) -> Result<Vec<FraudProof>, StoreError> {
+    let rows = tables.scan(Table::Frauds, prefix, None, Order::Ascending, limit)?;
+    rows.into_iter()
+        .map(|(_, bytes)| {
+            FraudProof::from_bytes(&bytes).map_err(|_| StoreError::Row {
+                table: Table::Frauds,
+            })
+        })
+        .collect()
+}
