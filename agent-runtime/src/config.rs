@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use tirami_manifest::{Amount, Multiplier};
 use crate::PeerAddr;
+use tirami_manifest::{Amount, Multiplier};
 
 use crate::ModelSource;
 

@@ -82,7 +82,7 @@ pub(crate) fn ask(
         expires: now.after_ms(APPROVAL_MS),
         verdict: Verdict::Waiting,
     };
-    Ok(tables.set_approval(&id, &approval)?)
+    Ok(tables.set_approval(&id, Some(&approval))?)
 }
 
 /// Drops what is over. When too many are left besides the new one, the branch of mandates that has most
@@ -96,7 +96,7 @@ fn make_room(
     let (mut left, mut others) = (0_usize, Vec::new());
     for (id, approval) in all(tables)? {
         if approval.expires <= now {
-            tables.remove(Table::Approvals, id.as_bytes())?;
+            tables.set_approval(&id, None)?;
         } else if id != *new {
             left = left.saturating_add(1);
             if !matches!(approval.verdict, Verdict::Approved { .. }) {
@@ -114,7 +114,7 @@ fn make_room(
     }
     let asker = line(tables, agent)?;
     let out = first_out(others, 0, Some(&asker)).ok_or(WalletError::ApprovalsFull(REMEMBERED))?;
-    Ok(tables.remove(Table::Approvals, out.as_bytes())?)
+    Ok(tables.set_approval(&out, None)?)
 }
 
 /// A request that may make room for another.
@@ -197,7 +197,7 @@ pub(crate) fn approve(
     }
     approval.verdict = Verdict::Approved { at: now };
     approval.expires = now.after_ms(APPROVAL_MS);
-    Ok(tables.set_approval(id, &approval)?)
+    Ok(tables.set_approval(id, Some(&approval))?)
 }
 
 /// One that was neither decided nor is over; an approval may still be denied.
@@ -259,7 +259,7 @@ impl Wallet {
         self.write(move |tables, now| {
             let mut approval = waiting(tables, &id, now)?;
             approval.verdict = Verdict::Denied { at: now };
-            tables.set_approval(&id, &approval)?;
+            tables.set_approval(&id, Some(&approval))?;
             Ok(approval)
         })
         .await

@@ -13,6 +13,7 @@ use crate::intent::{Attempt, seal, store_answer};
 use crate::ledger::account::Account;
 use crate::ledger::apply::{Applied, apply, apply_group, renew};
 use crate::ledger::gate::refuse_when_frozen;
+use crate::ledger::journal::{self, Refused};
 use crate::ledger::refusal::{ApplyError, Refusal};
 use crate::ledger::rows::ReadRows;
 use crate::ledger::tables::{Table, Tables};
@@ -192,8 +193,8 @@ impl Wallet {
     }
 }
 
-/// Makes a hold that an agent pays for. What needs the owner's approval is remembered as waiting for
-/// it, which is written although the hold is refused.
+/// Makes a hold that an agent pays for. A refusal is written in the journal, and what needs the owner's
+/// approval is remembered as waiting for it, although the hold is refused.
 pub(crate) fn set_aside(
     tables: &mut impl Tables,
     transfer: &Transfer,
@@ -205,14 +206,23 @@ pub(crate) fn set_aside(
         // The right to end a hold exists once, and somebody has had it.
         (Ok(Applied::Already), _) => Err(Refusal::IdTaken { id: transfer.id }.into()),
         (
-            Err(ApplyError::Refused(refusal @ Refusal::NeedsApproval { .. })),
+            Err(ApplyError::Refused(refusal)),
             Kind::Hold {
                 amount,
                 spend: Some(spend),
                 ..
             },
         ) => {
-            approvals::ask(tables, &spend, key, amount, now)?;
+            if matches!(refusal, Refusal::NeedsApproval { .. }) {
+                approvals::ask(tables, &spend, key, amount, now)?;
+            }
+            let refused = Refused {
+                agent: spend.agent,
+                amount,
+                payee: spend.payee,
+                rule: refusal.number(),
+            };
+            journal::note_refusal(tables, refused, now)?;
             Ok(Err(refusal))
         }
         (Err(error), _) => Err(error.into()),

@@ -27,6 +27,7 @@ pub mod audit;
 #[cfg(test)]
 mod fixture;
 pub mod gate;
+pub mod journal;
 pub mod mandate;
 pub mod pot;
 pub mod ranges;

@@ -17,6 +17,7 @@ pub mod economy;
 pub mod error;
 pub mod hold;
 pub mod intent;
+pub mod journal;
 pub mod keystore;
 pub mod ledger;
 pub mod mandate;

@@ -8,6 +8,7 @@ use tirami_manifest::{AgentId, Amount, GrantId, NodeId, ReceiptId, Timestamp};
 use crate::chain;
 use crate::economy::loan::{self, Loan};
 use crate::error::WalletError;
+use crate::journal;
 use crate::ledger::account::{Account, Totals};
 use crate::ledger::audit::{self, Check};
 use crate::ledger::rows::{ReadRows, seq_of};
@@ -264,6 +265,7 @@ impl Wallet {
     pub fn audit(&self) -> Result<Vec<Check>, WalletError> {
         let view = self.view()?;
         let mut checks = audit::audit(&view)?;
+        checks.extend(journal::audit(&view)?);
         checks.extend(chain::audit(&view, self.node())?);
         Ok(checks)
     }

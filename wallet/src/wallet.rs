@@ -9,6 +9,7 @@ use tirami_manifest::{Amount, Clock, NodeId, Timestamp};
 
 use crate::chain::publish;
 use crate::error::WalletError;
+use crate::journal;
 use crate::ledger::apply::expire_due;
 use crate::ledger::rows::ReadRows;
 use crate::store::queue::Lane;
@@ -222,9 +223,13 @@ impl Wallet {
         let inner = self.inner.clone();
         let covers = self.inner.writer.run(lane, move |tables, now| {
             let before = tables.last_seq()?;
+            let covered = inner.covered.load(Ordering::Relaxed);
+            if !covered {
+                journal::open(tables)?;
+            }
             let done = command(tables, now)?;
-            let from = inner.covered.load(Ordering::Relaxed).then_some(before);
-            let covered = publish(tables, &inner.key, from)?;
+            let covered = publish(tables, &inner.key, covered.then_some(before))?;
+            journal::seal(tables, now)?;
             Ok((done, covered))
         });
         let (done, covered) = covers.await?;

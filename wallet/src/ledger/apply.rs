@@ -5,6 +5,7 @@ use tirami_manifest::{AgentId, Amount, Timestamp, TransferId};
 
 use super::account::{Account, AccountRow, Flags};
 use super::gate::{self, Admitted, Outcome};
+use super::journal::{self, Event};
 use super::pot;
 use super::refusal::{ApplyError, Refusal};
 use super::rows::{ReadRows, WriteRows};
@@ -296,7 +297,8 @@ pub fn renew(
     let before = open_hold(tables, hold, now)?;
     let mut row = before;
     row.expires = now.after_ms(row.timeout_ms);
-    Ok(tables.set_hold(hold, &before, &row)?)
+    tables.set_hold(hold, &before, &row)?;
+    Ok(journal::note(tables, Event::Renewed(*hold))?)
 }
 
 fn check_pair(debit: &Account, credit: &Account, amount: Amount) -> Result<(), Refusal> {

@@ -239,7 +239,7 @@ pub(crate) fn approved(books: &mut MemoryTables, agent: AgentId, n: u64) -> Appr
         expires: at(APPROVAL_MS),
         verdict: Verdict::Approved { at: at(0) },
     };
-    books.set_approval(&APPROVAL, &approval).unwrap();
+    books.set_approval(&APPROVAL, Some(&approval)).unwrap();
     approval
 }
 

@@ -6,6 +6,7 @@ use super::account::{Account, AccountRow, Totals};
 use super::alert::{Alert, KEPT_MS};
 use super::approval::Approval;
 use super::gate::Freeze;
+use super::journal::{self, Event};
 use super::mandate::MandateRow;
 use super::pot::Pots;
 use super::tables::{Order, ReadTables, Table, Tables, decode};
@@ -240,14 +241,15 @@ pub trait ReadRows: ReadTables + Sized {
 impl<T: ReadTables> ReadRows for T {}
 
 /// Writing rows; only the rules do.
-pub(crate) trait WriteRows: Tables + ReadRows {
+pub(crate) trait WriteRows: Tables + ReadRows + Sized {
     fn set_account(&mut self, account: &Account, row: &AccountRow) -> Result<(), StoreError> {
         let key = account.key().to_vec();
         self.put_owned(Table::Accounts, key, row.to_row(account))
     }
 
     fn set_mandate(&mut self, agent: &AgentId, row: &MandateRow) -> Result<(), StoreError> {
-        self.put_row(Table::Mandates, agent.as_bytes(), row)
+        self.put_row(Table::Mandates, agent.as_bytes(), row)?;
+        journal::note(self, Event::Mandate(*agent, Box::new(row.clone())))
     }
 
     /// Changes what was used of an agent's mandate.
@@ -277,8 +279,17 @@ pub(crate) trait WriteRows: Tables + ReadRows {
         })
     }
 
-    fn set_approval(&mut self, id: &ApprovalId, approval: &Approval) -> Result<(), StoreError> {
-        self.put_row(Table::Approvals, id.as_bytes(), approval)
+    fn set_approval(
+        &mut self,
+        id: &ApprovalId,
+        approval: Option<&Approval>,
+    ) -> Result<(), StoreError> {
+        match approval {
+            Some(approval) => self.put_row(Table::Approvals, id.as_bytes(), approval)?,
+            None => self.remove(Table::Approvals, id.as_bytes())?,
+        }
+        let approval = approval.map(|approval| Box::new(approval.clone()));
+        journal::note(self, Event::Approval(*id, approval))
     }
 
     fn tell(&mut self, alert: &Alert) -> Result<(), StoreError> {
@@ -300,13 +311,15 @@ pub(crate) trait WriteRows: Tables + ReadRows {
 
     fn set_freeze(&mut self, freeze: Option<&Freeze>) -> Result<(), StoreError> {
         match freeze {
-            Some(freeze) => self.put_row(Table::Meta, FREEZE, freeze),
-            None => self.remove(Table::Meta, FREEZE),
+            Some(freeze) => self.put_row(Table::Meta, FREEZE, freeze)?,
+            None => self.remove(Table::Meta, FREEZE)?,
         }
+        journal::note(self, Event::Freeze(freeze.cloned()))
     }
 
     fn set_quota(&mut self, quota: Amount) -> Result<(), StoreError> {
-        self.put_row(Table::Meta, QUOTA, &quota)
+        self.put_row(Table::Meta, QUOTA, &quota)?;
+        journal::note(self, Event::Quota(quota))
     }
 
     /// Writes a hold that was just made, and the index of open holds.
@@ -336,7 +349,8 @@ pub(crate) trait WriteRows: Tables + ReadRows {
     fn record(&mut self, entry: &Entry) -> Result<(), StoreError> {
         let id = entry.transfer.id;
         self.put(Table::Log, &entry.seq.to_be_bytes(), id.as_bytes())?;
-        self.put_row(Table::Transfers, id.as_bytes(), entry)
+        self.put_row(Table::Transfers, id.as_bytes(), entry)?;
+        journal::note(self, Event::Applied(id))
     }
 }
 

@@ -86,11 +86,15 @@ pub enum Table {
     Credits,
     /// Accused node's id and the proof's id to a proof of fraud.
     Frauds,
+    /// Sequence number (big-endian) to what happened to the ledger.
+    Journal,
+    /// Level and place (big-endian) to a hash of the tree over the journal.
+    JournalTree,
 }
 
 impl Table {
     /// Every table with its name on disk.
-    pub const ALL: [(Self, &'static str); 33] = [
+    pub const ALL: [(Self, &'static str); 35] = [
         (Self::Accounts, "accounts-2"),
         (Self::Transfers, "transfers-2"),
         (Self::Log, "log-1"),
@@ -124,6 +128,8 @@ impl Table {
         (Self::Entries, "entries-1"),
         (Self::Credits, "credits-1"),
         (Self::Frauds, "frauds-1"),
+        (Self::Journal, "journal-1"),
+        (Self::JournalTree, "journal-tree-1"),
     ];
 
     /// Its place in [`Table::ALL`].

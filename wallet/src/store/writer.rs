@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::queue::{Asking, Lane, Queue, Server, Turned};
 use super::{Opened, StoreError, WriteTransaction};
 use crate::error::WalletError;
+use crate::journal;
 use crate::ledger::apply::expire_due;
 use crate::ledger::refusal::ApplyError;
 use crate::ledger::tables::{Overlay, ReadTables, Table, Tables};
@@ -232,8 +233,10 @@ impl Loop {
             }
         };
         let mut tables = Overlay::new(&mut write);
-        match expire_due(&mut tables, now, EXPIRE_AT_ONCE) {
-            Ok(_) => {}
+        let expired = expire_due(&mut tables, now, EXPIRE_AT_ONCE)
+            .and_then(|_| Ok(journal::seal(&mut tables, now)?));
+        match expired {
+            Ok(()) => {}
             Err(ApplyError::Store(error)) => {
                 answers.extend(next.map(|command| command(None).answer));
                 return Err(error);

@@ -335,7 +335,7 @@ fn an_approval_lets_through_what_it_says_while_it_says_so() {
         let other = |books: &mut MemoryTables| {
             let mut approval = approved(books, LEAF, 20);
             approval.verdict = verdict;
-            books.set_approval(&APPROVAL, &approval).unwrap();
+            books.set_approval(&APPROVAL, Some(&approval)).unwrap();
         };
         assert_eq!(asks(&other, 20, 0), Err(29));
     }
