@@ -25,6 +25,7 @@ test: setup ## every test, documentation and outside clients included
 	$(CARGO) $(TEST) --workspace
 	$(CARGO) test --workspace --doc
 	@if [ -x .ci/clients ]; then .ci/clients; else echo 'no outside clients are tested: there is no .ci/clients'; fi
+	.ci/verifier
 
 test-fast: ## every test that needs no C++
 	$(CARGO) $(TEST) --workspace --exclude tirami-examples --no-default-features

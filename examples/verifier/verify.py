@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from datetime import datetime, timedelta
+from functools import reduce
 from types import SimpleNamespace
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -32,7 +33,8 @@ genesis = version:u8=1 name:name founded:u64 nonce:16 issuers:issuer*64 witnesse
     welcome:amount term:u64 daily:amount; issuer = node quota:amount;
 loan-grant = version:u8=1 network issuer borrower invitation:16 principal:amount granted:u64 due:u64
     signature:64;
-voucher = version:u8=1 network hold:16 lane:u32 payee seq:u32+ total:amount tokens:u32 transcript signature:64;
+voucher = version:u8=1 network hold:16 lane:u32 payee seq:u32+ total:amount tokens:u32 transcript
+    signature:64;
 mandate = version:u8=1 grants:blob*4;
 grant = version:u8=1 network root parent serial:u64 lo:u64 hi:amount holder pinned:32? per_request:u64
     ceiling:u32? actions:u32=1 models:32*8 payees:32*8 expires:u64 epoch:u64 depth:u8 signature:64;
@@ -48,6 +50,9 @@ fraud = version:u8=1 network kind:u16=1|2|3|4 accused first:blob second:blob""".
 TYPES = {1: "genesis", 2: "checkpoint", 3: "succession", 13: "trade", 15: "receive", 41: "repay", 50: "mint",
          51: "borrow", 52: "retire"}
 FRAUDS = {1: "fork", 2: "arithmetic", 3: "voucher_contradiction", 4: "double_agreement"}
+FINISH = {1: "stop", 2: "length", 3: "cancelled"}
+BORROWED, LENT = b"\0", b"\1"
+ERRORS = (OSError, ValueError, OverflowError, RecursionError)  # Invalid is a ValueError
 
 class Invalid(ValueError):
     """Why a file is refused."""
@@ -88,7 +93,9 @@ class Reader:
             return data if kind == "blob" else data.decode()
         if kind == "amount":
             return self.number(8, most=CAP)
-        return self.take(int(kind)) if kind.isdigit() else self.number(int(kind.strip("u+")) // 8, "+" in kind)
+        if kind.isdigit():
+            return self.take(int(kind))
+        return self.number(int(kind.strip("u+")) // 8, least=1 if kind.endswith("+") else 0)
 
     def document(self, kind):
         """All fields of a layout, and the id, which leaves out signatures."""
@@ -116,9 +123,9 @@ def parse_genesis(text):
     need(genesis.witnesses and sum(genesis.quotas.values()) == CAP, "genesis: no witness, or wrong quotas")
     return genesis
 
-def parse_entry(data):
+def parse_entry(text):
     """An entry, with the name of its type and its payload as `step`."""
-    entry = parse("entry", data)
+    entry = parse("entry", unhex(text))
     entry.name = TYPES[entry.type]
     entry.step = parse(f"payload {entry.type}", entry.payload)
     return entry
@@ -157,15 +164,13 @@ def load(text):
 
 def check_words(words, others, truth):
     """Only these fields stand there, and what `truth` names is true. A certificate may be absent."""
+    fields = {*truth, *others.split()}
     need(type(words) is dict, "not an object of JSON")
-    optional = {name[:-1] for name in others.split() if name[-1] == "?"}
-    odd = ({*truth, *others.split()} ^ words.keys()) - {"certificate"}
-    need(not odd, f"missing or unknown: {sorted(odd)}")
+    odd = fields ^ words.keys()
+    need(odd <= fields & {"certificate"}, f"missing or unknown fields: {sorted(odd)}")
     for name, value in truth.items():
         same = type(words[name]) is type(value) and words[name] == value
         need(same, f"{name} says something else than the bytes")
-
-# Receipts
 
 def nominal_kflop(quote, work):
     def attended(count):
@@ -200,20 +205,17 @@ def check_receipt(words):
         "tirami_receipt": 1, "receipt": work.id.hex(), "network": work.network.hex(),
         "provider": work.provider.hex(), "consumer": work.consumer.hex(), "model_id": work.model.hex(),
         "tokens_in": work.tokens_in, "tokens_out": work.tokens_out, "kflop": str(work.kflop),
-        "multiplier_ppm": work.multiplier, "trm_amount": trm(work.amount),
-        "trm_quoted_max": trm(quote.max_amount), "ended_at": at(work.ended),
-        "finish": {1: "stop", 2: "length", 3: "cancelled"}[work.finish]})
-
-# Chains
+        "multiplier_ppm": work.multiplier, "trm_amount": trm(work.amount), "ended_at": at(work.ended),
+        "trm_quoted_max": trm(quote.max_amount), "finish": FINISH[work.finish]})
 
 def check_trade(entry, genesis):
-    """What holds for a trade; whether it has to wait."""
     step, work = entry.step, entry.step.agreement
     need(work.network == genesis.id and work.amount > 0, "another network's agreement, or for nothing")
     need(work.provider not in (work.consumer, step.payer), "the provider pays itself")
     need(entry.author in (work.provider, step.payer), "the author has no part in the trade")
     check_work(work, step)
-    return entry.author == work.provider and genesis.witnesses not in ([entry.author], [step.payer])
+    waits = entry.author == work.provider and genesis.witnesses not in ([entry.author], [step.payer])
+    need(entry.flags == waits, "flags: what is sold has to wait here" if waits else "flags: it must not wait")
 
 def check_loan(entry, genesis):
     grant = entry.step.grant
@@ -233,27 +235,21 @@ def check_alone(entry, genesis, successor=None):
         need((entry.prev, entry.root) == (genesis.id, sha(b"")), "prev or log root of a first entry is wrong")
         need(entry.step.before or entry.spendable == 0, "a chain that begins has nothing")
     need(entry.held == entry.staked == 0, "something is held or staked")
-    waits = check_trade(entry, genesis) if entry.name == "trade" else False
-    need(entry.flags == waits, "flags: it has to wait" if waits else "flags: it must not wait")
+    need(entry.flags == 0 or entry.name == "trade", "flags: only a trade can wait")
+    if entry.name == "trade":
+        check_trade(entry, genesis)
     if entry.name in ("borrow", "mint"):
         check_loan(entry, genesis)
+    return entry
 
 def gain(entry):
     """What the entry adds to spendable; negative when it takes."""
-    step = entry.step
-    if entry.name == "trade" and entry.author == step.agreement.provider:
-        return 0 if entry.flags else step.agreement.amount
     if entry.name == "trade":
-        return -step.agreement.amount
+        amount, sold = entry.step.agreement.amount, entry.author == entry.step.agreement.provider
+        return (0 if entry.flags else amount) if sold else -amount
     if entry.name == "borrow":
-        return step.grant.principal
-    return {"receive": 1, "repay": -1}.get(entry.name, 0) * getattr(step, "amount", 0)
-
-def days_most(quota, made, genesis):
-    """The most that an issuer may make in a day."""
-    era = sum(1 for k in range(1, 65) if quota >> k >= quota - made)
-    budget = -(-(quota >> (era + 1)) // 1461)
-    return min(max(budget, genesis.welcome), genesis.daily)
+        return entry.step.grant.principal
+    return {"receive": 1, "repay": -1}.get(entry.name, 0) * getattr(entry.step, "amount", 0)
 
 def digest(state):
     """The digest of a state. Each table is a count and its rows by ascending key."""
@@ -268,39 +264,33 @@ class Chain:
     """A chain as far as it was read. Its state passes to the chain that goes on."""
 
     def __init__(self, genesis, author, before):
-        self.genesis, self.author, self.before, self.entries, self.log = genesis, author, before, [], []
+        self.genesis, self.author, self.before, self.entries, self.trees = genesis, author, before, [], []
         self.state = before.state if before else SimpleNamespace(
             spendable=0, made=0, retired=0, successor=b"", loans={}, waiting={}, agreements=set(),
             invitations=set(), mints=[])
 
-    def root(self):
-        """The root over the ids so far (RFC 9162); `log` has those of the whole subtrees, largest first."""
-        root = self.log[-1] if self.log else sha(b"")
-        for left in reversed(self.log[:-1]):
-            root = sha(b"\1" + left + root)
-        return root
-
     def append(self, entry):
-        """Adds an entry that keeps all six rules."""
+        """Adds an entry that keeps all six rules. `trees` are roots over ids, the largest first."""
         last, count, state = self.entries[-1] if self.entries else None, len(self.entries), self.state
         successor = entry.step.key if last and entry.name == "succession" else None
         named = not successor or sha(b"trm/v1/successor\0" + successor) == state.successor
         need(named, "the key is not that of the successor")
         check_alone(entry, self.genesis, successor)
         need((entry.author, entry.seq) == (self.author, count + 1), "author or seq is not the next")
-        need(entry.prev == (last.id if last else self.genesis.id), "prev is not the entry before")
+        need(not last or entry.prev == last.id, "prev is not the entry before")
         need(not last or entry.time > last.time, "the time is not later")
         need(not last or last.name != "succession", "an entry follows a succession")
-        need(entry.root == self.root(), "the log root is not that of the entries before")
+        root = reduce(lambda right, left: sha(b"\1" + left + right), self.trees[::-1]) if last else sha(b"")
+        need(entry.root == root, "the log root is not that of the entries before")
         self.follow(entry, entry.step, state)
         state.spendable += gain(entry)
         need(state.spendable >= 0, "it takes more than is spendable")
         need(entry.spendable == state.spendable, "spendable is not what follows")
-        leaf = sha(b"\0" + entry.id)
-        while count & 1:
-            leaf, count = sha(b"\1" + self.log.pop() + leaf), count >> 1
-        self.log.append(leaf)
         self.entries.append(entry)
+        tree = sha(b"\0" + entry.id)
+        while count & 1:
+            tree, count = sha(b"\1" + self.trees.pop() + tree), count >> 1
+        self.trees.append(tree)
 
     def follow(self, entry, step, state):
         """Rule 5 where it depends on the entries before, and what the entry changes."""
@@ -322,28 +312,33 @@ class Chain:
         elif entry.name == "receive":
             need(state.waiting.pop(step.receipt, None) == (step.payer, step.amount), "no such credit waits")
         elif entry.name in ("borrow", "mint"):
-            self.lend(entry, step.grant, state)
+            grant, mint = step.grant, entry.name == "mint"
+            need(grant.invitation not in state.invitations, "the invitation stands on the chain already")
+            state.invitations.add(grant.invitation)
+            side = (LENT, grant.borrower) if mint else (BORROWED, grant.issuer)
+            state.loans[grant.invitation] = (*side, grant.principal)
+            if mint:
+                self.mint(entry.time >> 16, grant.principal, state)
         elif entry.name in ("repay", "retire"):
             lent, other, owed = state.loans.pop(step.invitation, (None, None, 0))
-            retire = entry.name == "retire"
-            need((lent, other) == (bytes([retire]), step.other), "no such loan is open")
+            side = LENT if entry.name == "retire" else BORROWED
+            need((lent, other) == (side, step.other), "no such loan is open")
             need(0 < step.amount <= owed, "the amount is 0 or above what is owed")
             if owed > step.amount:
                 state.loans[step.invitation] = (lent, other, owed - step.amount)
-            state.retired += step.amount if retire else 0
+            state.retired += step.amount if lent == LENT else 0
 
-    def lend(self, entry, grant, state):
-        need(grant.invitation not in state.invitations, "the invitation stands on the chain already")
-        state.invitations.add(grant.invitation)
-        mint, now, quota = entry.name == "mint", entry.time >> 16, self.genesis.quotas[grant.issuer]
-        other = grant.borrower if mint else grant.issuer
-        state.loans[grant.invitation] = (bytes([mint]), other, grant.principal)
-        if mint:
-            need(state.made + grant.principal <= quota, "more is made than the quota")
-            day = grant.principal + sum(amount for time, amount in state.mints if now - time < DAY_MS)
-            need(day <= days_most(quota, state.made, self.genesis), "more is made than the day's most")
-            state.made += grant.principal
-            state.mints.append((now, grant.principal))
+    def mint(self, now, principal, state):
+        """What an issuer makes stays within its quota and the day's most."""
+        quota = self.genesis.quotas[self.author]
+        need(state.made + principal <= quota, "more is made than the quota")
+        era = sum(1 for k in range(1, 65) if quota >> k >= quota - state.made)
+        budget = -(-(quota >> (era + 1)) // 1461)
+        day = principal + sum(amount for time, amount in state.mints if now - time < DAY_MS)
+        most = min(max(budget, self.genesis.welcome), self.genesis.daily)
+        need(day <= most, "more is made than the day's most")
+        state.made += principal
+        state.mints.append((now, principal))
 
 def check_certificate(words, entry, genesis):
     """The assurance that a file gives: `certified` when it has a certificate over the entry."""
@@ -352,12 +347,12 @@ def check_certificate(words, entry, genesis):
     cert, count = parse("cert", unhex(words["certificate"]), limit=2 * MAX_DOCUMENT), len(genesis.witnesses)
     over = (cert.network, cert.author, cert.seq, cert.entry)
     need(over == (entry.network, entry.author, entry.seq, entry.id), "certificate: it is over another entry")
-    for vote in cert.votes:
-        need(vote.witness in genesis.witnesses, "certificate: a vote is not by a witness")
-        need(signed_by(vote.witness, cert, vote.signature), "certificate: a signature does not hold")
     voters = [vote.witness for vote in cert.votes]
     need(voters == sorted(set(voters)), "certificate: the witnesses do not ascend")
+    need(set(voters) <= set(genesis.witnesses), "certificate: a vote is not by a witness")
     need(len(voters) >= count - (count - 1) // 3, "certificate: too few votes")
+    for vote in cert.votes:
+        need(signed_by(vote.witness, cert, vote.signature), "certificate: a signature does not hold")
     return "certified"
 
 def check_chain(text):
@@ -372,31 +367,24 @@ def check_chain(text):
                 truth = {"tirami_chain": 1, "network": genesis.id.hex(), "node": node.hex()}
                 check_words(words, "genesis", truth)
             elif "entry" in words:
-                entry = parse_entry(unhex(words["entry"]))
+                entry = parse_entry(words["entry"])
                 chain.append(entry)
                 check_words(words, "entry", {"seq": entry.seq, "type": entry.name, "at": at(entry.time),
                                              "trm_spendable": trm(entry.spendable)})
             else:
                 need(chain.entries, "cut off: there is no entry")
                 last, chains, chain = chain.entries[-1], chains + [chain], None
-                check_words(words, "certificate?", {"entries": last.seq, "head": last.id.hex()})
+                check_words(words, "certificate", {"entries": last.seq, "head": last.id.hex()})
                 check_certificate(words, last, genesis)
-        except (ValueError, OverflowError, RecursionError) as reason:
+        except ERRORS as reason:
             raise Invalid(f"line {number}: {reason}") from None
     need(chain is None, "cut off: there is no last line")
     return chains
 
-# What is said of a chain
-
-def lone_entry(words, name, genesis):
-    entry = parse_entry(unhex(words[name]))
-    check_alone(entry, genesis)
-    return entry
-
 def check_balance(words):
-    check_words(words, "says genesis entry certificate?", {"tirami_balance": 1})
+    check_words(words, "says genesis entry certificate", {"tirami_balance": 1})
     genesis = parse_genesis(words["genesis"])
-    entry = lone_entry(words, "entry", genesis)
+    entry = check_alone(parse_entry(words["entry"]), genesis)
     check_words(words["says"], "", {
         "network": genesis.id.hex(), "node": entry.author.hex(), "seq": entry.seq, "head": entry.id.hex(),
         "as_of": at(entry.time), "trm_spendable": trm(entry.spendable), "trm_held": trm(entry.held),
@@ -413,64 +401,62 @@ def included_root(leaf, index, size, path):
     return sha(b"\1" + path[-1] + included_root(leaf, index - split, size - split, path[:-1]))
 
 def check_inclusion(words):
-    check_words(words, "says genesis entry head path certificate?", {"tirami_inclusion": 1})
-    genesis, path = parse_genesis(words["genesis"]), words["path"]
-    entry, head = lone_entry(words, "entry", genesis), lone_entry(words, "head", genesis)
-    need(type(path) is list and all(len(unhex(part)) == 32 for part in path), "path is not a list of hashes")
-    need(entry.author == head.author, "the head is of another author")
+    check_words(words, "says genesis entry head path certificate", {"tirami_inclusion": 1})
+    need(type(words["path"]) is list, "path is not a list")
+    genesis, path = parse_genesis(words["genesis"]), [unhex(part) for part in words["path"]]
+    entry, head = (check_alone(parse_entry(words[name]), genesis) for name in ("entry", "head"))
     if entry.id == head.id:
         need(not path, "the head is the entry, and there is a path")
     else:
         newer = entry.seq < head.seq and entry.time < head.time and entry.name != "succession"
-        need(newer, "the head is not newer than the entry")
-        root = included_root(entry.id, entry.seq - 1, head.seq - 1, [unhex(part) for part in path])
+        need(newer and entry.author == head.author, "the head is not a newer entry of the same author")
+        need(all(len(part) == 32 for part in path), "path has something else than hashes")
+        root = included_root(entry.id, entry.seq - 1, head.seq - 1, path)
         need(root == head.root, "the entry does not stand under the head")
     truth = {"network": genesis.id.hex(), "node": entry.author.hex(), "seq": entry.seq, "under": head.seq,
              "entry": entry.id.hex(), "type": entry.name, "at": at(entry.time),
              "assurance": check_certificate(words, head, genesis)}
     if entry.name == "trade":
-        work = entry.step.agreement
-        truth |= {"receipt": work.id.hex(), "trm_amount": trm(work.amount)}
+        truth["receipt"] = entry.step.agreement.id.hex()
+        truth["trm_amount"] = trm(entry.step.agreement.amount)
     check_words(words["says"], "", truth)
 
 def proves(kind, first, second):
     if kind == "fork":
         return first.seq == second.seq and first.id < second.id
     if kind == "arithmetic":
-        follows = second.prev == first.id and second.seq == first.seq + 1
         wrong = second.name != "genesis" and second.spendable != first.spendable + gain(second)
-        moved = (first.held, first.staked) != (second.held, second.staked)
-        return follows and (wrong or moved or second.time <= first.time)
+        moved = (first.held, first.staked) != (second.held, second.staked) or second.time <= first.time
+        return (second.prev, second.seq) == (first.id, first.seq + 1) and (wrong or moved)
     if kind == "voucher_contradiction":
         same = (first.hold, first.lane, first.payee) == (second.hold, second.lane, second.payee)
         less = second.total < first.total or second.tokens < first.tokens
-        ordered = (first.seq, first.id) < (second.seq, second.id)
-        return same and ordered and (first.seq == second.seq or less)
+        return same and (first.seq < second.seq and less or first.seq == second.seq and first.id < second.id)
     trades = first.name == second.name == "trade" and first.seq < second.seq
     return trades and first.step.agreement.id == second.step.agreement.id
 
 def check_fraud(words):
     check_words(words, "says proof", {"tirami_fraud": 1})
     proof = parse("fraud", unhex(words["proof"]), limit=3 * MAX_DOCUMENT)
-    kind, accused, vouchers = FRAUDS[proof.kind], proof.accused, FRAUDS[proof.kind] == "voucher_contradiction"
-    both = [parse("voucher", data) if vouchers else parse_entry(data) for data in (proof.first, proof.second)]
+    kind, vouchers = FRAUDS[proof.kind], FRAUDS[proof.kind] == "voucher_contradiction"
+    both = [parse("voucher", data) if vouchers else parse_entry(data.hex())
+            for data in (proof.first, proof.second)]
     for one in both:
-        own = one.network == proof.network and (vouchers or one.author == accused)
-        need(own and signed_by(accused, one), "a document is not the accused's in this network")
+        own = one.network == proof.network and (vouchers or one.author == proof.accused)
+        need(own and signed_by(proof.accused, one), "a document is not the accused's in this network")
     need(proves(kind, *both), f"the documents do not prove {kind}")
-    check_words(words["says"], "", {"network": proof.network.hex(), "accused": accused.hex(), "fraud": kind,
-                                    "id": proof.id.hex()})
-
-# Mandates
+    check_words(words["says"], "", {"network": proof.network.hex(), "accused": proof.accused.hex(),
+                                    "fraud": kind, "id": proof.id.hex()})
 
 def narrows(grant, parent):
-    same = all(vars(grant)[name] == vars(parent)[name] for name in ("network", "root", "pinned", "epoch"))
-    subset = all(not before or (mine and set(mine) <= set(before)) for mine, before in (
-        (grant.models, parent.models), (grant.payees, parent.payees)))
+    names = ("network", "root", "pinned", "epoch")
+    same = all(getattr(grant, name) == getattr(parent, name) for name in names)
     inside = parent.lo <= grant.lo and grant.hi <= parent.hi and grant.per_request <= parent.per_request
     ceiling = parent.ceiling is None or grant.ceiling is not None and grant.ceiling <= parent.ceiling
-    later = grant.expires > parent.expires or grant.depth >= parent.depth
-    return grant.parent == parent.id and same and subset and inside and ceiling and not later
+    sooner = grant.expires <= parent.expires and grant.depth < parent.depth
+    lists = ((grant.models, parent.models), (grant.payees, parent.payees))
+    subsets = all(not before or (mine and set(mine) <= set(before)) for mine, before in lists)
+    return grant.parent == parent.id and same and inside and ceiling and sooner and subsets
 
 def check_mandate(text):
     """The text of a mandate: a chain of grants. Whether one is over is not judged."""
@@ -482,17 +468,14 @@ def check_mandate(text):
     need(grants and grants[0].parent == bytes(32), "mandate: no grant, or the first has a parent")
     for grant, parent in zip(grants, [None] + grants):
         need(signed_by(parent.holder if parent else grant.root, grant), "grant: its signature does not hold")
-        lists = all(ids == sorted(set(ids)) for ids in (grant.models, grant.payees))
-        need(lists and grant.lo < grant.hi, "grant: an empty range, or models or payees that do not ascend")
+        ascend = all(ids == sorted(set(ids)) for ids in (grant.models, grant.payees))
+        need(ascend and grant.lo < grant.hi, "grant: an empty range, or models or payees that do not ascend")
         need(not parent or narrows(grant, parent), "grant: it does not narrow the one before")
-
-# Files
-
-CHECKS = {"chain": check_chain, "receipt": check_receipt, "balance": check_balance,
-          "inclusion": check_inclusion, "fraud": check_fraud}
 
 def verify(path):
     """The kind of a file that holds, and the chains in it."""
+    checks = {"tirami_chain": check_chain, "tirami_receipt": check_receipt, "tirami_balance": check_balance,
+              "tirami_inclusion": check_inclusion, "tirami_fraud": check_fraud}
     with open(path, "rb") as file:
         text = file.read().decode()
     if text.strip().startswith("tirami-mandate1_"):
@@ -502,34 +485,33 @@ def verify(path):
     except ValueError:
         words = load(text.split("\n", 1)[0])
         need("tirami_chain" in words, "not one object of JSON")
-    found = [kind for kind in CHECKS if f"tirami_{kind}" in words]
+    found = checks.keys() & words.keys()
     need(len(found) == 1, "not a file of a known kind")
-    return found[0], CHECKS[found[0]](text if found == ["chain"] else words)
+    kind = found.pop()
+    return kind.removeprefix("tirami_"), checks[kind](text if kind == "tirami_chain" else words)
+
+def other_side(entry):
+    """Who pays or lends, on which receipt or loan."""
+    step = entry.step
+    if entry.name in ("borrow", "mint"):
+        return entry.network, step.grant.issuer, step.grant.id
+    if entry.name in ("trade", "receive"):
+        return entry.network, step.payer, step.agreement.id if entry.name == "trade" else step.receipt
+    return entry.network, None, None
 
 def disagreements(files):
-    """Which chains do not agree with those of other files: forks, and credits whose other side lacks them."""
+    """What chains hold against each other: forks, and credits that the payer or lender does not have."""
     chains = sorted((chain for found in files.values() for chain in found), key=lambda one: len(one.entries))
-    longest = {(one.genesis.id, one.author): one for one in chains}
-    entries, debits, refused = [entry for one in longest.values() for entry in one.entries], {}, {}
-    for one in entries:
-        if one.name == "mint" or one.name == "trade" and one.author == one.step.payer:
-            what = one.step.grant.id if one.name == "mint" else one.step.agreement.id
-            debits[one.network, one.author, what] = one.id
+    longest = {(one.genesis.id, one.author): one.entries for one in chains}
+    debits = {other_side(one): one.id for entries in longest.values() for one in entries
+              if other_side(one)[1] == one.author}
     for path, one in ((path, one) for path in files for chain in files[path] for one in chain.entries):
-        if longest[one.network, one.author].entries[one.seq - 1].id != one.id:
-            refused.setdefault(path, f"entry {one.seq}: another file has another one, a fork")
-        side, what = None, None
-        if one.name == "receive":
-            side, what = one.step.payer, one.step.receipt
-        elif one.name == "borrow":
-            side, what = one.step.grant.issuer, one.step.grant.id
-        elif one.name == "trade" and one.author != one.step.payer and not one.flags:
-            side, what = one.step.payer, one.step.agreement.id
-        debit = debits.get((one.network, side, what))
-        right = debit == one.step.entry if one.name == "receive" else debit
-        if (one.network, side) in longest and not right:
-            refused.setdefault(path, f"entry {one.seq}: the other side's chain lacks it")
-    return refused
+        if longest[one.network, one.author][one.seq - 1].id != one.id:
+            yield path, f"entry {one.seq}: another file has another one, a fork"
+        debit = debits.get(other_side(one))
+        right = debit == one.step.entry if one.name == "receive" else debit or one.flags
+        if other_side(one)[:2] in longest and not right:
+            yield path, f"entry {one.seq}: the other side's chain lacks it"
 
 def main(arguments):
     """Prints a line for each file; 0 when all hold, 1 when not, 2 when the command is wrong."""
@@ -542,7 +524,7 @@ def main(arguments):
     for path in paths:
         try:
             valid[path] = verify(path)
-        except (OSError, ValueError, OverflowError, RecursionError) as reason:
+        except ERRORS as reason:
             invalid[path] = reason
     if ledger:
         invalid |= disagreements({path: chains or [] for path, (_, chains) in valid.items()})

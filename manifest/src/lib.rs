@@ -14,10 +14,12 @@
 
 pub mod agent;
 pub mod amount;
+pub mod anchor;
 pub mod bytes;
 pub mod chain;
 pub mod chain_file;
 pub mod commerce;
+pub mod did;
 pub mod genesis;
 pub mod id;
 pub mod issuance;

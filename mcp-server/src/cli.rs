@@ -19,6 +19,7 @@ mod freeze;
 mod fund;
 mod grant_id;
 mod history;
+mod identity;
 mod join;
 mod loans;
 mod local_time;
@@ -146,6 +147,10 @@ enum Command {
     Prove(prove::ProveCommand),
     /// The network this node belongs to: its issuers, witnesses and totals
     Network,
+    /// Who this node is: its keys and their names
+    Identity,
+    /// Check the books and the public chain, or show what happened to the ledger
+    Audit(audit::AuditArgs),
     /// What an agent may spend: terms, what is left, why a spend would pass or not
     #[command(subcommand)]
     Budget(budget::BudgetCommand),
@@ -241,6 +246,8 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Problem> 
         Command::Verify(args) => verify::verify(&context.out, &args),
         Command::Prove(command) => prove::run(context, command).await,
         Command::Network => network::network(context).await,
+        Command::Identity => identity::identity(context).await,
+        Command::Audit(args) => audit::run(context, args).await,
         Command::Budget(command) => Box::pin(budget::run(context, command)).await,
         Command::Mandate(command) => Box::pin(mandate::run(context, command)).await,
         Command::Approvals(args) => approvals::approvals(context, &args).await,

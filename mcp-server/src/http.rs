@@ -89,6 +89,12 @@ pub fn app(state: HttpState) -> Router {
         .route("/v1/tirami/prove/balance", get(chain::balance))
         .route("/v1/tirami/prove/receipt/{id}", get(chain::receipt))
         .route("/v1/tirami/verify", post(chain::verify))
+        .route("/v1/tirami/identity", get(chain::identity))
+        .route("/v1/tirami/anchor", get(chain::anchor))
+        .route("/v1/tirami/audit", get(chain::audit))
+        .route("/v1/tirami/audit_log", get(chain::audit_log))
+        .route("/v1/tirami/prove/log", get(chain::prove_log))
+        .route("/v1/tirami/statement", post(chain::statement))
         .route(FREEZE, post(tirami::freeze))
         .route_layer(from_fn(guard::bearer));
     let open = Router::new()

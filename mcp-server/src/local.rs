@@ -13,12 +13,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tirami_agent_runtime::ops::{
-    AcceptMandate, Accounts, Alerts, Approvals, Audit, Backup, Balance, Budget, ChainEntries, Chat,
-    Deny, ExplainBudget, Freeze, GetManifest, GetReceipt, GiveBackMandate, GrantMandate,
-    HandOutMandate, History, Join, Loans, MakeTicket, Mandates, Models, Network, Obey, Operation,
-    Peers, ProveBalance, ProveReceipt, Quote, ReclaimAllMandates, ReclaimMandate, RepayLoan,
-    RevokeMandate, Schedule, SetOwner, Statement, Status, TextSink, TightenBudget,
-    TravellingMandates, Verify,
+    AcceptMandate, Accounts, Alerts, Approvals, Audit, AuditLog, Backup, Balance, Budget,
+    ChainEntries, Chat, Deny, ExplainBudget, Freeze, GetManifest, GetReceipt, GiveBackMandate,
+    GrantMandate, HandOutMandate, History, Identity, Join, Loans, MakeAnchor, MakeTicket, Mandates,
+    Models, Network, Obey, Operation, Peers, ProveBalance, ProveLog, ProveReceipt, Quote,
+    ReclaimAllMandates, ReclaimMandate, RepayLoan, RevokeMandate, Schedule, SetOwner, Statement,
+    Status, TextSink, TightenBudget, TravellingMandates, Verify,
 };
 use tirami_agent_runtime::{Failure, FailureCode, Runtime};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -208,6 +208,7 @@ dispatch!(
     Alerts,
     Approvals,
     Audit,
+    AuditLog,
     Backup,
     Balance,
     Budget,
@@ -222,8 +223,10 @@ dispatch!(
     GrantMandate,
     HandOutMandate,
     History,
+    Identity,
     Join,
     Loans,
+    MakeAnchor,
     MakeTicket,
     Mandates,
     Models,
@@ -231,6 +234,7 @@ dispatch!(
     Obey,
     Peers,
     ProveBalance,
+    ProveLog,
     ProveReceipt,
     Quote,
     ReclaimAllMandates,

@@ -3,18 +3,23 @@
 //! Outputs are the operations' own types; schemas come from types, never from hand-written JSON.
 
 mod answer;
+mod audit_log;
 mod balance;
 mod budget;
 pub(crate) mod chat;
 pub(crate) mod freeze;
 mod history;
+mod identity;
 pub(crate) mod input;
 mod models;
+mod network;
 mod peers;
 mod quote;
 mod receipt;
 mod schedule;
 mod schema;
+mod statement;
+mod verify;
 
 use std::sync::LazyLock;
 
@@ -38,6 +43,11 @@ pub(crate) static ROUTER: LazyLock<ToolRouter<TiramiServer>> = LazyLock::new(|| 
         + TiramiServer::models_router()
         + TiramiServer::budget_router()
         + TiramiServer::freeze_router()
+        + TiramiServer::verify_router()
+        + TiramiServer::identity_router()
+        + TiramiServer::network_router()
+        + TiramiServer::audit_log_router()
+        + TiramiServer::statement_router()
 });
 
 /// What `tools/list` answers, by name.

@@ -189,6 +189,7 @@ impl Names {
         match account {
             Account::Agent(id) => format!("agent {}", self.agent(id)),
             Account::Clearing(id) => format!("clearing {id}"),
+            Account::Uncertified(id) => format!("uncertified {id}"),
             other => other.to_string(),
         }
     }

@@ -232,6 +232,7 @@ fn full_name(account: &Account) -> String {
     match account {
         Account::Agent(id) => format!("agent {id}"),
         Account::Clearing(id) => format!("clearing {id}"),
+        Account::Uncertified(id) => format!("uncertified {id}"),
         other => other.to_string(),
     }
 }

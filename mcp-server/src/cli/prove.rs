@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
-use tirami_agent_runtime::ops::{ChainEntries, ProveBalance, ProveReceipt};
+use tirami_agent_runtime::ops::{ChainEntries, MakeAnchor, ProveBalance, ProveLog, ProveReceipt};
 use tirami_manifest::ReceiptId;
 
 use super::context::{Context, Session};
@@ -24,6 +24,39 @@ pub(super) enum ProveCommand {
     Receipt(ReceiptArgs),
     /// The whole chain of this node
     Chain(OutArgs),
+    /// That an entry is in this node's journal, or that the journal only grew
+    Log(LogArgs),
+    /// One hash over the newest entries of all chains known here, for others to keep
+    Anchor(AnchorArgs),
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct LogWhat {
+    /// The number of the entry to prove
+    #[arg(long)]
+    seq: Option<u64>,
+    /// The size of an earlier journal, whose growth is to be proved
+    #[arg(long, value_name = "SIZE")]
+    from: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LogArgs {
+    #[command(flatten)]
+    what: LogWhat,
+    /// The size of the later journal [default: all of it]
+    #[arg(long)]
+    size: Option<u64>,
+    #[command(flatten)]
+    to: OutArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AnchorArgs {
+    /// Also append it to this file, one line for each: a transparency file
+    #[arg(long, value_name = "FILE")]
+    append: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -54,6 +87,14 @@ pub(super) async fn run(context: &Context, command: ProveCommand) -> Result<Exit
             document(context, &to, &file)
         }
         ProveCommand::Chain(to) => chain(context, &to).await,
+        ProveCommand::Log(LogArgs { what, size, to }) => {
+            let (seq, from) = (what.seq, what.from);
+            let proof = context
+                .ask(Need::Books, ProveLog { seq, from, size })
+                .await?;
+            document(context, &to, &proof)
+        }
+        ProveCommand::Anchor(args) => anchor(context, &args).await,
     }
 }
 
@@ -70,6 +111,32 @@ fn document(context: &Context, to: &OutArgs, file: &impl Serialize) -> Result<Ex
         .and_then(|()| file.sync_all())
         .map_err(|error| failed(path, &error))?;
     written(context, path);
+    Ok(Exit::Ok)
+}
+
+async fn anchor(context: &Context, args: &AnchorArgs) -> Result<Exit, Problem> {
+    let anchor = context.ask(Need::Books, MakeAnchor {}).await?;
+    if let Some(path) = &args.append {
+        let line = line(&anchor)?;
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .map_err(|error| failed(path, &error))?;
+        file.write_all(line.as_bytes())
+            .and_then(|()| file.sync_all())
+            .map_err(|error| failed(path, &error))?;
+    }
+    if context.out.is_json() {
+        context.out.json(&anchor);
+    } else {
+        context.out.facts(&[
+            ("payload", anchor.payload),
+            ("chains", anchor.chains.to_string()),
+            ("root", format!("{:?}", anchor.root)),
+            ("at", anchor.at),
+        ]);
+    }
     Ok(Exit::Ok)
 }
 

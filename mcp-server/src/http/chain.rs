@@ -1,11 +1,12 @@
-//! The node's public chain over HTTP: reading it, proving what stands on it, checking what others show.
+//! What others can check, over HTTP: the chain, the journal, proofs, and checking what others show.
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::response::Json;
 use tirami_agent_runtime::ops::{
-    ChainEntries, ChainEntriesOutput, Network, NetworkOutput, ProveBalance, ProveReceipt, Verify,
-    VerifyOutput,
+    AnchorOutput, Audit, AuditLog, AuditLogOutput, AuditOutput, ChainEntries, ChainEntriesOutput,
+    Identity, IdentityOutput, MakeAnchor, Network, NetworkOutput, ProveBalance, ProveLog,
+    ProveLogOutput, ProveReceipt, Statement, StatementOutput, Verify, VerifyOutput,
 };
 use tirami_manifest::proof_file::{BalanceFile, InclusionFile};
 
@@ -62,5 +63,60 @@ pub(crate) async fn verify(
     body::Json(body): body::Json,
 ) -> Result<Json<VerifyOutput>, ApiError> {
     let input: Verify = read(body.unwrap_or_else(|| serde_json::json!({})))?;
+    Ok(Json(state.access.call(bearer.token(), input).await?))
+}
+
+/// `GET /v1/tirami/identity`.
+pub(crate) async fn identity(
+    State(state): State<HttpState>,
+    bearer: Bearer,
+) -> Result<Json<IdentityOutput>, ApiError> {
+    Ok(Json(state.access.call(bearer.token(), Identity {}).await?))
+}
+
+/// `GET /v1/tirami/anchor`.
+pub(crate) async fn anchor(
+    State(state): State<HttpState>,
+    bearer: Bearer,
+) -> Result<Json<AnchorOutput>, ApiError> {
+    let made = state.access.call(bearer.token(), MakeAnchor {}).await?;
+    Ok(Json(made))
+}
+
+/// `GET /v1/tirami/audit`.
+pub(crate) async fn audit(
+    State(state): State<HttpState>,
+    bearer: Bearer,
+) -> Result<Json<AuditOutput>, ApiError> {
+    Ok(Json(state.access.call(bearer.token(), Audit {}).await?))
+}
+
+/// `GET /v1/tirami/audit_log?before=&limit=`.
+pub(crate) async fn audit_log(
+    State(state): State<HttpState>,
+    bearer: Bearer,
+    query: Result<Query<AuditLog>, QueryRejection>,
+) -> Result<Json<AuditLogOutput>, ApiError> {
+    let Query(input) = query.map_err(|error| invalid("", error.body_text()))?;
+    Ok(Json(state.access.call(bearer.token(), input).await?))
+}
+
+/// `GET /v1/tirami/prove/log?seq=&size=`, or `?from=&size=`.
+pub(crate) async fn prove_log(
+    State(state): State<HttpState>,
+    bearer: Bearer,
+    query: Result<Query<ProveLog>, QueryRejection>,
+) -> Result<Json<ProveLogOutput>, ApiError> {
+    let Query(input) = query.map_err(|error| invalid("", error.body_text()))?;
+    Ok(Json(state.access.call(bearer.token(), input).await?))
+}
+
+/// `POST /v1/tirami/statement`.
+pub(crate) async fn statement(
+    State(state): State<HttpState>,
+    bearer: Bearer,
+    body::Json(body): body::Json,
+) -> Result<Json<StatementOutput>, ApiError> {
+    let input: Statement = read(body.unwrap_or_else(|| serde_json::json!({})))?;
     Ok(Json(state.access.call(bearer.token(), input).await?))
 }

@@ -106,7 +106,7 @@ async fn we_say_who_we_are() {
         .iter()
         .map(|tool| tool.name.to_string())
         .collect();
-    let all = "balance budget chat freeze history models peers quote receipt schedule";
+    let all = "audit_log balance budget chat freeze history identity models network peers quote receipt schedule statement verify";
     assert_eq!(names.join(" "), all);
     door.close().await;
 }

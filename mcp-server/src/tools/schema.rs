@@ -28,8 +28,10 @@ pub(crate) fn output<T: JsonSchema>() -> Arc<JsonObject> {
 /// Keywords that not every client knows, or that say nothing.
 const STRANGE: [&str; 4] = ["$schema", "title", "format", "default"];
 
-/// Beside these, what a reader of our own answers need not check, and models would pay for.
-const OBVIOUS: [&str; 9] = [
+/// Beside these, what a reader of our own answers need not check, and models would pay for: names speak
+/// for themselves there.
+const OBVIOUS: [&str; 10] = [
+    "description",
     "$schema",
     "title",
     "format",
@@ -41,16 +43,13 @@ const OBVIOUS: [&str; 9] = [
     "additionalProperties",
 ];
 
-/// Levels of an output below which names speak for themselves.
-const EXPLAINED: usize = 2;
-
 fn object<T: JsonSchema>(mut settings: SchemaSettings, without: &[&str]) -> JsonObject {
     settings.inline_subschemas = true;
     let schema = settings.into_generator().into_root_schema_for::<T>();
     let Value::Object(mut schema) = schema.to_value() else {
         panic!("the schema of a struct is an object");
     };
-    plain(&mut schema, without, 0);
+    plain(&mut schema, without);
     // The tool's own description says what these would.
     schema.remove("description");
     schema.entry("properties").or_insert_with(|| json!({}));
@@ -58,12 +57,9 @@ fn object<T: JsonSchema>(mut settings: SchemaSettings, without: &[&str]) -> Json
 }
 
 /// Rewrites one schema and all inside it; true when its value may be absent.
-fn plain(schema: &mut JsonObject, without: &[&str], level: usize) -> bool {
+fn plain(schema: &mut JsonObject, without: &[&str]) -> bool {
     for keyword in without {
         schema.remove(*keyword);
-    }
-    if level > EXPLAINED {
-        schema.remove("description");
     }
     if let Some(Value::String(description)) = schema.get_mut("description") {
         *description = description.replace('\n', " ");
@@ -74,7 +70,7 @@ fn plain(schema: &mut JsonObject, without: &[&str], level: usize) -> bool {
     if let Some(Value::Object(properties)) = schema.get_mut("properties") {
         for (name, property) in properties {
             if let Value::Object(property) = property
-                && plain(property, without, level + 1)
+                && plain(property, without)
             {
                 absent.push(name.clone());
             }
@@ -88,13 +84,13 @@ fn plain(schema: &mut JsonObject, without: &[&str], level: usize) -> bool {
     }
     for keyword in ["items", "additionalProperties"] {
         if let Some(Value::Object(inner)) = schema.get_mut(keyword) {
-            plain(inner, without, level);
+            plain(inner, without);
         }
     }
     for keyword in ["anyOf", "oneOf", "allOf"] {
         if let Some(Value::Array(choices)) = schema.get_mut(keyword) {
             for choice in choices.iter_mut().filter_map(Value::as_object_mut) {
-                plain(choice, without, level);
+                plain(choice, without);
             }
         }
     }
@@ -186,13 +182,13 @@ mod tests {
             json!({
                 "type": "object",
                 "properties": {
-                    "title": { "type": "string", "description": "A name." },
+                    "title": { "type": "string" },
                     "inner": {
                         "type": "object",
                         "properties": { "x": { "type": "integer" } },
                         "required": ["x"],
                     },
-                    "word": { "type": "string", "enum": ["yes", "no"], "description": "One of two." },
+                    "word": { "type": "string", "enum": ["yes", "no"] },
                     "n": { "type": "integer" },
                 },
                 "anyOf": [

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use tirami_manifest::Amount;
+use tirami_manifest::merkle::{Consistency, Hash};
 
 use crate::cli::{EXE, Ended, Home, bare, finish};
 use crate::mcp::Mcp;
@@ -244,4 +245,77 @@ async fn no_more_is_accepted_of_strangers_than_their_budget() {
     let books = net.seller.ask(&["balance"]).await;
     assert_eq!(books["trm_earned"], "0");
     assert_eq!(net.buyer.ask(&["balance"]).await["trm_held"], "0");
+}
+
+#[tokio::test]
+async fn everything_that_happens_is_in_the_log_and_the_log_only_grows() {
+    let pair = Pair::start().await;
+    bought(&pair, "one two three").await;
+    let early = pair.b.ask(&["audit", "--events"]).await;
+    let size = early["size"].as_u64().unwrap();
+    let mcp = Mcp::start(&pair.b).await;
+    let refused = mcp
+        .refused("chat", json!({ "prompt": "x", "max_trm": "0.000001" }))
+        .await;
+    drop(refused);
+    pair.b
+        .ask(&["budget", "tighten", "--per-request", "0.001"])
+        .await;
+    mcp.refused("chat", json!({ "prompt": "one two three" }))
+        .await;
+    mcp.ask("freeze", json!({ "reason": "to see it in the log" }))
+        .await;
+    let log = mcp.ask("audit_log", json!({ "limit": 10 })).await;
+    let events: Vec<&str> = log["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["event"].as_str().unwrap())
+        .collect();
+    for event in ["freeze", "refused", "mandate"] {
+        assert!(events.contains(&event), "{event}: {log}");
+    }
+    // The later journal begins with the earlier one, and its newest entry is in it.
+    let late = log["size"].as_u64().unwrap();
+    let grown = pair
+        .b
+        .ask(&["prove", "log", "--from", &size.to_string()])
+        .await;
+    let proof: Consistency = serde_json::from_value(grown["consistency"].clone()).unwrap();
+    let root = |of: &Value| serde_json::from_value::<Hash>(of["root"].clone()).unwrap();
+    assert_eq!((proof.from, proof.to), (size, late));
+    assert!(proof.holds(&root(&early), &root(&log)));
+    assert!(!proof.holds(&root(&log), &root(&early)));
+    let entry = pair
+        .b
+        .ask(&["prove", "log", "--seq", &late.to_string()])
+        .await;
+    assert_eq!(entry["inclusion"]["index"].as_u64(), Some(late - 1));
+    pair.b.audit().await;
+    // What a tool says of itself is what the command line says.
+    let identity = mcp.ask("identity", json!({})).await;
+    let said = pair.b.ask(&["identity"]).await;
+    for field in ["node", "did", "network", "agent"] {
+        assert_eq!(identity[field], said[field], "{field}");
+    }
+    assert!(
+        identity["did"]
+            .as_str()
+            .unwrap()
+            .starts_with("did:key:z6Mk")
+    );
+    let network = mcp.ask("network", json!({})).await;
+    assert_eq!(network["quorum"], 1);
+    let balance = pair.b.run(&["prove", "balance"]).await.stdout;
+    let checked = mcp.ask("verify", json!({ "proof": balance })).await;
+    assert_eq!(checked["valid"], true, "{checked}");
+    let statement = mcp.ask("statement", json!({})).await;
+    assert_eq!(statement["trm_opening"], "0");
+    let file = pair.b.text("anchors");
+    for lines in 1..=2 {
+        let anchor = pair.b.ask(&["prove", "anchor", "--append", &file]).await;
+        assert_eq!(anchor["payload"].as_str().unwrap().len(), 2 * 61);
+        let kept = std::fs::read_to_string(&file).unwrap();
+        assert_eq!(kept.lines().count(), lines);
+    }
 }

@@ -1,0 +1,330 @@
+//! Operations about the journal and the node's own keys.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tirami_manifest::anchor::Anchor;
+use tirami_manifest::did::did_key;
+use tirami_manifest::id::to_hex;
+use tirami_manifest::merkle::{Consistency, Hash, Inclusion};
+use tirami_manifest::{AgentId, Amount, NetworkId, NodeId, OwnerId, ReceiptId};
+use tirami_wallet::journal::JournalRow;
+use tirami_wallet::ledger::approval::Verdict;
+use tirami_wallet::ledger::journal::Event;
+
+use super::books::Names;
+use super::{Caller, Operation, TextSink};
+use crate::failure::{Failure, FailureCode};
+use crate::runtime::Runtime;
+
+/// Rows in a page.
+const PAGE: u32 = 20;
+/// Most rows in a page.
+const PAGE_MAX: u32 = 500;
+
+/// What happened to the ledger, newest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AuditLog {
+    /// Most entries to return, 1 to 500; 20 when absent.
+    #[serde(default)]
+    pub limit: Option<u32>,
+    /// Only entries with a smaller number than this; from `next_before` of the page before.
+    #[serde(default)]
+    pub before: Option<u64>,
+}
+
+/// A page of the journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AuditLogOutput {
+    /// How many entries there are.
+    pub size: u64,
+    /// Root of the Merkle tree over them.
+    pub root: Hash,
+    /// The entries, newest first.
+    pub entries: Vec<AuditEntry>,
+    /// Ask again with this as `before` for older ones; absent on the last page.
+    pub next_before: Option<u64>,
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AuditEntry {
+    /// Its number.
+    pub seq: u64,
+    /// When, RFC 3339 in UTC.
+    pub at: String,
+    /// `transfer`, `renewed`, `mandate`, `approval`, `freeze`, `unfreeze`, `quota`, `refused` or `opening`.
+    pub event: String,
+    /// The agent it is about.
+    pub agent: Option<String>,
+    /// How much it was about.
+    pub trm_amount: Option<Amount>,
+    /// What it was about, in words.
+    pub detail: String,
+}
+
+/// That an entry is in the journal, or that a later journal begins with an earlier one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProveLog {
+    /// The entry that is to be proved; absent for a proof of growth.
+    #[serde(default)]
+    pub seq: Option<u64>,
+    /// The size of the earlier journal; absent for a proof of an entry.
+    #[serde(default)]
+    pub from: Option<u64>,
+    /// The size of the later journal; all of it when absent.
+    #[serde(default)]
+    pub size: Option<u64>,
+}
+
+/// A proof about the journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProveLogOutput {
+    /// That the entry is in the journal.
+    pub inclusion: Option<Inclusion>,
+    /// That the journal only grew.
+    pub consistency: Option<Consistency>,
+    /// Root of the whole journal as it is now.
+    pub root: Hash,
+    /// How many entries it has.
+    pub size: u64,
+}
+
+super::empty_input!(
+    /// Who this node is.
+    Identity
+);
+
+/// Who this node is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct IdentityOutput {
+    /// Its id: an Ed25519 public key.
+    pub node: NodeId,
+    /// The same as others name it.
+    pub did: String,
+    /// The network it belongs to.
+    pub network: NetworkId,
+    /// Its owner, if it has one.
+    pub owner: Option<OwnerId>,
+    /// The owner's key as others name it.
+    pub owner_did: Option<String>,
+    /// Name of the agent that asks.
+    pub agent: String,
+    /// Its id.
+    pub agent_id: AgentId,
+}
+
+super::empty_input!(
+    /// One hash over the newest entries of the chains that are known here.
+    MakeAnchor
+);
+
+/// A payload to be kept by others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AnchorOutput {
+    /// The network.
+    pub network: NetworkId,
+    /// When, RFC 3339 in UTC.
+    pub at: String,
+    /// How many chains.
+    pub chains: u64,
+    /// Root of the tree over their newest entries.
+    pub root: Hash,
+    /// The 61 bytes in hexadecimal.
+    pub payload: String,
+}
+
+impl Operation for AuditLog {
+    const NAME: &'static str = "audit_log";
+    type Output = AuditLogOutput;
+
+    async fn run(
+        self,
+        runtime: &Runtime,
+        caller: Caller,
+        _: Option<TextSink>,
+    ) -> Result<AuditLogOutput, Failure> {
+        caller.must_be_main()?;
+        let limit = self.limit.unwrap_or(PAGE);
+        if limit == 0 || limit > PAGE_MAX {
+            return Err(Failure::new(
+                FailureCode::InvalidInput,
+                format!("limit is {limit}; it is 1 to {PAGE_MAX}"),
+            ));
+        }
+        let wallet = &runtime.inner.wallet;
+        let head = wallet.journal_head()?;
+        let rows = wallet.journal_before(self.before, usize::try_from(limit).unwrap_or(1))?;
+        let names = Names::load(runtime)?;
+        let oldest = rows.last().map_or(0, |row| row.seq);
+        Ok(AuditLogOutput {
+            size: head.size,
+            root: head.root,
+            entries: rows.iter().map(|row| entry(row, &names)).collect(),
+            next_before: (oldest > 1).then_some(oldest),
+        })
+    }
+}
+
+const fn verdict(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Waiting => "waits for the owner",
+        Verdict::Approved { .. } => "approved",
+        Verdict::Denied { .. } => "denied",
+    }
+}
+
+fn entry(row: &JournalRow, names: &Names) -> AuditEntry {
+    let (agent, amount, detail) = match (&row.record.row.event, &row.record.transfer) {
+        (Event::Applied(id), Some(entry)) => {
+            let receipt = ReceiptId::from_bytes(entry.transfer.reference);
+            let detail = format!(
+                "transfer {} ({}), for {}",
+                id.short(),
+                entry.transfer.code.name(),
+                receipt.short()
+            );
+            (None, None, detail)
+        }
+        (Event::Applied(id) | Event::Renewed(id), _) => {
+            (None, None, format!("hold {}", id.short()))
+        }
+        (Event::Mandate(agent, mandate), _) => {
+            let what = if mandate.revoked.is_some() {
+                "revoked"
+            } else {
+                "granted or changed"
+            };
+            let detail = format!("mandate {what}, epoch {}", mandate.epoch);
+            (Some(*agent), None, detail)
+        }
+        (Event::Approval(id, approval), _) => match approval {
+            Some(approval) => (
+                Some(approval.agent),
+                Some(approval.amount),
+                format!("request {}: {}", id.short(), verdict(&approval.verdict)),
+            ),
+            None => (None, None, format!("request {} dropped", id.short())),
+        },
+        (Event::Freeze(freeze), _) => {
+            let why = freeze.as_ref().map_or("lifted by the owner", |f| &f.reason);
+            (None, None, why.to_owned())
+        }
+        (Event::Quota(quota), _) => (None, Some(*quota), "what may be issued".to_owned()),
+        (Event::Refused(refused), _) => {
+            let payee = refused.payee.map_or("nobody".to_owned(), |id| id.short());
+            let detail = format!("refused by rule {}, payee {payee}", refused.rule);
+            (Some(refused.agent), Some(refused.amount), detail)
+        }
+        (Event::Row(..), _) => (None, None, "a row from before the journal".to_owned()),
+    };
+    AuditEntry {
+        seq: row.seq,
+        at: row.record.row.at.to_rfc3339(),
+        event: row.record.row.event.name().to_owned(),
+        agent: agent.map(|id| names.agent(&id)),
+        trm_amount: amount,
+        detail,
+    }
+}
+
+impl Operation for ProveLog {
+    const NAME: &'static str = "prove_log";
+    type Output = ProveLogOutput;
+
+    async fn run(
+        self,
+        runtime: &Runtime,
+        caller: Caller,
+        _: Option<TextSink>,
+    ) -> Result<ProveLogOutput, Failure> {
+        caller.must_be_main()?;
+        let wallet = &runtime.inner.wallet;
+        let head = wallet.journal_head()?;
+        let size = self.size.unwrap_or(head.size);
+        let (inclusion, consistency) = match (self.seq, self.from) {
+            (Some(seq), None) => (wallet.prove_row(seq, size)?, None),
+            (None, Some(from)) => (None, wallet.prove_growth(from, size)?),
+            _ => {
+                return Err(Failure::new(
+                    FailureCode::InvalidInput,
+                    "either seq or from is needed: the entry to prove, or the size of the earlier \
+                     journal",
+                ));
+            }
+        };
+        if inclusion.is_none() && consistency.is_none() {
+            return Err(Failure::new(
+                FailureCode::NotFound,
+                format!(
+                    "the journal has {} entries, and no such one among {size}",
+                    head.size
+                ),
+            ));
+        }
+        Ok(ProveLogOutput {
+            inclusion,
+            consistency,
+            root: head.root,
+            size: head.size,
+        })
+    }
+}
+
+impl Operation for Identity {
+    const NAME: &'static str = "identity";
+    type Output = IdentityOutput;
+
+    async fn run(
+        self,
+        runtime: &Runtime,
+        caller: Caller,
+        _: Option<TextSink>,
+    ) -> Result<IdentityOutput, Failure> {
+        let owner = runtime.inner.wallet.owner()?.map(|owner| owner.id);
+        Ok(IdentityOutput {
+            node: runtime.node(),
+            did: did_key(&runtime.node()),
+            network: runtime.genesis().id(),
+            owner,
+            owner_did: owner.as_ref().map(did_key),
+            agent: Names::load(runtime)?.agent(&caller.agent),
+            agent_id: caller.agent,
+        })
+    }
+}
+
+impl Operation for MakeAnchor {
+    const NAME: &'static str = "anchor";
+    type Output = AnchorOutput;
+
+    async fn run(
+        self,
+        runtime: &Runtime,
+        caller: Caller,
+        _: Option<TextSink>,
+    ) -> Result<AnchorOutput, Failure> {
+        caller.must_be_main()?;
+        let wallet = &runtime.inner.wallet;
+        let position = wallet.chain_position()?;
+        let mut heads: Vec<_> = wallet
+            .certified_heads()?
+            .into_iter()
+            .map(|head| (head.node, head.seq, head.entry))
+            .collect();
+        if position.seq > 0 {
+            heads.push((wallet.node(), position.seq, position.head));
+        }
+        let now = wallet.now()?;
+        let network = position.genesis.id();
+        let anchor = Anchor::new(&network, now.ms() << 16, heads);
+        Ok(AnchorOutput {
+            network,
+            at: now.to_rfc3339(),
+            chains: anchor.size,
+            root: anchor.root,
+            payload: to_hex(&anchor.to_bytes()),
+        })
+    }
+}
