@@ -17,5 +17,7 @@ mod forged;
 mod fraud;
 #[path = "chains/rules.rs"]
 mod rules;
+#[path = "chains/signatures.rs"]
+mod signatures;
 #[path = "chains/world.rs"]
 mod world;
