@@ -9,7 +9,7 @@ CARGO := .ci/cargo
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 TEST := $(if $(NEXTEST),nextest run,test --lib --bins --tests)
 
-.PHONY: help setup demo test test-fast check audit bench bench-ledger instructions fuzz mutants torture nightly golden dist clean
+.PHONY: help setup demo test test-fast check audit bench bench-chain bench-ledger instructions fuzz mutants torture nightly golden dist clean
 
 help: ## list these recipes
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 18
@@ -49,6 +49,9 @@ bench: setup ## start-up, memory, size and overhead, measured here
 
 bench-ledger: ## the wallet's durable writes beside redb, SQLite and PostgreSQL, as ratios
 	$(CARGO) run --release --manifest-path examples/ledger-bench/Cargo.toml -- $(ARGS)
+
+bench-chain: ## entries signed and verified, proofs and bytes of a trade, beside bare signatures
+	cargo bench -p tirami-wallet --bench chain -- $(ARGS)
 
 instructions: setup ## instructions of the ledger's decisions; 3 % more fails; UPDATE=1 writes them anew
 	UPDATE=$(UPDATE) .ci/instructions

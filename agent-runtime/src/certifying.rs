@@ -3,7 +3,7 @@
 use tirami_manifest::NodeId;
 use tirami_manifest::chain::{Certificate, Entry};
 use tirami_manifest::signed::Signed;
-use tirami_mesh::net::codec::ENTRIES_MAX;
+use tirami_mesh::net::codec::{CREDITS_MAX, ENTRIES_MAX};
 use tirami_mesh::proto::message::{Certified, Certify, Credit, Frame, RefuseCode, Retry};
 use tirami_wallet::{Retry as WalletRetry, WalletError};
 
@@ -25,44 +25,85 @@ pub(crate) async fn be_certified(runtime: &Runtime) -> Result<(), Failure> {
     loop {
         let certified = wallet.certified_seq()?;
         let new = wallet.chain_after(certified, ENTRIES_MAX)?;
-        if new.is_empty() && wallet.waiting()?.is_empty() {
+        let waiting: Vec<_> = wallet.waiting()?;
+        let waiting: Vec<_> = waiting
+            .into_iter()
+            .map(|(receipt, _)| receipt)
+            .take(CREDITS_MAX)
+            .collect();
+        if new.is_empty() && waiting.is_empty() {
             return Ok(());
         }
-        let peer = address_of(&crate::offers::known_peers(runtime)?, witness);
-        let shown = Frame::Certify(Certify {
-            entries: new.iter().map(Signed::to_bytes).collect(),
-        });
-        let answer = match exchange(runtime, &peer, shown).await? {
-            Frame::Certified(answer) => answer,
-            Frame::Refuse(refused) => {
-                tracing::debug!(peer = %witness.short(), %refused, "the witness does not certify");
-                return Ok(());
-            }
-            other => return Err(unexpected(&peer, &other)),
+        // First what it has: another history than that must not be shown.
+        let asked = Certify {
+            entries: Vec::new(),
+            waiting,
         };
-        let done = book(runtime, answer).await?;
-        // Received credits are new entries, and there may be more than were shown.
-        if !done || wallet.certified_seq()? == certified {
+        let Some(answer) = ask(runtime, witness, asked).await? else {
+            return Ok(());
+        };
+        book(runtime, answer).await?;
+        if wallet.certified_seq()? > certified {
+            continue;
+        }
+        let shown = Certify {
+            entries: new.iter().map(Signed::to_bytes).collect(),
+            waiting: Vec::new(),
+        };
+        if new.is_empty() {
+            return Ok(());
+        }
+        let Some(answer) = ask(runtime, witness, shown).await? else {
+            return Ok(());
+        };
+        book(runtime, answer).await?;
+        if wallet.certified_seq()? == certified {
             return Ok(());
         }
     }
 }
 
-/// Books what the witness answered; whether there was anything new in it.
-async fn book(runtime: &Runtime, answer: Certified) -> Result<bool, Failure> {
+/// Asks the witness; `None` when it refuses.
+async fn ask(
+    runtime: &Runtime,
+    witness: NodeId,
+    asked: Certify,
+) -> Result<Option<Certified>, Failure> {
+    let peer = address_of(&crate::offers::known_peers(runtime)?, witness);
+    match exchange(runtime, &peer, Frame::Certify(asked)).await? {
+        Frame::Certified(answer) => Ok(Some(answer)),
+        Frame::Refuse(refused) if refused.retry == Retry::Never => {
+            tracing::warn!(peer = %witness.short(), %refused, "the witness does not certify this chain");
+            Ok(None)
+        }
+        Frame::Refuse(refused) => {
+            tracing::debug!(peer = %witness.short(), %refused, "the witness does not certify yet");
+            Ok(None)
+        }
+        other => Err(unexpected(&peer, &other)),
+    }
+}
+
+/// Books what the witness answered.
+async fn book(runtime: &Runtime, answer: Certified) -> Result<(), Failure> {
     let wallet = &runtime.inner.wallet;
-    let mut new = false;
     if let Some(bytes) = answer.certificate {
         let certificate = Certificate::from_bytes(&bytes)
             .map_err(|error| Failure::new(FailureCode::ProviderFailed, error.to_string()))?;
-        let before = wallet.certified_seq()?;
-        wallet.keep_certificate(certificate).await?;
-        new = wallet.certified_seq()? > before;
+        let kept = wallet.keep_certificate(certificate).await;
+        if let Err(error @ WalletError::Certificate(_)) = &kept {
+            tracing::error!(
+                %error,
+                "the witness certified entries that this wallet does not have: it was restored from a \
+                 copy, or another one uses its key; its chain is shown no more"
+            );
+        }
+        kept?;
     }
     for Credit { receipt, debit } in answer.credits {
-        new |= wallet.certified(receipt, debit).await?;
+        wallet.certified(receipt, debit).await?;
     }
-    Ok(new)
+    Ok(())
 }
 
 /// Certifies what a member shows of its chain.
@@ -76,7 +117,12 @@ pub(crate) async fn certify(runtime: &Runtime, author: NodeId, shown: &Certify) 
         Ok(entries) => entries,
         Err(error) => return refuse(RefuseCode::Chain, &error.to_string(), Retry::Never),
     };
-    match runtime.inner.wallet.certify(author, entries).await {
+    match runtime
+        .inner
+        .wallet
+        .certify(author, entries, &shown.waiting)
+        .await
+    {
         Ok(attested) => Frame::Certified(Certified {
             certificate: attested
                 .certificate

@@ -235,7 +235,7 @@ async fn begin(runtime: &Runtime, quote: &Verified<Quote>, start: &Start) -> Res
     match engine.start(job) {
         Ok(run) => Ok(run),
         Err(error) => {
-            release(runtime, quote).await;
+            release(runtime, quote, false).await;
             Err(engine_refused(&error))
         }
     }
@@ -299,7 +299,7 @@ impl Sale<'_> {
         let agreement = match agreement {
             Ok(agreement) => agreement,
             Err(failure) => {
-                release(self.runtime, &self.quote).await;
+                release(self.runtime, &self.quote, true).await;
                 return Err(failure);
             }
         };
@@ -516,8 +516,9 @@ fn engine<'a>(
         })
 }
 
-async fn release(runtime: &Runtime, quote: &Verified<Quote>) {
-    match runtime.inner.wallet.release_reservation(quote.id()).await {
+async fn release(runtime: &Runtime, quote: &Verified<Quote>, begun: bool) {
+    let released = runtime.inner.wallet.release_reservation(quote.id(), begun);
+    match released.await {
         Ok(Some((tracker, spend))) => travelling::let_go(runtime, tracker, &spend),
         Ok(None) => {}
         Err(error) => tracing::warn!(%error, "a reservation is left to its time"),

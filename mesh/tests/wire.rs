@@ -357,14 +357,17 @@ fn golden() -> Vec<(Frame, Vec<&'static str>)> {
         (
             Frame::Certify(Certify {
                 entries: vec![vec![0xe1, 0xe2], vec![0xe3]],
+                waiting: vec![ReceiptId::from_bytes([0x11; 32])],
             }),
             vec![
-                "09000000", // length: 3 and 6
+                "2a000000", // length: 3 and 39
                 "01",       // version
                 "5000",     // kind 80
                 "02",       // entries
                 "02e1e2",   // bytes of the first, and it
                 "01e3",     // of the second
+                "01",       // receipts
+                ID_11,      // the first
             ],
         ),
         (

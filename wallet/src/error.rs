@@ -147,6 +147,9 @@ pub enum WalletError {
         /// What the job would cost at most.
         asked: Amount,
     },
+    /// Only members are certified.
+    #[error("only members of this network are certified; join it with a ticket")]
+    NotMember,
     /// Only a network's only witness certifies, and others' chains.
     #[error("this node is not the witness of that chain")]
     NotWitness,

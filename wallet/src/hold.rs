@@ -117,7 +117,8 @@ pub struct Hold {
 impl Wallet {
     /// Sets money aside, if the gate lets it: freeze, every mandate of the chain and funds are
     /// checked in the transaction that makes the hold. What needs the owner's approval is remembered
-    /// as waiting for it, in the same transaction.
+    /// as waiting for it, in the same transaction. A loan that is due is paid back first, whether the hold is
+    /// made or refused.
     ///
     /// # Errors
     ///

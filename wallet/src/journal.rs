@@ -87,8 +87,8 @@ pub(crate) fn seal(tables: &mut impl Tables, now: Timestamp) -> Result<(), Store
 
 /// Begins the journal of a wallet from before there was one: with its rows as they are.
 pub(crate) fn open(tables: &mut impl Tables) -> Result<(), StoreError> {
-    if tables.last_seq()? == 0 && tables.last_key(Table::Mandates)?.is_none()
-        || journal::last(tables)? > 0
+    if journal::last(tables)? > 0
+        || tables.last_seq()? == 0 && tables.last_key(Table::Mandates)?.is_none()
     {
         return Ok(());
     }

@@ -110,12 +110,7 @@ impl Wallet {
             if let Some(owed) = loan::in_default(tables, (&node, &payer), now)? {
                 return Err(WalletError::LoanDefault { owed });
             }
-            if let Some(proof) = witness::fraud_of(tables, &payer)? {
-                return Err(WalletError::Fraud {
-                    accused: payer,
-                    kind: proof.kind.name(),
-                });
-            }
+            witness::refuse_frauds(tables, &payer)?;
             if tracking::drawing(tables, &quote.id())?.is_some() {
                 return Err(WalletError::OtherReceipt("job under the same quote"));
             }
@@ -152,7 +147,8 @@ impl Wallet {
         .await
     }
 
-    /// Gives a reservation back: the job never ended in a proposal. Answers whom to tell that the units
+    /// Gives a reservation back: the job never ended in a proposal; `begun` when some of its answer may have
+    /// left. Answers whom to tell that the units
     /// of a spend are free, when it is not this node that remembers them.
     ///
     /// # Errors
@@ -161,6 +157,7 @@ impl Wallet {
     pub async fn release_reservation(
         &self,
         quote: QuoteId,
+        begun: bool,
     ) -> Result<Option<(NodeId, Signed<Spend>)>, WalletError> {
         let node = self.node();
         self.write(move |tables, now| {
@@ -185,7 +182,10 @@ impl Wallet {
                     now,
                 )?;
             }
-            strangers::release(tables, &quote)?;
+            if !begun {
+                // What a stranger got of an answer counts, paid or not.
+                strangers::release(tables, &quote)?;
+            }
             tracking::not_done(tables, &node, &quote)
         })
         .await

@@ -121,6 +121,14 @@ pub(crate) fn begin(
     if tables.get(Table::Strangers, id.as_bytes())?.is_some() {
         return Err(WalletError::OtherReceipt("job under the same quote"));
     }
+    // What was begun a day ago counts no more, also where its provider stopped in the middle of it.
+    let jobs = tables.scan(Table::Strangers, &[], None, Order::Ascending, COUNTED_MAX)?;
+    for (key, row) in jobs {
+        let job: Job = decode(Table::Strangers, &row)?;
+        if now.since_ms(job.at) >= DAY_MS {
+            tables.remove(Table::Strangers, &key)?;
+        }
+    }
     let exposed = exposed(tables, now)?;
     let amount = quote.max_amount;
     let sum = exposed.checked_add(amount);
@@ -192,7 +200,7 @@ fn single(
 }
 
 /// What waits, by receipt; what was certified is no longer among it.
-pub(crate) fn waiting(tables: &impl ReadTables) -> Result<Vec<(ReceiptId, Waiting)>, StoreError> {
+fn waiting(tables: &impl ReadTables) -> Result<Vec<(ReceiptId, Waiting)>, StoreError> {
     let mut rows = Vec::new();
     for (key, row) in tables.scan(Table::Waiting, &[], None, Order::Ascending, usize::MAX)? {
         let damaged = StoreError::Row {

@@ -224,9 +224,6 @@ impl Wallet {
         let covers = self.inner.writer.run(lane, move |tables, now| {
             let before = tables.last_seq()?;
             let covered = inner.covered.load(Ordering::Relaxed);
-            if !covered {
-                journal::open(tables)?;
-            }
             let done = command(tables, now)?;
             let covered = publish(tables, &inner.key, covered.then_some(before))?;
             journal::seal(tables, now)?;

@@ -27,7 +27,7 @@ use crate::membership::network;
 use crate::store::StoreError;
 use crate::wallet::Wallet;
 
-/// Credits named in one answer; the rest come with the next.
+/// Credits that are asked for at once.
 const CREDITS_AT_ONCE: usize = 250;
 
 /// Chains that are remembered as far as they were read; chosen.
@@ -56,6 +56,15 @@ struct CreditRow {
 pub(crate) struct ReadChains(Mutex<BTreeMap<NodeId, Chain>>);
 
 impl ReadChains {
+    fn keep(&self, chain: Chain) {
+        let mut read = self.lock();
+        let author = chain.author();
+        if read.len() >= READ_MAX && !read.contains_key(&author) {
+            read.pop_first();
+        }
+        read.insert(author, chain);
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Chain>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -66,8 +75,7 @@ impl ReadChains {
 pub struct Attested {
     /// Over the newest entry that it took; none before the first.
     pub certificate: Option<Certificate>,
-    /// Receipts of the author's whose debits are certified and which it has not received, each with the
-    /// payer's entry.
+    /// Of the receipts that it waits for, those whose debits are certified, each with the payer's entry.
     pub credits: Vec<(ReceiptId, EntryId)>,
 }
 
@@ -88,7 +96,8 @@ pub struct CertifiedHead {
 
 impl Wallet {
     /// Certifies what `author` shows of its chain: entries in their order, the first of which follows
-    /// the newest that was certified, or was certified before. None shown asks what is certified.
+    /// the newest that was certified, or was certified before. None shown asks what is certified. Says also
+    /// which of the receipts in `waiting` are certified.
     ///
     /// # Errors
     ///
@@ -98,18 +107,17 @@ impl Wallet {
         &self,
         author: NodeId,
         entries: Vec<Signed<Entry>>,
+        waiting: &[ReceiptId],
     ) -> Result<Attested, WalletError> {
         let view = self.view()?;
         let genesis = network(&view)?.ok_or(WalletError::NoNetwork)?;
         if genesis.authority() != Some(self.node()) || author == self.node() {
             return Err(WalletError::NotWitness);
         }
-        if let Some(proof) = fraud_of(&view, &author)? {
-            return Err(WalletError::Fraud {
-                accused: author,
-                kind: proof.kind.name(),
-            });
+        if !is_member(&view, &author)? {
+            return Err(WalletError::NotMember);
         }
+        refuse_frauds(&view, &author)?;
         let before: Option<Witnessed> = view.row(Table::Witnessed, author.as_bytes())?;
         let last = before.map_or(0, |row| row.seq);
         let mut new = Vec::new();
@@ -121,15 +129,25 @@ impl Wallet {
             }
         }
         if new.is_empty() {
-            return self.attested(&genesis, author);
+            return self.attested(&genesis, author, waiting);
         }
-        let mut chain = self.read_chain(&view, &genesis, author)?;
+        let wallet = self.clone();
+        // A long chain has many signatures.
+        let read = tokio::task::spawn_blocking(move || {
+            let view = wallet.view()?;
+            let mut chain = wallet.read_chain(&view, author)?;
+            let wrong = new.iter().enumerate().find_map(|(place, entry)| {
+                let why = chain.append(entry).err()?;
+                Some((place, why))
+            });
+            Ok::<_, WalletError>((chain, new, wrong))
+        });
+        let read = read.await.map_err(|_| StoreError::Closed)?;
+        let (chain, new, wrong) = read?;
+        if let Some((place, why)) = wrong {
+            return Err(self.rejects(author, &new, place, why).await?);
+        }
         drop(view);
-        for (place, entry) in new.iter().enumerate() {
-            if let Err(why) = chain.append(entry) {
-                return Err(self.rejects(author, &new, place, why).await?);
-            }
-        }
         let ids: Vec<EntryId> = new.iter().map(|entry| entry.body.id()).collect();
         let signed = before.map(|row| (row.seq, EntryId::from_bytes(row.id)));
         if vote(signed, &ids, (chain.seq(), chain.head())) != Vote::Sign {
@@ -145,13 +163,8 @@ impl Wallet {
         let spendable = chain.state().spendable;
         self.take((head, spendable), new, before.map(|row| row.seq))
             .await?;
-        let mut read = self.inner.read_chains.lock();
-        if read.len() >= READ_MAX && !read.contains_key(&author) {
-            read.pop_first();
-        }
-        read.insert(author, chain);
-        drop(read);
-        self.attested(&genesis, author)
+        self.inner.read_chains.keep(chain);
+        self.attested(&genesis, author, waiting)
     }
 
     /// Members whose chains were certified here.
@@ -249,23 +262,21 @@ impl Wallet {
     }
 
     /// What was read of a member's chain before, or is now from what was kept of it.
-    fn read_chain(
-        &self,
-        view: &impl ReadTables,
-        genesis: &Genesis,
-        author: NodeId,
-    ) -> Result<Chain, WalletError> {
+    fn read_chain(&self, view: &impl ReadTables, author: NodeId) -> Result<Chain, WalletError> {
+        let genesis = network(view)?.ok_or(WalletError::NoNetwork)?;
         let row: Option<Witnessed> = view.row(Table::Witnessed, author.as_bytes())?;
         let last = row.map_or(0, |row| row.seq);
         let known = self.inner.read_chains.lock().get(&author).cloned();
         if let Some(chain) = known.filter(|chain| chain.seq() == last) {
             return Ok(chain);
         }
-        let mut chain = Chain::new(genesis.clone(), author);
+        let mut chain = Chain::new(genesis, author);
         for seq in 1..=last {
             let entry = stored(view, &author, seq)?;
             chain.append(&entry).map_err(|_| damaged())?;
         }
+        // Also where what follows it does not hold, so that it is read once.
+        self.inner.read_chains.keep(chain.clone());
         Ok(chain)
     }
 
@@ -284,6 +295,8 @@ impl Wallet {
             if row.map(|row| row.seq) != before {
                 return Err(WalletError::NotYet("it is being certified just now".to_owned()));
             }
+            // It may have been proved one since.
+            refuse_frauds(tables, &author)?;
             for entry in &new {
                 book(tables, &witness, entry, now)?;
                 let key = entry_key(&author, entry.body.seq);
@@ -311,7 +324,12 @@ impl Wallet {
     }
 
     /// What is certified of a chain, and which credits wait for it.
-    fn attested(&self, genesis: &Genesis, author: NodeId) -> Result<Attested, WalletError> {
+    fn attested(
+        &self,
+        genesis: &Genesis,
+        author: NodeId,
+        waiting: &[ReceiptId],
+    ) -> Result<Attested, WalletError> {
         let view = self.view()?;
         let row: Option<Witnessed> = view.row(Table::Witnessed, author.as_bytes())?;
         let certificate = row.map(|row| Certificate {
@@ -325,17 +343,10 @@ impl Wallet {
             votes: vec![(self.node(), row.signature)],
         });
         let mut credits = Vec::new();
-        let prefix = author.as_bytes().as_slice();
-        for (key, row) in view.scan(
-            Table::Credits,
-            prefix,
-            None,
-            Order::Ascending,
-            CREDITS_AT_ONCE,
-        )? {
-            let row: CreditRow = decode(Table::Credits, &row)?;
-            let receipt = key.last_chunk().ok_or_else(damaged)?;
-            credits.push((ReceiptId::from_bytes(*receipt), row.debit));
+        for receipt in waiting.iter().take(CREDITS_AT_ONCE) {
+            let key = credit_key(&author, receipt);
+            let row: Option<CreditRow> = view.row(Table::Credits, &key)?;
+            credits.extend(row.map(|row| (*receipt, row.debit)));
         }
         Ok(Attested {
             certificate,
@@ -391,19 +402,25 @@ fn pay_another(
     if trade.payer != author || payee == *witness {
         return Ok(());
     }
-    let kept = Account::Clearing(payee).key();
-    if tables.get(Table::Accounts, &kept)?.is_none() {
-        return Err(WalletError::NotYet(format!(
-            "it pays node {}, which is no member",
-            payee.short()
-        )));
+    if agreement.consumer != author {
+        // Of a mandate between members the payee would not know who pays.
+        return Err(WalletError::NotYet(
+            "it pays another member for what somebody else bought".to_owned(),
+        ));
     }
     let receipt = agreement.id();
+    // Who is no member has no account to be paid into; the money waits for it.
+    let member = is_member(tables, &payee)?;
+    let credit = if member {
+        Account::Clearing(payee)
+    } else {
+        Account::Uncertified(payee)
+    };
     let pay = Transfer {
         id: transfer::id("between-members", &[receipt.as_bytes()]),
         kind: Kind::Single {
             debit: Account::Clearing(author),
-            credit: Account::Clearing(payee),
+            credit,
             amount: agreement.amount,
             spend: None,
         },
@@ -411,12 +428,21 @@ fn pay_another(
         reference: *receipt.as_bytes(),
     };
     apply(tables, &pay, now)?;
+    if !member {
+        return Ok(());
+    }
     let row = CreditRow {
         payer: author,
         amount: agreement.amount,
         debit: entry.body.id(),
     };
     Ok(tables.put_row(Table::Credits, &credit_key(&payee, &receipt), &row)?)
+}
+
+/// Whether this ledger keeps an account of a node.
+fn is_member(tables: &impl ReadTables, node: &NodeId) -> Result<bool, StoreError> {
+    let kept = Account::Clearing(*node).key();
+    Ok(tables.get(Table::Accounts, &kept)?.is_some())
 }
 
 fn credit_key(payee: &NodeId, receipt: &ReceiptId) -> Vec<u8> {
@@ -457,11 +483,19 @@ fn forked(
     Ok(FraudProof::between(&before, entry))
 }
 
+/// Refuses whoever was proved a fraud.
+pub(crate) fn refuse_frauds(tables: &impl ReadTables, node: &NodeId) -> Result<(), WalletError> {
+    match fraud_of(tables, node)? {
+        Some(proof) => Err(WalletError::Fraud {
+            accused: *node,
+            kind: proof.kind.name(),
+        }),
+        None => Ok(()),
+    }
+}
+
 /// A proof of fraud of `accused`, if there is one.
-pub(crate) fn fraud_of(
-    tables: &impl ReadTables,
-    accused: &NodeId,
-) -> Result<Option<FraudProof>, StoreError> {
+fn fraud_of(tables: &impl ReadTables, accused: &NodeId) -> Result<Option<FraudProof>, StoreError> {
     Ok(frauds(tables, accused.as_bytes(), 1)?.pop())
 }
 

@@ -498,7 +498,7 @@ async fn a_default_is_one_day_late_on_both_sides_and_a_repayment_lifts_it() {
     member.earn(sold).await.unwrap();
     assert_eq!(books.states(), (LoanState::Repaid, LoanState::Repaid));
     founder
-        .release_reservation(parties.quote.id())
+        .release_reservation(parties.quote.id(), false)
         .await
         .unwrap();
     books.member_buys(3, 5).await.unwrap();

@@ -166,3 +166,21 @@ async fn a_golden_file_of_every_format_opens_with_nothing_lost() {
         wallet.close().await;
     }
 }
+
+/// The first thing a new build does may be to expire a hold of long ago.
+#[tokio::test]
+async fn a_golden_file_whose_holds_are_over_opens_with_its_journal_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    for format in 1..=FORMAT_VERSION {
+        let path = folder.path().join(format!("{format}.redb"));
+        std::fs::write(&path, unpack(&std::fs::read(saved(format)).unwrap())).unwrap();
+        let clock = Arc::new(ManualClock::at(START.after_ms(3_600_000)));
+        let wallet = world::open(Storage::File(path), &clock, key(1)).unwrap();
+        assert_eq!(wallet.open_holds().unwrap().len(), 2);
+        wallet.freeze("again".to_owned()).await.unwrap();
+        assert_eq!(wallet.open_holds().unwrap().len(), 0, "format {format}");
+        wallet.sweep().await.unwrap();
+        sound(&wallet);
+        wallet.close().await;
+    }
+}

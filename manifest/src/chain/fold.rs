@@ -230,7 +230,9 @@ impl Chain {
         self.says(entry, &next)?;
         // Nothing is refused from here on.
         if let Some(made) = next.minted {
-            self.day.push_back((entry.at().ms(), made));
+            let now = entry.at().ms();
+            self.day.push_back((now, made));
+            self.day.retain(|(at, _)| now.saturating_sub(*at) < DAY_MS);
         }
         self.take(&next);
         if let Step::Succession { successor } = &entry.step {

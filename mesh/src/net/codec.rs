@@ -324,6 +324,7 @@ fn check(frame: &Frame) -> Result<(), CodecError> {
         }
         Frame::Certify(body) => {
             at_most("the list of entries", body.entries.len(), ENTRIES_MAX)?;
+            at_most("the list of receipts", body.waiting.len(), CREDITS_MAX)?;
             body.entries.iter().try_for_each(|entry| document(entry))
         }
         Frame::Certified(body) => {

@@ -370,6 +370,8 @@ pub struct UnitsReturned {
 pub struct Certify {
     /// `Signed<Entry>` each, as its `to_bytes` made it, oldest first; none to ask what is certified.
     pub entries: Vec<Vec<u8>>,
+    /// Receipts whose debits the node waits for.
+    pub waiting: Vec<ReceiptId>,
 }
 
 /// What a witness certified of the asking node's chain.
@@ -377,7 +379,7 @@ pub struct Certify {
 pub struct Certified {
     /// `Certificate` over the newest entry that the witness took; none before the first.
     pub certificate: Option<Vec<u8>>,
-    /// Credits of the asking node whose debits are certified and which it has not received yet.
+    /// Of the receipts that the node waits for, those whose debits are certified.
     pub credits: Vec<Credit>,
 }
 

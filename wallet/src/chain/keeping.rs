@@ -1,14 +1,16 @@
 //! How entries lie in the store: without what follows from their neighbours or stands in another
 //! table, so that a trade is not written twice.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
-use tirami_manifest::chain::{Certificate, Entry, Repaid, Step, Trade};
+use tirami_manifest::chain::{Certificate, Entry, Loan, Repaid, State, Step, Trade, Waits};
 use tirami_manifest::commerce::Receipt;
 use tirami_manifest::genesis::{Genesis, LoanGrant};
 use tirami_manifest::key::Signature;
 use tirami_manifest::merkle::{self, Frontier, Hash, Nodes};
 use tirami_manifest::signed::Signed;
-use tirami_manifest::{Amount, EntryId, NodeId, ReceiptId, Timestamp};
+use tirami_manifest::{Amount, EntryId, InvitationId, NodeId, ReceiptId, Timestamp};
 
 use crate::economy::loan;
 use crate::ledger::tables::{ReadTables, Table, Tables};
@@ -20,6 +22,9 @@ const HEAD: &[u8] = b"chain";
 
 /// Key of the borrower's signed loan grant in [`Table::Meta`].
 const GRANT: &[u8] = b"loan-grant";
+
+/// Key of what is open on the chain in [`Table::Meta`].
+const OPEN: &[u8] = b"chain-open";
 
 /// Key of the newest certificate in [`Table::Meta`].
 const CERTIFICATE: &[u8] = b"certificate";
@@ -61,6 +66,80 @@ impl Head {
 
     pub(super) fn write(&self, tables: &mut impl Tables) -> Result<(), StoreError> {
         tables.put_row(Table::Meta, HEAD, self)
+    }
+}
+
+/// Loans and credits that are open after the newest entry: what a checkpoint says of them. The wallet's own
+/// rows may be ahead by what a command did after the transfer that an entry follows from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Opened {
+    /// By invitation: whether this node lent, the other side, what is owed.
+    loans: BTreeMap<InvitationId, (bool, NodeId, Amount)>,
+    /// By receipt: who pays, how much.
+    waiting: BTreeMap<ReceiptId, (NodeId, Amount)>,
+}
+
+impl Opened {
+    pub(super) fn read(tables: &impl ReadTables) -> Result<Self, StoreError> {
+        Ok(tables.row(Table::Meta, OPEN)?.unwrap_or_default())
+    }
+
+    /// Into a state, as checkpoints have it.
+    pub(super) fn fill(self, state: &mut State) {
+        state.loans = self
+            .loans
+            .into_iter()
+            .map(|(id, (lent, other, owed))| (id, Loan { lent, other, owed }))
+            .collect();
+        state.waiting = self
+            .waiting
+            .into_iter()
+            .map(|(id, (payer, amount))| (id, Waits { payer, amount }))
+            .collect();
+    }
+
+    /// What an entry changes of it, in the store.
+    pub(super) fn follow(tables: &mut impl Tables, entry: &Entry) -> Result<(), StoreError> {
+        let changes = match &entry.step {
+            Step::Trade(_) => entry.waits,
+            Step::Receive { .. }
+            | Step::Mint(_)
+            | Step::Borrow(_)
+            | Step::Repay(_)
+            | Step::Retire(_) => true,
+            Step::Genesis { .. } | Step::Checkpoint { .. } | Step::Succession { .. } => false,
+        };
+        if !changes {
+            return Ok(());
+        }
+        let mut open = Self::read(tables)?;
+        match &entry.step {
+            Step::Trade(trade) => {
+                let agreement = &trade.agreement;
+                let waits = (trade.payer, agreement.amount);
+                open.waiting.insert(agreement.id(), waits);
+            }
+            Step::Receive { receipt, .. } => {
+                open.waiting.remove(receipt);
+            }
+            Step::Mint(grant) | Step::Borrow(grant) => {
+                let lent = matches!(entry.step, Step::Mint(_));
+                let body = &grant.body;
+                let other = if lent { body.borrower } else { body.issuer };
+                open.loans
+                    .insert(body.invitation, (lent, other, body.principal));
+            }
+            Step::Repay(part) | Step::Retire(part) => {
+                if let Some((_, _, owed)) = open.loans.get_mut(&part.invitation) {
+                    *owed = owed.saturating_sub(part.amount);
+                    if owed.is_zero() {
+                        open.loans.remove(&part.invitation);
+                    }
+                }
+            }
+            Step::Genesis { .. } | Step::Checkpoint { .. } | Step::Succession { .. } => {}
+        }
+        tables.put_row(Table::Meta, OPEN, &open)
     }
 }
 
@@ -110,7 +189,7 @@ enum KeptStep {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct KeptRepaid {
     other: NodeId,
-    invitation: tirami_manifest::InvitationId,
+    invitation: InvitationId,
     amount: Amount,
     receipt: [u8; 32],
 }

@@ -1,12 +1,12 @@
 //! What follows for the chain from what the ledger recorded.
 
-use tirami_manifest::chain::{self, Entry, Repaid, State, Step, Waits, after};
+use tirami_manifest::chain::{Entry, Repaid, State, Step, after};
 use tirami_manifest::genesis::Genesis;
 use tirami_manifest::key::SecretKey;
 use tirami_manifest::signed::Signed;
 use tirami_manifest::{Amount, InvitationId, NodeId, ReceiptId, Timestamp, TransferId};
 
-use super::keeping::{Head, append, grant, trade};
+use super::keeping::{Head, Opened, append, grant, trade};
 use crate::economy::loan;
 use crate::error::WalletError;
 use crate::ledger::account::Account;
@@ -15,7 +15,7 @@ use crate::ledger::tables::{Order, ReadTables, Table, Tables};
 use crate::ledger::transfer::{self, Entry as Recorded, Kind, TransferCode};
 use crate::membership::{network, redeem_again};
 use crate::store::StoreError;
-use crate::strangers::{self, Waiting};
+use crate::strangers::Waiting;
 
 /// Entries between two checkpoints; chosen, so that what a stranger must read stays below a megabyte.
 const CHECKPOINT_EVERY: u64 = 1_024;
@@ -68,7 +68,8 @@ pub(crate) fn publish(
             done = recorded.seq;
         }
     }
-    if head.seq > before || done.saturating_sub(written) >= MARK_EVERY || !whole {
+    let waits = !whole && (!head.asked || done > written);
+    if head.seq > before || done.saturating_sub(written) >= MARK_EVERY || waits {
         if !whole && !head.asked {
             // Its lender signs the same again.
             head.asked = true;
@@ -256,6 +257,7 @@ impl Publisher<'_> {
         if let Step::Receive { receipt, .. } = &body.step {
             tables.remove(Table::Waiting, receipt.as_bytes())?;
         }
+        Opened::follow(tables, &body)?;
         Ok(append(tables, self.head, &Signed::new(body, self.key))?)
     }
 
@@ -270,7 +272,7 @@ impl Publisher<'_> {
             && authority != Some(trade.payer)
     }
 
-    /// What follows from the chain so far, out of the wallet's own rows.
+    /// What follows from the chain so far.
     fn state(&self, tables: &impl ReadTables) -> Result<State, WalletError> {
         let mut state = State {
             spendable: self.head.spendable,
@@ -279,19 +281,7 @@ impl Publisher<'_> {
             successor: self.head.successor,
             ..State::default()
         };
-        for loan in loan::all(tables)? {
-            let lent = loan.borrower != self.node;
-            let other = if lent { loan.borrower } else { loan.lender };
-            let owed = loan.owed;
-            if !owed.is_zero() {
-                let open = chain::Loan { lent, other, owed };
-                state.loans.insert(loan.invitation, open);
-            }
-        }
-        for (receipt, row) in strangers::waiting(tables)? {
-            let (payer, amount) = (row.payer, row.amount);
-            state.waiting.insert(receipt, Waits { payer, amount });
-        }
+        Opened::read(tables)?.fill(&mut state);
         Ok(state)
     }
 }

@@ -67,9 +67,6 @@ pub struct Refused {
 /// disk. Chosen.
 const REFUSED_EVERY_MS: u64 = 1_000;
 
-/// Rows that are looked at for an earlier refusal of the same kind; chosen.
-const REFUSED_AMONG: usize = 8;
-
 impl Event {
     /// The word people and JSON see.
     pub const fn name(&self) -> &'static str {
@@ -150,16 +147,16 @@ pub(crate) fn note_refusal(
     refused: Refused,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let newest = tables.scan(Table::Journal, &[], None, Order::Descending, REFUSED_AMONG)?;
-    for (_, row) in newest {
-        let row: Row = decode(Table::Journal, &row)?;
-        if let Event::Refused(earlier) = row.event
-            && (earlier.agent, earlier.rule) == (refused.agent, refused.rule)
-            && now.since_ms(row.at) < REFUSED_EVERY_MS
-        {
-            return Ok(());
-        }
+    let key = [
+        refused.agent.as_bytes().as_slice(),
+        &refused.rule.to_be_bytes(),
+    ]
+    .concat();
+    let last: Option<Timestamp> = tables.row(Table::Refusals, &key)?;
+    if last.is_some_and(|last| now.since_ms(last) < REFUSED_EVERY_MS) {
+        return Ok(());
     }
+    tables.put_row(Table::Refusals, &key, &now)?;
     note(tables, Event::Refused(refused))
 }
 

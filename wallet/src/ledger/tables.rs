@@ -90,11 +90,13 @@ pub enum Table {
     Journal,
     /// Level and place (big-endian) to a hash of the tree over the journal.
     JournalTree,
+    /// Agent id and number of a refusal (big-endian) to when it last stood in the journal.
+    Refusals,
 }
 
 impl Table {
     /// Every table with its name on disk.
-    pub const ALL: [(Self, &'static str); 35] = [
+    pub const ALL: [(Self, &'static str); 36] = [
         (Self::Accounts, "accounts-2"),
         (Self::Transfers, "transfers-2"),
         (Self::Log, "log-1"),
@@ -130,6 +132,7 @@ impl Table {
         (Self::Frauds, "frauds-1"),
         (Self::Journal, "journal-1"),
         (Self::JournalTree, "journal-tree-1"),
+        (Self::Refusals, "refusals-1"),
     ];
 
     /// Its place in [`Table::ALL`].

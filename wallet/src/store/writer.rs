@@ -233,6 +233,11 @@ impl Loop {
             }
         };
         let mut tables = Overlay::new(&mut write);
+        let opened = journal::open(&mut tables);
+        if let Err(error) = opened {
+            answers.extend(next.map(|command| command(None).answer));
+            return Err(error);
+        }
         let expired = expire_due(&mut tables, now, EXPIRE_AT_ONCE)
             .and_then(|_| Ok(journal::seal(&mut tables, now)?));
         match expired {
@@ -266,7 +271,7 @@ impl Loop {
                 })
             };
         }
-        // Refusals change nothing, and cost no write to the disk.
+        // What changed nothing costs no write to the disk.
         if tables.is_empty() {
             return Ok(());
         }

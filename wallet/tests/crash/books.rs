@@ -162,7 +162,7 @@ async fn sell(wallet: &Wallet, mut told: impl FnMut()) -> Result<(), WalletError
         wallet.renew_reservation(sale.quote.id()).await?;
         told();
         if n % 3 == 0 {
-            wallet.release_reservation(sale.quote.id()).await?;
+            wallet.release_reservation(sale.quote.id(), false).await?;
         } else {
             let receipt = sale.receipt(TransferId::from_bytes([n; 16]), 5);
             wallet.earn(receipt).await?;

@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use redb::backends::InMemoryBackend;
+use tirami_manifest::commerce::VerifiedReceipt;
 use tirami_manifest::mandate::{Breakers, Limits, Terms};
 use tirami_manifest::owner::{Decision, OwnerOrder};
 use tirami_manifest::signed::{Signed, hash};
@@ -38,6 +39,7 @@ mod owner;
 mod races;
 mod sales;
 mod travelling;
+mod witness;
 
 use world::{START, Trade, WORK, fund, genesis, key, trm};
 
@@ -111,6 +113,15 @@ async fn hold_for(wallet: &Wallet, trade: &Trade, name: &str) -> Hold {
         under: None,
     };
     wallet.hold(request).await.unwrap()
+}
+
+/// The main agent buys for `amount` TRM; answers the receipt.
+async fn bought(wallet: &Wallet, trade: &Trade, amount: u32) -> VerifiedReceipt {
+    let hold = hold_for(wallet, trade, "bought").await;
+    let receipt = trade.receipt(hold.id(), amount);
+    let settled = hold.settle(receipt.clone(), b"an answer".to_vec()).await;
+    settled.map_err(|(_, error)| error).unwrap();
+    receipt
 }
 
 fn spent(wallet: &Wallet) -> u128 {

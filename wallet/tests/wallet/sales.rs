@@ -59,12 +59,12 @@ async fn a_sale_is_earned_once_with_and_without_its_reservation() {
     assert_eq!(wallet.open_holds().unwrap().len(), 1);
     for _ in 0..2 {
         wallet
-            .release_reservation(sale(5).quote.id())
+            .release_reservation(sale(5).quote.id(), false)
             .await
             .unwrap();
     }
     wallet
-        .release_reservation(sale(6).quote.id())
+        .release_reservation(sale(6).quote.id(), false)
         .await
         .unwrap();
     wallet.renew_reservation(sale(6).quote.id()).await.unwrap();
