@@ -1,9 +1,9 @@
 //! The node's public chain: what of the ledger others can check.
 //!
 //! The chain follows from the ledger. After each command, in its own transaction, every transfer that
-//! it recorded is looked at, and what changes what the node has appends an entry ([`publishing`]). So
+//! it recorded is looked at, and what changes what the node has appends an entry (`publishing`). So
 //! no operation can forget to, and a wallet from before there were chains gets its chain by the same
-//! way. Entries are kept without what stands elsewhere in the wallet ([`keeping`]).
+//! way. Entries are kept without what stands elsewhere in the wallet (`keeping`).
 
 mod keeping;
 mod publishing;

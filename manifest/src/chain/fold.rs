@@ -328,12 +328,11 @@ impl Chain {
         let loan = loan
             .filter(|loan| (loan.lent, loan.other) == (lent, repaid.other))
             .ok_or(Rejected::Loan("no such loan is open on this chain"))?;
-        let left = loan.owed.checked_sub(repaid.amount);
-        let owed = left
+        let owed = loan.owed.checked_sub(repaid.amount);
+        let owed = owed
             .filter(|_| !repaid.amount.is_zero())
             .ok_or(Rejected::Loan("not so much is owed"))?;
-        let left = Loan { owed, ..*loan };
-        let open = (!owed.is_zero()).then_some(left);
+        let open = (!owed.is_zero()).then_some(Loan { owed, ..*loan });
         Ok((repaid.invitation, open))
     }
 

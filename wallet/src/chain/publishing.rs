@@ -115,20 +115,8 @@ impl Publisher<'_> {
         recorded: &Recorded,
     ) -> Result<Follows, WalletError> {
         let (transfer, code) = (&recorded.transfer, recorded.transfer.code);
-        let (debit, credit, amount) = match transfer.kind {
-            Kind::Single {
-                debit,
-                credit,
-                amount,
-                ..
-            } => (debit, credit, amount),
-            Kind::Post { hold, amount } => {
-                let row = tables.hold(&hold)?.ok_or(StoreError::Row {
-                    table: Table::Holds,
-                })?;
-                (row.debit, row.credit, amount)
-            }
-            _ => return Ok(Follows::Nothing),
+        let Some((debit, credit, amount)) = moved(tables, &transfer.kind)? else {
+            return Ok(Follows::Nothing);
         };
         let receipt = ReceiptId::from_bytes(transfer.reference);
         let repaid = |other, receipt: Option<ReceiptId>| Repaid {
@@ -284,6 +272,28 @@ impl Publisher<'_> {
         Opened::read(tables)?.fill(&mut state);
         Ok(state)
     }
+}
+
+/// From, to and how much, of a transfer that moves something for good and ends or makes no promise.
+fn moved(
+    tables: &impl ReadRows,
+    kind: &Kind,
+) -> Result<Option<(Account, Account, Amount)>, StoreError> {
+    Ok(match kind {
+        Kind::Single {
+            debit,
+            credit,
+            amount,
+            ..
+        } => Some((*debit, *credit, *amount)),
+        Kind::Post { hold, amount } => {
+            let row = tables.hold(hold)?.ok_or(StoreError::Row {
+                table: Table::Holds,
+            })?;
+            Some((row.debit, row.credit, *amount))
+        }
+        _ => None,
+    })
 }
 
 /// The invitation in a reference.
