@@ -117,7 +117,12 @@ async fn hold_for(wallet: &Wallet, trade: &Trade, name: &str) -> Hold {
 
 /// The main agent buys for `amount` TRM; answers the receipt.
 async fn bought(wallet: &Wallet, trade: &Trade, amount: u32) -> VerifiedReceipt {
-    let hold = hold_for(wallet, trade, "bought").await;
+    bought_as(wallet, trade, amount, "bought").await
+}
+
+/// The same under another idempotency key.
+async fn bought_as(wallet: &Wallet, trade: &Trade, amount: u32, name: &str) -> VerifiedReceipt {
+    let hold = hold_for(wallet, trade, name).await;
     let receipt = trade.receipt(hold.id(), amount);
     let settled = hold.settle(receipt.clone(), b"an answer".to_vec()).await;
     settled.map_err(|(_, error)| error).unwrap();
