@@ -11,7 +11,10 @@ from mcp import Client, StdioServerParameters
 
 from checks import BIN, BUYER_DIR, check, equal, hold, paid
 
-TOOLS = "balance budget chat freeze history models peers quote receipt schedule".split()
+TOOLS = sorted(
+    "audit_log balance budget chat freeze history identity models network peers quote receipt"
+    " schedule statement verify".split()
+)
 
 # How long the client waits for a server whose input ended, before it kills it.
 GRACE = 2.0
@@ -67,11 +70,13 @@ async def talk(mode, version, words):
 
 
 async def converse(name, door):
-    with check(f"{name}: lists the ten tools, with schemas and hints"):
+    with check(f"{name}: lists the fifteen tools, with schemas and hints"):
         equal([tool.name for tool in await door.tools()], TOOLS, "the list of tools")
 
     with check(f"{name}: what only reads answers as its outputSchema says"):
-        for tool in ("balance", "budget", "history", "models", "peers", "schedule"):
+        for tool in TOOLS:
+            if tool in ("chat", "freeze", "quote", "receipt", "verify"):
+                continue
             await door.ask(tool)
         await door.ask("quote", prompt="Hello")
 
@@ -110,7 +115,9 @@ async def converse(name, door):
             input=json.dumps(receipt), capture_output=True, text=True, timeout=30,
         )
         equal(done.returncode, 0, f"verify: {done.stdout}{done.stderr}: exit code")
-        proven = json.loads(done.stdout)["receipt"]
+        proven = json.loads(done.stdout)["facts"]
+        checked = await door.ask("verify", proof=json.dumps(receipt))
+        equal(checked["facts"], proven, "what the tool says of the receipt")
         equal(proven["provider"], first["provider"], "the receipt's provider")
         equal(proven["trm_amount"], first["trm_cost"], "the receipt's amount")
 

@@ -178,8 +178,8 @@ fn can_pay(runtime: &Runtime, consumer: &NodeId, price: Amount) -> Result<(), Re
         Standing::Stranger(left) if left >= price => Ok(()),
         Standing::Stranger(left) => {
             let text = format!(
-                "no witness stands behind the payer, and {left} TRM more are accepted so today; the \
-                 quote would be {price}"
+                "what a member pays is certified afterwards, and until then this seller takes the risk of \
+                 {left} TRM more in 24 hours; the quote would be {price}: ask for fewer tokens"
             );
             Err(refused(RefuseCode::NotFunded, &text, Retry::Later))
         }

@@ -57,7 +57,11 @@ pub struct ChainEnd {
     /// Id of the newest.
     pub head: EntryId,
     /// The certificate over it in hexadecimal, when there is one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::proof_file::present",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub certificate: Option<String>,
 }
 

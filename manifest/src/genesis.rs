@@ -43,7 +43,7 @@ impl Genesis {
     /// A private network with `founder` as its only issuer and witness.
     pub fn private(name: &str, founder: NodeId, at: Timestamp, nonce: [u8; 16]) -> Self {
         Self {
-            name: name.chars().take(16).collect(),
+            name: name.chars().filter(|c| !c.is_control()).take(16).collect(),
             founded: at,
             nonce,
             issuers: vec![(founder, Amount::MAX)],
@@ -129,7 +129,8 @@ impl Document for Genesis {
         if witnesses.is_empty() || any_twice(witnesses.iter()) {
             return Err(DecodeError::Value("witnesses"));
         }
-        if name.len() > 64 {
+        // It is shown to people.
+        if name.len() > 64 || name.chars().any(char::is_control) {
             return Err(DecodeError::Value("name"));
         }
         let document = Self {

@@ -31,7 +31,11 @@ pub struct BalanceFile {
     /// The signed entry in hexadecimal.
     pub entry: String,
     /// The certificate over it in hexadecimal, when there is one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "present",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub certificate: Option<String>,
 }
 
@@ -74,7 +78,11 @@ pub struct InclusionFile {
     /// The signed newer entry, whose log root commits to it, in hexadecimal.
     pub head: String,
     /// The certificate over the newer entry in hexadecimal, when there is one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "present",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub certificate: Option<String>,
     /// The hashes from the entry to the log root, lowest first.
     pub path: Vec<Hash>,
@@ -210,6 +218,13 @@ pub fn verify_mandate(text: &str) -> Result<MandateFacts, ProofError> {
         trm_amount: last.range.amount(),
         expires_at: last.expires.to_rfc3339(),
     })
+}
+
+/// A text that is there; what is absent is not null.
+pub(crate) fn present<'de, D: serde::Deserializer<'de>>(
+    from: D,
+) -> Result<Option<String>, D::Error> {
+    String::deserialize(from).map(Some)
 }
 
 /// Why a file proves nothing.

@@ -97,13 +97,13 @@ pub fn verify(text: &str) -> Result<Verified, VerifyError> {
         let (file, _) = ReceiptFile::verify(text)?;
         Ok(Verified::Receipt(Box::new(file)))
     } else if is("tirami_balance") {
-        let file: BalanceFile = read(value)?;
+        let file: BalanceFile = read(text)?;
         Ok(Verified::Balance(Box::new(file.verify()?)))
     } else if is("tirami_inclusion") {
-        let file: InclusionFile = read(value)?;
+        let file: InclusionFile = read(text)?;
         Ok(Verified::Inclusion(Box::new(file.verify()?)))
     } else if is("tirami_fraud") {
-        let file: FraudFile = read(value)?;
+        let file: FraudFile = read(text)?;
         Ok(Verified::Fraud(Box::new(file.verify()?)))
     } else {
         Err(VerifyError::Unknown(
@@ -112,6 +112,7 @@ pub fn verify(text: &str) -> Result<Verified, VerifyError> {
     }
 }
 
-fn read<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> Result<T, VerifyError> {
-    serde_json::from_value(value).map_err(|error| VerifyError::Unknown(error.to_string()))
+/// From the text itself: a value would not show a field that stands twice.
+fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, VerifyError> {
+    serde_json::from_str(text).map_err(|error| VerifyError::Unknown(error.to_string()))
 }

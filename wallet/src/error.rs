@@ -136,8 +136,8 @@ pub enum WalletError {
     Repayment(&'static str),
     /// No witness stands behind the payer, and no more is accepted so today.
     #[error(
-        "{asked} TRM of a payer that no witness stands behind are too much: {left} of the stranger \
-         budget of {budget} TRM in 24 hours are left"
+        "what a member pays is certified afterwards, and until then this seller takes the risk of {left} TRM \
+         more, of {budget} in 24 hours; {asked} are asked for: ask for fewer tokens"
     )]
     StrangerBudget {
         /// In 24 hours.

@@ -10,6 +10,7 @@ use tirami_manifest::{AgentId, Amount, NetworkId, NodeId, OwnerId, ReceiptId};
 use tirami_wallet::journal::JournalRow;
 use tirami_wallet::ledger::approval::Verdict;
 use tirami_wallet::ledger::journal::Event;
+use tirami_wallet::ledger::transfer::Kind;
 
 use super::books::Names;
 use super::{Caller, Operation, TextSink};
@@ -167,6 +168,19 @@ impl Operation for AuditLog {
     }
 }
 
+/// How much a transfer was about; an end of a hold that gives it back names none.
+const fn moved(kind: &Kind) -> Option<Amount> {
+    match kind {
+        Kind::Single { amount, .. }
+        | Kind::Hold { amount, .. }
+        | Kind::Vouch { amount, .. }
+        | Kind::Post { amount, .. }
+        | Kind::Allot { amount, .. }
+        | Kind::Draw { amount, .. } => Some(*amount),
+        Kind::Void { .. } | Kind::Expire { .. } => None,
+    }
+}
+
 const fn verdict(verdict: &Verdict) -> &'static str {
     match verdict {
         Verdict::Waiting => "waits for the owner",
@@ -180,12 +194,12 @@ fn entry(row: &JournalRow, names: &Names) -> AuditEntry {
         (Event::Applied(id), Some(entry)) => {
             let receipt = ReceiptId::from_bytes(entry.transfer.reference);
             let detail = format!(
-                "transfer {} ({}), for {}",
-                id.short(),
+                "{}, for {} (transfer {})",
                 entry.transfer.code.name(),
-                receipt.short()
+                receipt.short(),
+                id.short()
             );
-            (None, None, detail)
+            (None, moved(&entry.transfer.kind), detail)
         }
         (Event::Applied(id) | Event::Renewed(id), _) => {
             (None, None, format!("hold {}", id.short()))

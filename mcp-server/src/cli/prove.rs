@@ -24,7 +24,7 @@ pub(super) enum ProveCommand {
     Receipt(ReceiptArgs),
     /// The whole chain of this node
     Chain(OutArgs),
-    /// That an entry is in this node's journal, or that the journal only grew
+    /// That an entry is in this node's journal, or that it only grew: RFC 9162 hashes, for who kept a root
     Log(LogArgs),
     /// One hash over the newest entries of all chains known here, for others to keep
     Anchor(AnchorArgs),

@@ -239,7 +239,7 @@ async fn no_more_is_accepted_of_strangers_than_their_budget() {
     let ask = json!({ "prompt": "one two three", "max_tokens": 20 });
     let refused = mcp.refused("chat", ask).await.0;
     assert!(
-        refused.to_string().contains("no witness stands behind"),
+        refused.to_string().contains("is certified afterwards"),
         "{refused}"
     );
     let books = net.seller.ask(&["balance"]).await;
