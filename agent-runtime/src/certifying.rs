@@ -25,24 +25,23 @@ pub(crate) async fn be_certified(runtime: &Runtime) -> Result<(), Failure> {
     loop {
         let certified = wallet.certified_seq()?;
         let new = wallet.chain_after(certified, ENTRIES_MAX)?;
-        let waiting: Vec<_> = wallet.waiting()?;
-        let waiting: Vec<_> = waiting
-            .into_iter()
-            .map(|(receipt, _)| receipt)
-            .take(CREDITS_MAX)
-            .collect();
+        let waiting: Vec<_> = wallet.waiting()?.into_iter().map(|(id, _)| id).collect();
         if new.is_empty() && waiting.is_empty() {
             return Ok(());
         }
-        // First what it has: another history than that must not be shown.
-        let asked = Certify {
-            entries: Vec::new(),
-            waiting,
-        };
-        let Some(answer) = ask(runtime, witness, asked).await? else {
-            return Ok(());
-        };
-        book(runtime, answer).await?;
+        // First what it has: another history than that must not be shown. And all that waits, so that
+        // what is never certified hides nothing that is.
+        let parts = waiting.chunks(CREDITS_MAX);
+        for part in parts.chain(waiting.is_empty().then_some(&[] as &[_])) {
+            let asked = Certify {
+                entries: Vec::new(),
+                waiting: part.to_vec(),
+            };
+            let Some(answer) = ask(runtime, witness, asked).await? else {
+                return Ok(());
+            };
+            book(runtime, answer).await?;
+        }
         if wallet.certified_seq()? > certified {
             continue;
         }
