@@ -169,15 +169,6 @@ impl Wallet {
         })
     }
 
-    /// The rows after number `after`, oldest first, at most `limit`.
-    ///
-    /// # Errors
-    ///
-    /// A store failure.
-    pub fn journal_after(&self, after: u64, limit: usize) -> Result<Vec<JournalRow>, WalletError> {
-        rows(&self.view()?, Some(after), Order::Ascending, limit)
-    }
-
     /// The newest rows before number `before`, newest first, at most `limit`.
     ///
     /// # Errors
@@ -188,7 +179,7 @@ impl Wallet {
         before: Option<u64>,
         limit: usize,
     ) -> Result<Vec<JournalRow>, WalletError> {
-        rows(&self.view()?, before, Order::Descending, limit)
+        rows(&self.view()?, before, limit)
     }
 
     /// That row `seq` is in the journal of `size` rows; `None` when it is not.
@@ -220,14 +211,13 @@ impl Wallet {
 
 fn rows(
     view: &impl ReadTables,
-    mark: Option<u64>,
-    order: Order,
+    before: Option<u64>,
     limit: usize,
 ) -> Result<Vec<JournalRow>, WalletError> {
-    let mark = mark.map(u64::to_be_bytes);
+    let mark = before.map(u64::to_be_bytes);
     let mark = mark.as_ref().map(<[u8; 8]>::as_slice);
     let mut rows = Vec::new();
-    for (key, row) in view.scan(Table::Journal, &[], mark, order, limit)? {
+    for (key, row) in view.scan(Table::Journal, &[], mark, Order::Descending, limit)? {
         let seq = key
             .try_into()
             .map(u64::from_be_bytes)

@@ -191,8 +191,13 @@ impl Operation for Audit {
     ) -> Result<AuditOutput, Failure> {
         caller.must_be_main()?;
         let wallet = &runtime.inner.wallet;
-        let mut checks: Vec<_> = wallet
-            .audit()?
+        // A long chain has many signatures, and a long journal is done again: nobody else waits for that.
+        let books = wallet.clone();
+        let audited = tokio::task::spawn_blocking(move || books.audit()).await;
+        let audited = audited.map_err(|error| {
+            Failure::new(FailureCode::Internal, format!("the audit died: {error}"))
+        })?;
+        let mut checks: Vec<_> = audited?
             .into_iter()
             .map(|check| CheckOutput {
                 rule: check.rule.to_owned(),
