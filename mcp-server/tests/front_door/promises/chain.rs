@@ -110,6 +110,20 @@ async fn the_http_door_proves_and_checks_the_same() {
         assert_eq!(status, 400, "{path}: {refused}");
         assert!(refused.to_string().contains(says), "{path}: {refused}");
     }
+    for path in [
+        "identity",
+        "anchor",
+        "audit",
+        "audit_log?limit=3",
+        "prove/log?seq=1",
+    ] {
+        let (status, said) = http.get(&format!("/v1/tirami/{path}")).await;
+        assert_eq!(status, 200, "{path}: {said}");
+    }
+    let (_, audit) = http.get("/v1/tirami/audit").await;
+    assert_eq!(audit["holds"], true, "{audit}");
+    let (status, statement) = http.post("/v1/tirami/statement", &json!({})).await;
+    assert_eq!((status, &statement["trm_opening"]), (200, &json!("0")));
     let nobody = format!("/v1/tirami/prove/receipt/{}", "ab".repeat(32));
     assert_eq!(http.get(&nobody).await.0, 404);
     assert_eq!(http.with_token("x").get("/v1/tirami/chain").await.0, 401);
@@ -317,5 +331,31 @@ async fn everything_that_happens_is_in_the_log_and_the_log_only_grows() {
         assert_eq!(anchor["payload"].as_str().unwrap().len(), 2 * 61);
         let kept = std::fs::read_to_string(&file).unwrap();
         assert_eq!(kept.lines().count(), lines);
+    }
+}
+
+/// What a second implementation is held against, through the command line: receipts, chains, balances,
+/// proofs of inclusion and of fraud, a mandate; and ten forged ledgers.
+#[tokio::test]
+async fn every_golden_file_is_judged_as_its_folder_says() {
+    let files = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifest/tests/files");
+    for (folder, kinds) in [("valid", 6), ("forged", 0)] {
+        let (mut judged, mut seen) = (0, std::collections::BTreeSet::new());
+        for file in std::fs::read_dir(files.join(folder)).unwrap() {
+            let path = file.unwrap().path();
+            let ended = verify(path.to_str().unwrap()).await;
+            if folder == "valid" {
+                assert_eq!(ended.code, 0, "{path:?}: {ended:?}");
+                let said: Value = serde_json::from_str(&ended.stdout).unwrap();
+                seen.insert(said["kind"].as_str().unwrap().to_owned());
+            } else {
+                ended.refused().is(6, "invalid_input", &["does not hold"]);
+            }
+            judged += 1;
+        }
+        assert!(
+            judged >= 10 && seen.len() == kinds,
+            "{folder}: {judged} {seen:?}"
+        );
     }
 }
