@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::PeerAddr;
 use tirami_manifest::{Amount, Multiplier};
+use tirami_wallet::keystore::Passphrase;
 
 use crate::ModelSource;
 
@@ -30,6 +32,8 @@ pub struct NodeConfig {
     pub network_name: String,
     /// Where HTTP clients reach it, to be shown in status and manifest.
     pub http: Option<String>,
+    /// What opens its key, where that is under a passphrase.
+    pub key_passphrase: Option<Arc<Passphrase>>,
 }
 
 impl NodeConfig {
@@ -45,6 +49,7 @@ impl NodeConfig {
             peers: Vec::new(),
             network_name: "private".to_owned(),
             http: None,
+            key_passphrase: None,
         }
     }
 }

@@ -13,8 +13,28 @@ use crate::failure::{Failure, FailureCode};
 const TOKEN_PREFIX: &str = "tirami_";
 
 /// The node's key.
-pub(crate) fn node_key(dir: &Path) -> PathBuf {
+pub fn node_key(dir: &Path) -> PathBuf {
     dir.join("node.key")
+}
+
+/// The key that may succeed the node's; its owner may keep it elsewhere.
+pub fn successor_key(dir: &Path) -> PathBuf {
+    dir.join("successor.key")
+}
+
+/// The key that will be the successor's after a change of keys that is under way.
+pub(crate) fn next_key(dir: &Path) -> PathBuf {
+    dir.join("next.key")
+}
+
+/// Says that the node has left for another data directory.
+pub fn moved(dir: &Path) -> PathBuf {
+    dir.join("moved")
+}
+
+/// Where a bundle is unpacked before its files are put in their places.
+pub(crate) fn importing(dir: &Path) -> PathBuf {
+    dir.join("importing")
 }
 
 /// The wallet.
@@ -95,7 +115,9 @@ fn refuse_foreign(dir: &Path) -> Result<(), Failure> {
         dir.join("config.toml"),
     ];
     // A process that starts at the same moment may be writing the first of them under another name.
-    let draft = |path: &Path| path.extension().is_some_and(|end| end == "new");
+    // So is an import that was interrupted.
+    let draft =
+        |path: &Path| path.extension().is_some_and(|end| end == "new") || path == importing(dir);
     let strange = |file: std::io::Result<std::fs::DirEntry>| !file.is_ok_and(|f| draft(&f.path()));
     let foreign = std::fs::read_dir(dir).is_ok_and(|mut files| files.any(strange))
         && !ours.iter().any(|file| file.exists());
@@ -107,6 +129,25 @@ fn refuse_foreign(dir: &Path) -> Result<(), Failure> {
         return Err(Failure::new(FailureCode::Store, text).hint("use another --data-dir"));
     }
     Ok(())
+}
+
+/// Refuses a directory whose node has left in a bundle: it has one writer.
+///
+/// # Errors
+///
+/// A [`Failure`] with the way out.
+pub(crate) fn is_here(dir: &Path) -> Result<(), Failure> {
+    let path = moved(dir);
+    let Ok(text) = std::fs::read_to_string(&path) else {
+        return Ok(());
+    };
+    let bundle = text.lines().nth(1).unwrap_or("a bundle");
+    let text = format!("the node of {} left it in {bundle}", dir.display());
+    Err(Failure::new(FailureCode::Store, text).hint(format!(
+        "run 'tirami-agent wallet import' with that file where the node is to go on, here or elsewhere; \
+         where the file is lost and was imported nowhere, remove {}",
+        path.display()
+    )))
 }
 
 /// Refuses a wallet whose key is gone, before another key is made that looks like it.

@@ -308,6 +308,13 @@ impl From<KeyError> for Failure {
             KeyError::TooShort { .. } => FailureCode::InvalidInput,
             _ => FailureCode::Store,
         };
-        Self::new(code, error.to_string())
+        let locked = matches!(error, KeyError::Locked { .. });
+        let failure = Self::new(code, error.to_string());
+        if locked {
+            return failure.hint(
+                "give --key-passphrase-file FILE, or key_passphrase_file in the config file",
+            );
+        }
+        failure
     }
 }

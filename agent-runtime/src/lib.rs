@@ -4,9 +4,11 @@
 //! `sync.rs`, `certifying.rs`, `travelling.rs` and `recover.rs`; `runtime.rs` builds both.
 
 pub mod agent;
+pub mod bundle;
 pub mod clock;
 pub mod data_dir;
 pub mod failure;
+pub mod keys;
 pub mod ops;
 pub mod owner;
 pub mod runtime;

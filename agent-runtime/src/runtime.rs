@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use tirami_manifest::genesis::Genesis;
@@ -14,7 +14,7 @@ use tirami_mesh::net::transport::{NetError, Transport};
 use tirami_wallet::intent::IntentKey;
 use tirami_wallet::store::{CACHE_BYTES, Storage};
 use tirami_wallet::token::{main_agent, token_hash};
-use tirami_wallet::{OpenOptions, Wallet, keystore};
+use tirami_wallet::{OpenOptions, Wallet};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -24,7 +24,7 @@ use crate::config::NodeConfig;
 use crate::data_dir;
 use crate::failure::{Failure, FailureCode};
 use crate::ops::{Caller, Operation};
-use crate::{accept, recover, sync};
+use crate::{accept, keys, recover, sync};
 
 /// Why a node does not start.
 pub type StartError = Failure;
@@ -162,23 +162,19 @@ impl Builder {
             None if books_only => None,
             None => open_model(&config)?,
         };
-        let key = node_key(&config.data_dir, storage.is_none())?;
-        let wallet = Wallet::open(OpenOptions {
-            storage: storage.unwrap_or(Storage::File(data_dir::wallet(&config.data_dir))),
+        let options = |storage, key| OpenOptions {
+            storage,
             clock: clock.clone(),
-            key: key.clone(),
+            key,
             hold_timeout_ms: config.hold_timeout_ms,
             stranger_budget: config.stranger_budget,
             cache_bytes: CACHE_BYTES,
-        })?;
+        };
+        let (wallet, key) = keys::open(&config, storage, options)?;
         let token = data_dir::ensure_token(&config.data_dir)?;
         let founded = Genesis::private(&config.network_name, key.id(), clock.now(), random());
-        // One commit for both, and while the disk works the network gets ready.
-        let books = async {
-            let agent = wallet.ensure_main_agent(token_hash(&token));
-            let (genesis, ()) = tokio::try_join!(wallet.found(founded), agent)?;
-            Ok::<_, Failure>(genesis)
-        };
+        // While the disk works the network gets ready.
+        let books = begin(&config, &wallet, (founded, &token));
         let network = async {
             Ok(match transport {
                 Some(transport) => Some(transport),
@@ -368,12 +364,19 @@ impl Runtime {
     }
 }
 
-/// The node's key, made where there is none and no wallet that needs another.
-fn node_key(dir: &Path, keeps_books: bool) -> Result<SecretKey, Failure> {
-    if keeps_books {
-        data_dir::key_is_there(dir)?;
-    }
-    Ok(keystore::node_key(&data_dir::node_key(dir))?)
+/// What a wallet needs to begin with, in one commit.
+async fn begin(
+    config: &NodeConfig,
+    wallet: &Wallet,
+    (founded, token): (Genesis, &str),
+) -> Result<Genesis, Failure> {
+    let agent = wallet.ensure_main_agent(token_hash(token));
+    let (genesis, (), ()) = tokio::try_join!(
+        async { wallet.found(founded).await.map_err(Failure::from) },
+        async { agent.await.map_err(Failure::from) },
+        keys::name_successor(config, wallet),
+    )?;
+    Ok(genesis)
 }
 
 fn open_model(config: &NodeConfig) -> Result<Option<Arc<dyn Engine>>, Failure> {

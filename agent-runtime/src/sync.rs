@@ -211,20 +211,17 @@ async fn tell_payer(runtime: &Runtime, receipt: ReceiptId) {
 }
 
 /// Books a repayment at the lender, once, and says so.
-pub(crate) async fn book_repayment(runtime: &Runtime, borrower: NodeId, bytes: &[u8]) -> Frame {
+pub(crate) async fn book_repayment(runtime: &Runtime, peer: NodeId, bytes: &[u8]) -> Frame {
     let bad = |text: &str| refuse(RefuseCode::BadRequest, text, Retry::Never);
     let repayment = match Signed::<Repayment>::from_bytes(bytes) {
         Ok(repayment) => repayment,
         Err(error) => return bad(&error.to_string()),
     };
-    if repayment.body.borrower != borrower {
-        return bad("the repayment is another borrower's");
-    }
     match runtime.inner.wallet.accept_repayment(repayment).await {
         Ok(id) => Frame::Repaid(id),
         Err(error @ WalletError::Repayment(_)) => bad(&error.to_string()),
         Err(error) => {
-            tracing::warn!(%error, borrower = %borrower.short(), "a repayment has to wait");
+            tracing::warn!(%error, peer = %peer.short(), "a repayment has to wait");
             refuse(
                 RefuseCode::Internal,
                 "the repayment could not be booked; send it again",
@@ -460,7 +457,7 @@ mod tests {
         let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let mut nodes = Vec::new();
         for folder in &folders {
-            let key = node_key(&folder.path().join("node.key")).unwrap();
+            let key = node_key(&folder.path().join("node.key"), None).unwrap();
             let mut config = NodeConfig::new(folder.path());
             config.model = None;
             let builder = Builder::new(config).transport(Arc::new(network.transport(key.id())));

@@ -46,7 +46,7 @@ impl Net {
     /// Starts the founder (0), the member (1) or a customer (2).
     async fn node(&self, n: usize, sells: bool) -> Runtime {
         let folder = &self.folders[n];
-        let key = node_key(&folder.path().join("node.key")).unwrap();
+        let key = node_key(&folder.path().join("node.key"), None).unwrap();
         let mut config = NodeConfig::new(folder.path());
         config.model = sells.then_some(tirami_mesh::models::Source::Echo);
         let builder = Builder::new(config)

@@ -50,7 +50,7 @@ async fn node(
     folder: &tempfile::TempDir,
     sells: bool,
 ) -> Runtime {
-    let key = node_key(&folder.path().join("node.key")).unwrap();
+    let key = node_key(&folder.path().join("node.key"), None).unwrap();
     let transport = Arc::new(network.transport(key.id()));
     let builder = Builder::new(config(folder, sells))
         .clock(clock.clone())

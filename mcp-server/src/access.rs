@@ -80,6 +80,11 @@ impl Access {
         Ok(access)
     }
 
+    /// Whether a process has the node of the data directory and listens.
+    pub async fn is_served(config: &NodeConfig) -> bool {
+        is_alive(&data_dir::socket(&config.data_dir)).await
+    }
+
     /// Carries out `op` for the agent whose token this is.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ mod audit;
 mod backup;
 mod balance;
 mod budget;
+mod bundle;
 mod chat;
 mod clock;
 mod confirm;
@@ -21,6 +22,7 @@ mod grant_id;
 mod history;
 mod identity;
 mod join;
+mod key;
 mod loans;
 mod local_time;
 mod mandate;
@@ -33,6 +35,7 @@ mod passphrase;
 mod peers;
 mod prove;
 mod receipt;
+mod secrets;
 mod statement;
 mod status;
 pub mod table;
@@ -98,6 +101,15 @@ struct Globals {
     /// Never asks, not even on a terminal
     #[arg(long, global = true)]
     no_input: bool,
+    /// Reads the passphrase of the node's key from this file, where that is under one
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "TIRAMI_KEY_PASSPHRASE_FILE",
+        hide_env = true
+    )]
+    key_passphrase_file: Option<PathBuf>,
     /// Speaks for another agent than the main one; better in the environment as TIRAMI_TOKEN
     #[arg(long, global = true, env = "TIRAMI_TOKEN", hide_env = true)]
     token: Option<String>,
@@ -149,6 +161,9 @@ enum Command {
     Network,
     /// Who this node is: its keys and their names
     Identity,
+    /// The node's key: put it under a passphrase, or change it
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Check the books and the public chain, or show what happened to the ledger
     Audit(audit::AuditArgs),
     /// What an agent may spend: terms, what is left, why a spend would pass or not
@@ -194,6 +209,11 @@ pub fn main() -> ExitCode {
     globals.json &= !matches!(cli.command, Command::Mcp(_));
     let context = Context::new(globals);
     start_log(&context);
+    if let Err(error) = secrets::keep_out_of_dumps() {
+        context.out.warn(&format!(
+            "a crash of this process may write its memory, keys included, to a file: {error}"
+        ));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .event_interval(LOOK_EVERY)
@@ -247,6 +267,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Problem> 
         Command::Prove(command) => prove::run(context, command).await,
         Command::Network => network::network(context).await,
         Command::Identity => identity::identity(context).await,
+        Command::Key(command) => Box::pin(key::run(context, command)).await,
         Command::Audit(args) => audit::run(context, args).await,
         Command::Budget(command) => Box::pin(budget::run(context, command)).await,
         Command::Mandate(command) => Box::pin(mandate::run(context, command)).await,

@@ -142,6 +142,8 @@ pub struct ConfigFile {
     pub peers: Vec<PeerAddr>,
     /// Name of the network the node founds when it belongs to none.
     pub network_name: Option<String>,
+    /// Where the passphrase of the node's key is, relative to the config file.
+    pub key_passphrase_file: Option<PathBuf>,
     /// How much is logged.
     pub log: Option<LogLevel>,
 }
@@ -217,6 +219,8 @@ pub struct Overrides {
     pub hold_timeout_seconds: Option<u64>,
     /// `--stranger-budget`.
     pub stranger_budget: Option<Amount>,
+    /// `--key-passphrase-file`.
+    pub key_passphrase_file: Option<PathBuf>,
 }
 
 /// Everything a command needs to know.
@@ -228,6 +232,8 @@ pub struct Settings {
     pub log: LogLevel,
     /// What the node is started with.
     pub node: NodeConfig,
+    /// Where the passphrase of the node's key is, when it is under one.
+    pub key_passphrase_file: Option<PathBuf>,
 }
 
 impl Settings {
@@ -282,10 +288,13 @@ impl Settings {
             node.network_name = name;
         }
         let default = || HTTP_LISTEN.parse().unwrap_or(Listen::Off);
+        let beside = path.parent().unwrap_or(Path::new(""));
+        let from_file = file.key_passphrase_file.map(|file| beside.join(file));
         Self {
             listen: overrides.listen.or(file.listen).unwrap_or_else(default),
             log: file.log.unwrap_or_default(),
             node,
+            key_passphrase_file: overrides.key_passphrase_file.or(from_file),
         }
     }
 }

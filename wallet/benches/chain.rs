@@ -15,7 +15,7 @@
     reason = "a benchmark that cannot go on should stop, and says what it measured"
 )]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::hint::black_box;
 use std::sync::Arc;
@@ -221,6 +221,38 @@ async fn storing() {
         if each > 400.0 { ", MISSED" } else { "" }
     );
     wallet.close().await;
+    let (before, after) = (by_table(folder.path(), 1), by_table(folder.path(), 2));
+    let trades = f64::from(TRADES - TRADES / 10);
+    let mut parts: Vec<_> = after
+        .iter()
+        .map(|(table, (rows, room))| {
+            let (rows_then, room_then) = before.get(table).copied().unwrap_or_default();
+            let grown = |now: &u64, then: u64| (*now as f64 - then as f64) / trades;
+            (table, grown(rows, rows_then), grown(room, room_then))
+        })
+        .filter(|(_, rows, room)| rows + room >= 1.0)
+        .collect();
+    parts.sort_by(|one, other| (other.1 + other.2).total_cmp(&(one.1 + one.2)));
+    for (table, rows, room) in parts {
+        println!("  {table}: {rows:.0} bytes of rows, {room:.0} of the tree and free in its pages");
+    }
+}
+
+/// By table: bytes of its rows, and of the tree that holds them with what is free in its pages.
+fn by_table(folder: &std::path::Path, n: u8) -> BTreeMap<String, (u64, u64)> {
+    use redb::{ReadOnlyDatabase, ReadableDatabase, TableHandle};
+    let copy = ReadOnlyDatabase::open(folder.join(format!("copy-{n}.redb"))).unwrap();
+    let read = copy.begin_read().unwrap();
+    let tables = read.list_tables().unwrap();
+    tables
+        .map(|table| {
+            let name = table.name().to_owned();
+            let stats = read.open_untyped_table(table).unwrap();
+            let stats = redb::ReadableTableMetadata::stats(&stats).unwrap();
+            let room = stats.metadata_bytes() + stats.fragmented_bytes();
+            (name, (stats.stored_bytes(), room))
+        })
+        .collect()
 }
 
 async fn settle(wallet: &Wallet, clock: &ManualClock, from: u32, to: u32) {

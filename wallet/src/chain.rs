@@ -10,6 +10,6 @@ mod publishing;
 mod reading;
 
 pub(crate) use keeping::keep_grant;
-pub(crate) use publishing::publish;
-pub(crate) use reading::audit;
-pub use reading::{Position, Proof};
+pub(crate) use publishing::{may_succeed, name_successor, names_successor, publish, succeed};
+pub use reading::{Ended, Position, Proof};
+pub(crate) use reading::{audit, keys_before};

@@ -175,6 +175,9 @@ pub enum WalletError {
     /// A certificate that certifies nothing of this node's chain.
     #[error("the certificate does not hold: {0}")]
     Certificate(String),
+    /// The node's key cannot be changed as asked.
+    #[error("the key cannot be changed: {0}")]
+    Succession(String),
     /// A chain that cannot be certified just now.
     #[error("not certified yet: {0}")]
     NotYet(String),

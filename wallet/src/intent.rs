@@ -214,6 +214,27 @@ fn open(key: &SecretKey, sealed: &[u8]) -> Option<Vec<u8>> {
     cipher(key).decrypt(&XNonce::from(*nonce), sealed).ok()
 }
 
+/// Encrypts every stored answer for another key of the node.
+pub(crate) fn seal_again(
+    tables: &mut impl Tables,
+    key: &SecretKey,
+    next: &SecretKey,
+) -> Result<(), WalletError> {
+    let damaged = || StoreError::Row {
+        table: Table::Intents,
+    };
+    for (name, bytes) in tables.scan(Table::Intents, &[], None, Order::Ascending, usize::MAX)? {
+        let mut row: IntentRow = decode(Table::Intents, &bytes)?;
+        let Some(sealed) = row.answer else {
+            continue;
+        };
+        let answer = open(key, &sealed).ok_or_else(damaged)?;
+        row.answer = Some(seal(next, &answer)?);
+        tables.put_row(Table::Intents, &name, &row)?;
+    }
+    Ok(())
+}
+
 fn cipher(key: &SecretKey) -> XChaCha20Poly1305 {
     let secret = hash(b"trm/v1/stored-answers\0", &[key.to_bytes().as_slice()]);
     XChaCha20Poly1305::new(&secret.into())

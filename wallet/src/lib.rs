@@ -12,12 +12,14 @@
 
 pub mod approvals;
 pub mod budget;
+pub mod bundle;
 pub mod chain;
 pub mod economy;
 pub mod error;
 pub mod hold;
 pub mod intent;
 pub mod journal;
+mod keys;
 pub mod keystore;
 pub mod ledger;
 pub mod mandate;
@@ -28,6 +30,7 @@ pub mod sales;
 pub mod statement;
 pub mod store;
 pub mod strangers;
+pub mod succession;
 pub mod token;
 pub mod travelling;
 pub mod witness;

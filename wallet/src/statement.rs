@@ -9,6 +9,7 @@ use crate::chain;
 use crate::economy::loan::{self, Loan};
 use crate::error::WalletError;
 use crate::journal;
+use crate::keys;
 use crate::ledger::account::{Account, Totals};
 use crate::ledger::audit::{self, Check};
 use crate::ledger::rows::{ReadRows, seq_of};
@@ -134,7 +135,7 @@ impl Wallet {
         };
         let (loans, lent) = loan::all(&view)?
             .into_iter()
-            .partition(|loan: &Loan| loan.borrower == node);
+            .partition(|loan: &Loan| loan.lender != node);
         Ok(Balance {
             available: totals.available(),
             held: totals.pending(),
@@ -161,14 +162,16 @@ impl Wallet {
     ///
     /// A store failure.
     pub fn members(&self) -> Result<Vec<(NodeId, Totals)>, WalletError> {
-        let accounts = self.view()?.accounts()?;
-        Ok(accounts
-            .into_iter()
-            .filter_map(|(account, row)| match account {
-                Account::Clearing(peer) => Some((peer, row.totals)),
-                _ => None,
-            })
-            .collect())
+        let view = self.view()?;
+        let mut members = Vec::new();
+        for (account, row) in view.accounts()? {
+            if let Account::Clearing(peer) = account
+                && !keys::succeeded(&view, &peer)?
+            {
+                members.push((peer, row.totals));
+            }
+        }
+        Ok(members)
     }
 
     /// Every account.

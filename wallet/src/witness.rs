@@ -18,6 +18,7 @@ use tirami_manifest::signed::{Document, Signed};
 use tirami_manifest::{Amount, EntryId, NodeId, ReceiptId, Timestamp};
 
 use crate::error::WalletError;
+use crate::keys;
 use crate::ledger::account::Account;
 use crate::ledger::apply::apply;
 use crate::ledger::rows::ReadRows;
@@ -25,6 +26,7 @@ use crate::ledger::tables::{Order, ReadTables, Table, Tables, decode};
 use crate::ledger::transfer::{self, Kind, Transfer, TransferCode};
 use crate::membership::network;
 use crate::store::StoreError;
+use crate::succession;
 use crate::wallet::Wallet;
 
 /// Credits that are asked for at once.
@@ -97,13 +99,46 @@ pub struct CertifiedHead {
 impl Wallet {
     /// Certifies what `author` shows of its chain: entries in their order, the first of which follows
     /// the newest that was certified, or was certified before. None shown asks what is certified. Says also
-    /// which of the receipts in `waiting` are certified.
+    /// which of the receipts in `waiting` are certified. Entries of the chain that its own goes on, up to
+    /// the succession, may come before them.
     ///
     /// # Errors
     ///
     /// [`WalletError::NotWitness`], [`WalletError::Fraud`], [`WalletError::ChainRejected`] when an entry
-    /// does not hold, [`WalletError::NotYet`] when it is ahead of this ledger; then nothing was signed.
+    /// does not hold, [`WalletError::NotYet`] when it is ahead of this ledger; then nothing was signed of
+    /// the chain that does not hold.
     pub async fn certify(
+        &self,
+        author: NodeId,
+        mut entries: Vec<Signed<Entry>>,
+        waiting: &[ReceiptId],
+    ) -> Result<Attested, WalletError> {
+        while let Some(first) = entries.first() {
+            let whose = first.body.author;
+            if whose == author {
+                break;
+            }
+            let all = entries.iter();
+            let end = all.take_while(|entry| entry.body.author == whose).count();
+            let rest = entries.split_off(end);
+            let next = rest.first().map_or(author, |entry| entry.body.author);
+            let passes = entries.last().is_some_and(|last| match &last.body.step {
+                Step::Succession { successor } => *successor == next,
+                _ => false,
+            });
+            if !passes {
+                return Err(WalletError::Succession(
+                    "the chain before does not end with it".to_owned(),
+                ));
+            }
+            self.certify_own(whose, entries, &[]).await?;
+            entries = rest;
+        }
+        self.certify_own(author, entries, waiting).await
+    }
+
+    /// Certifies entries of one chain.
+    async fn certify_own(
         &self,
         author: NodeId,
         entries: Vec<Signed<Entry>>,
@@ -116,6 +151,12 @@ impl Wallet {
         }
         if !is_member(&view, &author)? {
             return Err(WalletError::NotMember);
+        }
+        if keys::succeeded(&view, &author)? && entries.is_empty() {
+            // Whoever asks so has a key that is another's now, or a wallet from before it was.
+            return Err(WalletError::Succession(
+                "another key succeeded this one".to_owned(),
+            ));
         }
         refuse_frauds(&view, &author)?;
         let before: Option<Witnessed> = view.row(Table::Witnessed, author.as_bytes())?;
@@ -188,7 +229,13 @@ impl Wallet {
                 at: row.at,
             });
         }
-        Ok(heads)
+        let mut newest = Vec::new();
+        for head in heads {
+            if !keys::succeeded(&view, &head.node)? {
+                newest.push(head);
+            }
+        }
+        Ok(newest)
     }
 
     /// Every proof of fraud that is known here.
@@ -270,7 +317,13 @@ impl Wallet {
         if let Some(chain) = known.filter(|chain| chain.seq() == last) {
             return Ok(chain);
         }
-        let mut chain = Chain::new(genesis, author);
+        let mut chain = match keys::before(view, &author)? {
+            None => Chain::new(genesis, author),
+            Some(before) => {
+                let before = self.read_chain(view, before)?;
+                before.goes_on().ok_or_else(damaged)?
+            }
+        };
         for seq in 1..=last {
             let entry = stored(view, &author, seq)?;
             chain.append(&entry).map_err(|_| damaged())?;
@@ -302,7 +355,9 @@ impl Wallet {
                 let key = entry_key(&author, entry.body.seq);
                 tables.put_owned(Table::Entries, key, entry.to_bytes())?;
             }
-            let has = tables.totals(&Account::Clearing(author))?;
+            // What a chain that has just ended had is its successor's by now.
+            let whose = keys::newest(tables, &author)?;
+            let has = tables.totals(&Account::Clearing(whose))?;
             let has = Amount::try_from(has.credits_posted.saturating_sub(has.debits_posted));
             let has = has.unwrap_or(Amount::ZERO);
             if spendable > has {
@@ -386,6 +441,22 @@ fn book(
             }
             Ok(tables.remove(Table::Credits, &key)?)
         }
+        Step::Succession { successor } => {
+            succession::book(tables, (&author, successor), now)?;
+            for (key, row) in tables.scan(
+                Table::Credits,
+                author.as_bytes(),
+                None,
+                Order::Ascending,
+                usize::MAX,
+            )? {
+                tables.remove(Table::Credits, &key)?;
+                let receipt = key.split_first_chunk::<32>().map_or(&[][..], |(_, id)| id);
+                let key = [successor.as_bytes().as_slice(), receipt].concat();
+                tables.put(Table::Credits, &key, &row)?;
+            }
+            Ok(())
+        }
         _ => Ok(()),
     }
 }
@@ -398,7 +469,7 @@ fn pay_another(
     now: Timestamp,
 ) -> Result<(), WalletError> {
     let (author, agreement) = (entry.body.author, &trade.agreement);
-    let payee = agreement.provider;
+    let payee = keys::newest(tables, &agreement.provider)?;
     if trade.payer != author || payee == *witness {
         return Ok(());
     }
@@ -442,7 +513,7 @@ fn pay_another(
 /// Whether this ledger keeps an account of a node.
 fn is_member(tables: &impl ReadTables, node: &NodeId) -> Result<bool, StoreError> {
     let kept = Account::Clearing(*node).key();
-    Ok(tables.get(Table::Accounts, &kept)?.is_some())
+    Ok(tables.get(Table::Accounts, &kept)?.is_some() || keys::before(tables, node)?.is_some())
 }
 
 fn credit_key(payee: &NodeId, receipt: &ReceiptId) -> Vec<u8> {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tirami_wallet::keystore::Passphrase;
 use tirami_wallet::store::{self, BackupInfo};
 use tirami_wallet::{WalletError, keystore};
 
@@ -80,11 +81,15 @@ impl Operation for Backup {
 /// # Errors
 ///
 /// A [`Failure`], after which nothing has changed.
-pub fn restore(from: &Path, dir: &Path) -> Result<RestoreOutput, Failure> {
+pub fn restore(
+    from: &Path,
+    dir: &Path,
+    passphrase: Option<&Passphrase>,
+) -> Result<RestoreOutput, Failure> {
     data_dir::prepare(dir)?;
     let (wallet, key) = (data_dir::wallet(dir), data_dir::node_key(dir));
     let node = if key.exists() {
-        Some(keystore::node_key(&key)?.id())
+        Some(keystore::read_key(&key, passphrase)?.id())
     } else {
         None
     };

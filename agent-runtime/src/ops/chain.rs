@@ -31,6 +31,9 @@ pub struct ChainEntries {
     /// Most entries to return, 1 to 500; 100 when absent.
     #[serde(default)]
     pub limit: Option<u32>,
+    /// Of the chain of this key, which was the node's before; of the present one's when absent.
+    #[serde(default)]
+    pub of: Option<NodeId>,
 }
 
 /// A part of the node's chain: lines of a chain file.
@@ -42,6 +45,9 @@ pub struct ChainEntriesOutput {
     pub entries: Vec<ChainLine>,
     /// The file's last line, when these are the newest entries.
     pub end: Option<ChainEnd>,
+    /// The keys that were the node's before, the oldest first; the chains of all of them and the present
+    /// one, one after the other, are the file of its whole history.
+    pub keys_before: Vec<NodeId>,
 }
 
 super::empty_input!(
@@ -185,20 +191,46 @@ impl Operation for ChainEntries {
         }
         let wallet = &runtime.inner.wallet;
         let position = wallet.chain_position()?;
-        let after = self.after.unwrap_or(0);
-        let rows = wallet.chain_after(after, usize::try_from(limit).unwrap_or(usize::MAX))?;
+        let (after, limit) = (
+            self.after.unwrap_or(0),
+            usize::try_from(limit).unwrap_or(usize::MAX),
+        );
+        let ended = wallet.chains_before()?;
+        let keys_before = ended.iter().map(|ended| ended.author).collect();
+        let (node, rows, entries, head, certificate) = match self.of {
+            Some(key) if key != wallet.node() => {
+                let ended = ended.into_iter().find(|ended| ended.author == key);
+                let ended = ended.ok_or_else(|| never_had(key))?;
+                let rows = wallet.ended_after(&ended, after, limit)?;
+                (key, rows, ended.entries, ended.head, ended.certificate)
+            }
+            _ => {
+                let rows = wallet.chain_after(after, limit)?;
+                let certificate = certificate(runtime, position.seq)?;
+                let (seq, head) = (position.seq, position.head);
+                (wallet.node(), rows, seq, head, certificate)
+            }
+        };
         let last = rows.last().map_or(after, |row| row.body.seq);
-        let certificate = certificate(runtime, last)?;
         Ok(ChainEntriesOutput {
-            header: ChainHeader::new(&position.genesis, wallet.node()),
+            header: ChainHeader::new(&position.genesis, node),
             entries: rows.iter().map(ChainLine::new).collect(),
-            end: (last >= position.seq).then(|| ChainEnd {
-                entries: position.seq,
-                head: position.head,
+            end: (last >= entries).then(|| ChainEnd {
+                entries,
+                head,
                 certificate: certificate.map(|certificate| to_hex(&certificate.to_bytes())),
             }),
+            keys_before,
         })
     }
+}
+
+fn never_had(key: NodeId) -> Failure {
+    Failure::new(
+        FailureCode::NotFound,
+        format!("of is {key}; this node never had that key"),
+    )
+    .hint("leave it out for the present chain; keys_before names those before")
 }
 
 /// The certificate over the newest entry, when there is one.
@@ -260,22 +292,17 @@ impl Operation for ProveReceipt {
         _: Option<TextSink>,
     ) -> Result<InclusionFile, Failure> {
         let wallet = &runtime.inner.wallet;
-        let proof = match wallet.entry_of(&self.receipt)? {
-            Some(seq) => wallet.prove_entry(seq)?,
-            None => None,
-        };
-        let proof = proof.ok_or_else(|| {
+        let proof = wallet.prove_trade(&self.receipt)?.ok_or_else(|| {
             Failure::new(
                 FailureCode::NotFound,
                 format!("no trade with receipt {} stands on this node's chain", self.receipt),
             )
             .hint("'tirami-agent history' shows the receipts; work that cost nothing, or that another node paid for, is not on the chain")
         })?;
-        let certificate = certificate(runtime, proof.head.body.seq)?;
         Ok(InclusionFile::new(
             &proof.genesis,
             (&proof.entry, &proof.head),
-            certificate.as_ref(),
+            proof.certificate.as_ref(),
             proof.path,
         ))
     }

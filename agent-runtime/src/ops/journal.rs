@@ -1,12 +1,11 @@
-//! Operations about the journal and the node's own keys.
+//! Operations about the journal, and one hash over all chains known here.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tirami_manifest::anchor::Anchor;
-use tirami_manifest::did::did_key;
 use tirami_manifest::id::to_hex;
 use tirami_manifest::merkle::{Consistency, Hash, Inclusion};
-use tirami_manifest::{AgentId, Amount, NetworkId, NodeId, OwnerId, ReceiptId};
+use tirami_manifest::{Amount, NetworkId, ReceiptId};
 use tirami_wallet::journal::JournalRow;
 use tirami_wallet::ledger::approval::Verdict;
 use tirami_wallet::ledger::journal::Event;
@@ -90,30 +89,6 @@ pub struct ProveLogOutput {
     pub root: Hash,
     /// How many entries it has.
     pub size: u64,
-}
-
-super::empty_input!(
-    /// Who this node is.
-    Identity
-);
-
-/// Who this node is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct IdentityOutput {
-    /// Its id: an Ed25519 public key.
-    pub node: NodeId,
-    /// The same as others name it.
-    pub did: String,
-    /// The network it belongs to.
-    pub network: NetworkId,
-    /// Its owner, if it has one.
-    pub owner: Option<OwnerId>,
-    /// The owner's key as others name it.
-    pub owner_did: Option<String>,
-    /// Name of the agent that asks.
-    pub agent: String,
-    /// Its id.
-    pub agent_id: AgentId,
 }
 
 super::empty_input!(
@@ -282,29 +257,6 @@ impl Operation for ProveLog {
             consistency,
             root: head.root,
             size: head.size,
-        })
-    }
-}
-
-impl Operation for Identity {
-    const NAME: &'static str = "identity";
-    type Output = IdentityOutput;
-
-    async fn run(
-        self,
-        runtime: &Runtime,
-        caller: Caller,
-        _: Option<TextSink>,
-    ) -> Result<IdentityOutput, Failure> {
-        let owner = runtime.inner.wallet.owner()?.map(|owner| owner.id);
-        Ok(IdentityOutput {
-            node: runtime.node(),
-            did: did_key(&runtime.node()),
-            network: runtime.genesis().id(),
-            owner,
-            owner_did: owner.as_ref().map(did_key),
-            agent: Names::load(runtime)?.agent(&caller.agent),
-            agent_id: caller.agent,
         })
     }
 }

@@ -108,12 +108,14 @@ impl Operation for Loans {
         _: Option<TextSink>,
     ) -> Result<LoansOutput, Failure> {
         let node = runtime.node();
-        let (loans, lent): (Vec<Loan>, Vec<Loan>) = runtime
-            .inner
-            .wallet
-            .loans()?
-            .into_iter()
-            .partition(|loan| loan.borrower == node);
+        let wallet = &runtime.inner.wallet;
+        let mut all = wallet.loans()?;
+        for loan in &mut all {
+            // It was lent to the key that the borrower had then.
+            loan.borrower = wallet.newest_key(&loan.borrower)?;
+        }
+        let (loans, lent): (Vec<Loan>, Vec<Loan>) =
+            all.into_iter().partition(|loan| loan.lender != node);
         let now = runtime.inner.wallet.now()?;
         let shown = |loans: &[Loan]| {
             let outputs = loans.iter().map(|loan| loan_output(now, loan));

@@ -44,7 +44,7 @@ impl Net {
     }
 
     pub(crate) async fn node_at(&self, folder: &Path, sells: bool) -> Runtime {
-        let key = node_key(&folder.join("node.key")).unwrap();
+        let key = node_key(&folder.join("node.key"), None).unwrap();
         let mut config = NodeConfig::new(folder);
         config.model = sells.then_some(tirami_mesh::models::Source::Echo);
         let builder = Builder::new(config)
@@ -60,7 +60,7 @@ impl Net {
 
     /// The secret of a node.
     pub(crate) fn key(&self, n: usize) -> SecretKey {
-        node_key(&self.folders[n].path().join("node.key")).unwrap()
+        node_key(&self.folders[n].path().join("node.key"), None).unwrap()
     }
 
     /// A folder like a node's, with its books as they are now.

@@ -11,6 +11,7 @@ use super::context::Context;
 use super::exit::{Exit, Problem};
 use super::passphrase::PassphraseArgs;
 use crate::access::Need;
+use crate::config::Overrides;
 
 #[derive(Debug, Args)]
 pub(super) struct BackupArgs {
@@ -67,7 +68,8 @@ pub(super) fn restore(context: &Context, args: &RestoreArgs) -> Result<Exit, Pro
     if data_dir::owner_key(&dir).exists() {
         owner::id(&dir, &args.passphrase.read(context)?)?;
     }
-    let restored = ops::restore(&from, &dir)?;
+    let config = context.unlocked(&context.settings(Overrides::default())?.node)?;
+    let restored = ops::restore(&from, &dir, config.key_passphrase.as_deref())?;
     let out = &context.out;
     if out.is_json() {
         out.json(&restored);

@@ -1,13 +1,15 @@
 //! What a command works with: where it speaks, its settings, and the node.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tirami_agent_runtime::ops::{Operation, TextSink};
-use tirami_agent_runtime::{NodeConfig, data_dir};
+use tirami_agent_runtime::{NodeConfig, data_dir, keys};
 
 use super::Globals;
 use super::exit::{Exit, Problem};
 use super::output::Output;
+use super::passphrase;
 use crate::access::{Access, Need};
 use crate::config::{CONFIG_FILE, ConfigError, Overrides, Settings, default_data_dir};
 
@@ -46,11 +48,29 @@ impl Context {
 
     /// The config file with what the command's flags say on top.
     pub(super) fn settings(&self, overrides: Overrides) -> Result<Settings, Problem> {
-        Ok(Settings::load(
-            self.data_dir()?,
-            self.globals.config.as_deref(),
-            overrides,
-        )?)
+        let overrides = Overrides {
+            key_passphrase_file: self.globals.key_passphrase_file.clone(),
+            ..overrides
+        };
+        let mut settings =
+            Settings::load(self.data_dir()?, self.globals.config.as_deref(), overrides)?;
+        if let Some(file) = &settings.key_passphrase_file
+            && keys::is_protected(&settings.node.data_dir)?
+        {
+            let passphrase = passphrase::from_file(file, &self.out)?;
+            settings.node.key_passphrase = Some(Arc::new(passphrase));
+        }
+        Ok(settings)
+    }
+
+    /// The settings with what opens the node's key, asked for where no file says it.
+    pub(super) fn unlocked(&self, config: &NodeConfig) -> Result<NodeConfig, Problem> {
+        let mut config = config.clone();
+        if config.key_passphrase.is_none() && keys::is_protected(&config.data_dir)? {
+            let passphrase = passphrase::of_node_key(self)?;
+            config.key_passphrase = Some(Arc::new(passphrase));
+        }
+        Ok(config)
     }
 
     /// The node of the data directory, in this process or another.
@@ -66,8 +86,14 @@ impl Context {
         need: Need,
     ) -> Result<Session, Problem> {
         data_dir::prepare(&config.data_dir)?;
+        // Another process that has the node has its key.
+        let unlocked = if Access::is_served(config).await {
+            config.clone()
+        } else {
+            self.unlocked(config)?
+        };
         let progress = self.out.progress("starting the node");
-        let access = Access::open(config, need).await?;
+        let access = Box::pin(Access::open(&unlocked, need)).await?;
         drop(progress);
         let token = match &self.globals.token {
             Some(token) => token.trim().to_owned(),

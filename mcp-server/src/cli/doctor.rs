@@ -6,12 +6,13 @@ use std::path::Path;
 
 use serde::Serialize;
 use serde_json::json;
-use tirami_agent_runtime::ops::{Audit, Status, StatusOutput};
-use tirami_agent_runtime::{ModelSource, data_dir};
+use tirami_agent_runtime::ops::{Audit, Identity, Status, StatusOutput};
+use tirami_agent_runtime::{ModelSource, data_dir, keys};
 
 use super::context::{Context, Session};
 use super::exit::{Exit, Problem};
 use super::output::Style;
+use super::secrets;
 use crate::access::Need;
 use crate::config::{Listen, Overrides, Settings};
 
@@ -82,6 +83,7 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Problem> {
         Err(problem) => checks.push(Check::of("config", problem)),
     }
     checks.push(clock());
+    checks.push(core_dumps());
     checks.push(openmp());
     let healthy = checks.iter().all(|check| check.state != State::Fail);
     if context.out.is_json() {
@@ -127,7 +129,8 @@ async fn examine(context: &Context, settings: &Settings, checks: &mut Vec<Check>
             return;
         }
     }
-    checks.push(secret("node key", &dir.join("node.key")));
+    checks.push(secret("node key", &data_dir::node_key(dir)));
+    checks.push(passphrase(dir));
     checks.push(secret("agent token", &data_dir::token(dir)));
     let session = match context.open(Need::Books).await {
         Ok(session) => session,
@@ -175,6 +178,10 @@ async fn node(
         Err(problem) => Check::of("books", problem),
     });
     checks.push(owner(session, status));
+    checks.push(match session.call(Identity {}).await {
+        Ok(identity) => successor(session.data_dir(), &identity.successor),
+        Err(problem) => Check::of("successor", problem),
+    });
     if let Some(reason) = &status.frozen {
         let way_out = "the owner lifts it: 'tirami-agent unfreeze'";
         checks.push(Check::warn(
@@ -203,6 +210,38 @@ fn owner(session: &Session, status: &StatusOutput) -> Check {
             "put the key back before limits have to be loosened or a freeze lifted",
         ),
         Some(id) => Check::ok("owner", id.to_string()),
+    }
+}
+
+/// Whether the node's key is under a passphrase.
+fn passphrase(dir: &Path) -> Check {
+    match keys::is_protected(dir) {
+        Ok(true) => Check::ok("passphrase", "the node's key is under one"),
+        Ok(false) => Check::ok(
+            "passphrase",
+            "none: whoever reads node.key is this node; 'tirami-agent key protect' puts it under one",
+        ),
+        Err(failure) => Check::of("passphrase", failure.into()),
+    }
+}
+
+/// The key that may succeed the node's.
+fn successor(dir: &Path, named: &str) -> Check {
+    let key = data_dir::successor_key(dir);
+    match (named, key.exists()) {
+        ("never", _) => Check::ok(
+            "successor",
+            "none: the chain began without one, so the node's key cannot be changed",
+        ),
+        (_, true) => Check::ok(
+            "successor",
+            format!(
+                "{}: whoever steals this directory has it too; keep it elsewhere and give it to \
+                 'tirami-agent key rotate --successor FILE'",
+                key.display()
+            ),
+        ),
+        (_, false) => Check::ok("successor", "named, and its key is kept elsewhere"),
     }
 }
 
@@ -316,6 +355,18 @@ fn clock() -> Check {
         "clock",
         what,
         Some("set the clock: quotes and receipts carry times".to_owned()),
+    )
+}
+
+/// Whether a crash could write keys to a file.
+fn core_dumps() -> Check {
+    if secrets::are_kept_out_of_dumps() {
+        return Check::ok("core dumps", "none are written of this program");
+    }
+    Check::warn(
+        "core dumps",
+        "a crash may write this program's memory, keys included, to a file",
+        "run: ulimit -c 0",
     )
 }
 

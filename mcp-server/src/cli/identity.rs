@@ -1,5 +1,6 @@
 //! Who this node is.
 
+use tirami_agent_runtime::data_dir;
 use tirami_agent_runtime::ops::Identity;
 
 use super::context::Context;
@@ -22,6 +23,19 @@ pub(super) async fn identity(context: &Context) -> Result<Exit, Problem> {
             format!("{} ({})", identity.agent, identity.agent_id),
         ),
     ];
+    for key in &identity.keys_before {
+        rows.push(("key before", key.to_string()));
+    }
+    let dir = context.data_dir()?;
+    let key = data_dir::successor_key(&dir);
+    rows.push((
+        "successor",
+        match identity.successor.as_str() {
+            "never" => "none was named when the chain began: the key cannot be changed".to_owned(),
+            _ if key.exists() => format!("named; its key is {}", key.display()),
+            _ => "named; its key is kept elsewhere".to_owned(),
+        },
+    ));
     match identity.owner_did {
         Some(did) => rows.push(("owner", did)),
         None => rows.push(("owner", "none; run 'tirami-agent owner init'".to_owned())),

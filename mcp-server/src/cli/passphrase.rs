@@ -1,5 +1,5 @@
-//! Asking for the owner's passphrase: on the terminal, or in a file named for this call. Never in
-//! the environment or among the arguments, where other programs can read it.
+//! Asking for a passphrase, the owner's or the node key's: on the terminal, or in a file named for it.
+//! Never in the environment or among the arguments, where other programs can read it.
 
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -27,7 +27,9 @@ impl PassphraseArgs {
     pub(super) fn read(&self, context: &Context) -> Result<Passphrase, Problem> {
         match &self.passphrase_file {
             Some(path) => from_file(path, &context.out),
-            None => ask(context, "owner's passphrase: ").map(Passphrase::new),
+            None => {
+                ask(context, ("the owner's", FLAG), "owner's passphrase: ").map(Passphrase::new)
+            }
         }
     }
 
@@ -36,21 +38,41 @@ impl PassphraseArgs {
         if let Some(path) = &self.passphrase_file {
             return from_file(path, &context.out);
         }
-        let prompt = format!("new passphrase (at least {PASSPHRASE_MIN} characters): ");
-        let first = ask(context, &prompt)?;
-        if first != ask(context, "the same again: ")? {
-            return Err(Problem::usage(
-                "the two passphrases differ; nothing was changed",
-            ));
-        }
-        Ok(Passphrase::new(first))
+        ask_twice(context, ("the owner's", FLAG))
     }
 }
 
-fn ask(context: &Context, prompt: &str) -> Result<String, Problem> {
+/// The flag that names the owner's.
+const FLAG: &str = "--passphrase-file";
+
+/// The passphrase of the node's key, asked for.
+pub(super) fn of_node_key(context: &Context) -> Result<Passphrase, Problem> {
+    let whose = ("the node key's", "--key-passphrase-file");
+    ask(context, whose, "node key's passphrase: ").map(Passphrase::new)
+}
+
+/// A passphrase that there is: whose, and the flag of its file.
+pub(super) fn ask_once(context: &Context, whose: (&str, &str)) -> Result<Passphrase, Problem> {
+    let prompt = format!("{} passphrase: ", whose.0);
+    ask(context, whose, &prompt).map(Passphrase::new)
+}
+
+/// A passphrase to be, asked for twice: whose, and the flag of its file.
+pub(super) fn ask_twice(context: &Context, whose: (&str, &str)) -> Result<Passphrase, Problem> {
+    let prompt = format!("new passphrase (at least {PASSPHRASE_MIN} characters): ");
+    let first = ask(context, whose, &prompt)?;
+    if first != ask(context, whose, "the same again: ")? {
+        return Err(Problem::usage(
+            "the two passphrases differ; nothing was changed",
+        ));
+    }
+    Ok(Passphrase::new(first))
+}
+
+fn ask(context: &Context, (whose, flag): (&str, &str), prompt: &str) -> Result<String, Problem> {
     let nobody = |why: &str| {
-        Problem::owner(format!("the owner's passphrase is needed, and {why}"))
-            .hint("give --passphrase-file FILE")
+        Problem::owner(format!("{whose} passphrase is needed, and {why}"))
+            .hint(format!("give {flag} FILE"))
     };
     if context.globals.no_input {
         return Err(nobody("--no-input says not to ask for it"));
@@ -63,7 +85,8 @@ fn ask(context: &Context, prompt: &str) -> Result<String, Problem> {
     })
 }
 
-fn from_file(path: &Path, out: &Output) -> Result<Passphrase, Problem> {
+/// The passphrase in a file.
+pub(super) fn from_file(path: &Path, out: &Output) -> Result<Passphrase, Problem> {
     let failed = |error| Problem::file(path, &error);
     let file = std::fs::File::open(path).map_err(failed)?;
     let exposed = exposed(&file);

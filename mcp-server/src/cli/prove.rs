@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
 use tirami_agent_runtime::ops::{ChainEntries, MakeAnchor, ProveBalance, ProveLog, ProveReceipt};
-use tirami_manifest::ReceiptId;
+use tirami_manifest::{NodeId, ReceiptId};
 
 use super::context::{Context, Session};
 use super::exit::{Exit, Problem};
@@ -183,12 +183,31 @@ async fn each_line(
     session: &Session,
     write: &mut impl FnMut(&str) -> Result<(), Problem>,
 ) -> Result<(), Problem> {
+    // The chains of earlier keys come first, as each goes on the one before.
+    let first = ChainEntries {
+        limit: Some(1),
+        ..ChainEntries::default()
+    };
+    let before = session.call(first).await?.keys_before;
+    for of in before.into_iter().map(Some).chain([None]) {
+        each_line_of(session, of, write).await?;
+    }
+    Ok(())
+}
+
+/// Every line of the chain of one key.
+async fn each_line_of(
+    session: &Session,
+    of: Option<NodeId>,
+    write: &mut impl FnMut(&str) -> Result<(), Problem>,
+) -> Result<(), Problem> {
     let mut after = None;
     loop {
         let page = session
             .call(ChainEntries {
                 after,
                 limit: Some(PAGE),
+                of,
             })
             .await?;
         if after.is_none() {

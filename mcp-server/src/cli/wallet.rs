@@ -3,12 +3,13 @@
 use clap::Subcommand;
 
 use super::backup::{BackupArgs, RestoreArgs};
+use super::bundle::BundleArgs;
 use super::context::Context;
 use super::exit::{Exit, Problem};
 use super::fund::FundArgs;
 use super::history::HistoryArgs;
 use super::statement::StatementArgs;
-use super::{accounts, audit, backup, fund, history, statement};
+use super::{accounts, audit, backup, bundle, fund, history, statement};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum WalletCommand {
@@ -24,6 +25,10 @@ pub(super) enum WalletCommand {
     Fund(Box<FundArgs>),
     /// Copy the wallet to a new file while the node works; keys are not in it
     Backup(BackupArgs),
+    /// Move the node, its keys and its wallet, into one file under a passphrase
+    Export(BundleArgs),
+    /// Put the node of such a file into this data directory, which may have none
+    Import(BundleArgs),
     /// Put a backup in the place of the wallet; needs the owner where there is one
     Restore(RestoreArgs),
 }
@@ -36,6 +41,8 @@ pub(super) async fn run(context: &Context, command: WalletCommand) -> Result<Exi
         WalletCommand::Audit => audit::audit(context).await,
         WalletCommand::Fund(args) => Box::pin(fund::fund(context, *args)).await,
         WalletCommand::Backup(args) => backup::backup(context, &args).await,
+        WalletCommand::Export(args) => Box::pin(bundle::export(context, &args)).await,
+        WalletCommand::Import(args) => bundle::import(context, &args),
         WalletCommand::Restore(args) => backup::restore(context, &args),
     }
 }

@@ -38,7 +38,7 @@ pub(super) async fn hold(
     )?;
     report.fact("refused", failure.message);
     report.proven("a frozen node refuses the next chat");
-    only_the_owner(stage, scene, client, report).await?;
+    Box::pin(only_the_owner(stage, scene, client, report)).await?;
     buy_again(stage, scene, client, sales, report).await
 }
 

@@ -228,6 +228,13 @@ impl Home {
     }
 }
 
+/// Writes a file that only its user can read.
+pub(crate) fn private(path: &Path, bytes: &[u8]) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::write(path, bytes).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
 /// A command in an environment that says nothing to the program.
 pub(crate) fn bare(by: &[&str]) -> Command {
     let (program, first) = by.split_first().unwrap();

@@ -5,6 +5,7 @@ mod approvals;
 mod books;
 mod chain;
 mod freeze;
+mod keys;
 mod limits;
 mod mandates;
 mod owner;

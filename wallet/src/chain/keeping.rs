@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tirami_manifest::chain::{Certificate, Entry, Loan, Repaid, State, Step, Trade, Waits};
+use tirami_manifest::chain::{
+    Certificate, Entry, Loan, Predecessor, Repaid, State, Step, Trade, Waits,
+};
 use tirami_manifest::commerce::Receipt;
 use tirami_manifest::genesis::{Genesis, LoanGrant};
 use tirami_manifest::key::Signature;
@@ -28,6 +30,12 @@ const OPEN: &[u8] = b"chain-open";
 
 /// Key of the newest certificate in [`Table::Meta`].
 const CERTIFICATE: &[u8] = b"certificate";
+
+/// Key of the ends of the chains before this one in [`Table::Meta`].
+const BEFORE: &[u8] = b"chains-before";
+
+/// The number of an entry says in its first byte on which of the node's chains it stands.
+const SEQ_BITS: u32 = 56;
 
 /// Of the tree over the entries, every so many levels are kept; what is between is computed anew.
 const LEVELS: u8 = 4;
@@ -67,6 +75,73 @@ impl Head {
     pub(super) fn write(&self, tables: &mut impl Tables) -> Result<(), StoreError> {
         tables.put_row(Table::Meta, HEAD, self)
     }
+
+    const fn part(&self, generation: u8, author: NodeId) -> Part {
+        Part {
+            generation,
+            author,
+            seq: self.seq,
+            id: self.id,
+        }
+    }
+}
+
+/// One of the chains of this node: the present one, or one whose key was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Part {
+    /// How many chains came before it.
+    pub(super) generation: u8,
+    /// Whose it is.
+    pub(super) author: NodeId,
+    /// How many entries it has.
+    pub(super) seq: u64,
+    /// Id of the newest; the network's before the first.
+    pub(super) id: [u8; 32],
+}
+
+impl Part {
+    /// The key of an entry in [`Table::Chain`].
+    fn key(self, seq: u64) -> [u8; 8] {
+        number(self.generation, seq).to_be_bytes()
+    }
+
+    /// As the chain that goes on names it.
+    pub(super) const fn end(&self) -> Predecessor {
+        Predecessor {
+            author: self.author,
+            seq: self.seq,
+            entry: EntryId::from_bytes(self.id),
+        }
+    }
+}
+
+fn number(generation: u8, seq: u64) -> u64 {
+    u64::from(generation).unbounded_shl(SEQ_BITS) | seq
+}
+
+/// The chains before the present one, the oldest first.
+pub(super) fn before(tables: &impl ReadTables) -> Result<Vec<Part>, StoreError> {
+    Ok(tables.row(Table::Meta, BEFORE)?.unwrap_or_default())
+}
+
+/// Every chain of `node`, the oldest first; the last is the present one.
+pub(super) fn parts(tables: &impl ReadTables, node: NodeId) -> Result<Vec<Part>, StoreError> {
+    let mut parts = before(tables)?;
+    let head = Head::read(tables)?;
+    let generation = u8::try_from(parts.len()).map_err(|_| damaged())?;
+    parts.push(head.part(generation, node));
+    Ok(parts)
+}
+
+/// The present chain of `node`.
+pub(super) fn present(tables: &impl ReadTables, node: NodeId) -> Result<Part, StoreError> {
+    parts(tables, node)?.pop().ok_or_else(damaged)
+}
+
+/// Ends the present chain of `node`: the next entry begins another.
+pub(super) fn ends(tables: &mut impl Tables, node: NodeId) -> Result<(), StoreError> {
+    let parts = parts(tables, node)?;
+    tables.put_row(Table::Meta, BEFORE, &parts)
 }
 
 /// Loans and credits that are open after the newest entry: what a checkpoint says of them. The wallet's own
@@ -183,6 +258,9 @@ enum KeptStep {
         amount: Amount,
         debit: EntryId,
     },
+    Succession {
+        successor: NodeId,
+    },
 }
 
 /// See [`Repaid`].
@@ -202,20 +280,45 @@ pub(crate) fn keep_grant(
     tables.put(Table::Meta, GRANT, &grant.to_bytes())
 }
 
-/// The newest certificate over an entry of this node's chain.
-pub(super) fn certificate(tables: &impl ReadTables) -> Result<Option<Certificate>, StoreError> {
-    let bytes = tables.get(Table::Meta, CERTIFICATE)?;
+/// The newest certificate over an entry of the chain of `author`, which is or was this node.
+pub(super) fn certificate(
+    tables: &impl ReadTables,
+    author: &NodeId,
+) -> Result<Option<Certificate>, StoreError> {
+    let newest = read_certificate(tables, CERTIFICATE)?;
+    if newest.as_ref().is_some_and(|c| c.head.author == *author) {
+        return Ok(newest);
+    }
+    read_certificate(tables, &last_certificate(author))
+}
+
+/// Key of the last certificate over a chain before the present one in [`Table::Meta`].
+fn last_certificate(author: &NodeId) -> Vec<u8> {
+    [CERTIFICATE, author.as_bytes()].concat()
+}
+
+fn read_certificate(
+    tables: &impl ReadTables,
+    key: &[u8],
+) -> Result<Option<Certificate>, StoreError> {
+    let bytes = tables.get(Table::Meta, key)?;
     let damaged = StoreError::Row { table: Table::Meta };
     bytes
         .map(|bytes| Certificate::from_bytes(&bytes).map_err(|_| damaged))
         .transpose()
 }
 
-/// Keeps it.
+/// Keeps it, also when one of another key comes after it.
 pub(super) fn keep_certificate(
     tables: &mut impl Tables,
     certificate: &Certificate,
 ) -> Result<(), StoreError> {
+    if let Some(newest) = read_certificate(tables, CERTIFICATE)?
+        && newest.head.author != certificate.head.author
+    {
+        let key = last_certificate(&newest.head.author);
+        tables.put(Table::Meta, &key, &newest.to_bytes())?;
+    }
     tables.put(Table::Meta, CERTIFICATE, &certificate.to_bytes())
 }
 
@@ -231,6 +334,7 @@ pub(super) fn grant(tables: &impl ReadTables) -> Result<Option<Signed<LoanGrant>
 /// Writes the next entry and the head after it.
 pub(super) fn append(
     tables: &mut impl Tables,
+    generation: u8,
     head: &mut Head,
     signed: &Signed<Entry>,
 ) -> Result<(), StoreError> {
@@ -269,7 +373,9 @@ pub(super) fn append(
             amount: *amount,
             debit: *debit,
         },
-        Step::Succession { .. } => return Err(damaged()),
+        Step::Succession { successor } => KeptStep::Succession {
+            successor: *successor,
+        },
     };
     let kept = Kept {
         id: *id.as_bytes(),
@@ -279,7 +385,8 @@ pub(super) fn append(
         step,
         signature: signed.signature,
     };
-    tables.put_row(Table::Chain, &entry.seq.to_be_bytes(), &kept)?;
+    let key = number(generation, entry.seq).to_be_bytes();
+    tables.put_row(Table::Chain, &key, &kept)?;
     let mut full = Vec::new();
     head.log
         .push(merkle::leaf(id.as_bytes()), |level, index, hash| {
@@ -288,7 +395,8 @@ pub(super) fn append(
             }
         });
     for (level, index, hash) in full {
-        tables.put(Table::ChainTree, &tree_key(level, index), &hash.0)?;
+        let key = tree_key(level, number(generation, index));
+        tables.put(Table::ChainTree, &key, &hash.0)?;
     }
     (head.seq, head.id, head.hlc) = (entry.seq, *id.as_bytes(), entry.hlc);
     head.spendable = entry.spendable;
@@ -314,57 +422,59 @@ pub(super) fn damaged() -> StoreError {
 }
 
 /// The id of an entry.
-pub(super) fn id_of(tables: &impl ReadTables, seq: u64) -> Result<EntryId, StoreError> {
-    Ok(EntryId::from_bytes(kept(tables, seq)?.id))
+pub(super) fn id_of(tables: &impl ReadTables, part: Part, seq: u64) -> Result<EntryId, StoreError> {
+    Ok(EntryId::from_bytes(kept(tables, part, seq)?.id))
 }
 
 /// When an entry was appended.
-pub(super) fn at(tables: &impl ReadTables, seq: u64) -> Result<Timestamp, StoreError> {
-    Ok(Timestamp::from_ms(kept(tables, seq)?.hlc >> 16))
+pub(super) fn at(tables: &impl ReadTables, part: Part, seq: u64) -> Result<Timestamp, StoreError> {
+    Ok(Timestamp::from_ms(kept(tables, part, seq)?.hlc >> 16))
 }
 
 /// The receipt of an entry that is a trade.
 pub(super) fn receipt_of(
     tables: &impl ReadTables,
+    part: Part,
     seq: u64,
 ) -> Result<Option<ReceiptId>, StoreError> {
-    Ok(match kept(tables, seq)?.step {
+    Ok(match kept(tables, part, seq)?.step {
         KeptStep::Trade { receipt, .. } => Some(receipt),
         _ => None,
     })
 }
 
-fn kept(tables: &impl ReadTables, seq: u64) -> Result<Kept, StoreError> {
-    let row = tables.row(Table::Chain, &seq.to_be_bytes())?;
+fn kept(tables: &impl ReadTables, part: Part, seq: u64) -> Result<Kept, StoreError> {
+    let row = tables.row(Table::Chain, &part.key(seq))?;
     row.ok_or_else(damaged)
 }
 
 /// An entry as it was signed.
 pub(super) fn entry(
     tables: &impl ReadTables,
-    (genesis, author): (&Genesis, NodeId),
+    genesis: &Genesis,
+    part: Part,
     seq: u64,
 ) -> Result<Signed<Entry>, StoreError> {
     let before = seq.saturating_sub(1);
     let prev = if before == 0 {
         *genesis.id().as_bytes()
     } else {
-        kept(tables, before)?.id
+        kept(tables, part, before)?.id
     };
-    let log_root = merkle::root_of(&Tree(tables), before)?;
-    of(tables, (genesis, author), (seq, prev, log_root))
+    let log_root = merkle::root_of(&Tree(tables, part), before)?;
+    of(tables, (genesis, part), (seq, prev, log_root))
 }
 
 /// An entry whose predecessor and history are known.
 pub(super) fn of(
     tables: &impl ReadTables,
-    (genesis, author): (&Genesis, NodeId),
+    (genesis, part): (&Genesis, Part),
     (seq, prev, log_root): (u64, [u8; 32], Hash),
 ) -> Result<Signed<Entry>, StoreError> {
-    let kept = kept(tables, seq)?;
+    let kept = kept(tables, part, seq)?;
     let body = Entry {
         network: genesis.id(),
-        author,
+        author: part.author,
         seq,
         prev,
         hlc: kept.hlc,
@@ -373,7 +483,7 @@ pub(super) fn of(
         staked: Amount::ZERO,
         log_root,
         waits: kept.waits,
-        step: step(tables, genesis, kept.step)?,
+        step: step(tables, (genesis, part), kept.step)?,
     };
     // Whatever was put together otherwise than it was signed is another entry.
     if *body.id().as_bytes() != kept.id {
@@ -383,7 +493,11 @@ pub(super) fn of(
     Ok(Signed { body, signature })
 }
 
-fn step(tables: &impl ReadTables, genesis: &Genesis, step: KeptStep) -> Result<Step, StoreError> {
+fn step(
+    tables: &impl ReadTables,
+    (genesis, part): (&Genesis, Part),
+    step: KeptStep,
+) -> Result<Step, StoreError> {
     let repaid = |part: KeptRepaid| Repaid {
         other: part.other,
         invitation: part.invitation,
@@ -393,8 +507,9 @@ fn step(tables: &impl ReadTables, genesis: &Genesis, step: KeptStep) -> Result<S
     Ok(match step {
         KeptStep::Genesis { successor } => Step::Genesis {
             successor,
-            predecessor: None,
+            predecessor: predecessor(tables, part.generation)?,
         },
+        KeptStep::Succession { successor } => Step::Succession { successor },
         KeptStep::Checkpoint { state } => Step::Checkpoint { state },
         KeptStep::Trade { payer, receipt } => Step::Trade(Box::new(trade(tables, payer, receipt)?)),
         KeptStep::Mint { borrower, grant } => {
@@ -421,6 +536,19 @@ fn step(tables: &impl ReadTables, genesis: &Genesis, step: KeptStep) -> Result<S
     })
 }
 
+/// The end of the chain before, which the first entry of one that goes on names.
+pub(super) fn predecessor(
+    tables: &impl ReadTables,
+    generation: u8,
+) -> Result<Option<Predecessor>, StoreError> {
+    let Some(place) = generation.checked_sub(1) else {
+        return Ok(None);
+    };
+    let before = before(tables)?;
+    let part = before.get(usize::from(place)).ok_or_else(damaged)?;
+    Ok(Some(part.end()))
+}
+
 /// A trade from the receipt that proves it.
 pub(super) fn trade(
     tables: &impl ReadTables,
@@ -442,19 +570,20 @@ pub(super) fn trade(
     })
 }
 
-/// The tree over the ids of all entries, as far as it is kept.
-pub(super) struct Tree<'a, T>(pub(super) &'a T);
+/// The tree over the ids of all entries of a chain, as far as it is kept.
+pub(super) struct Tree<'a, T>(pub(super) &'a T, pub(super) Part);
 
 impl<T: ReadTables> Nodes for Tree<'_, T> {
     type Error = StoreError;
 
     fn full(&self, level: u8, index: u64) -> Result<Hash, StoreError> {
         if level == 0 {
-            let id = id_of(self.0, index.saturating_add(1))?;
+            let id = id_of(self.0, self.1, index.saturating_add(1))?;
             return Ok(merkle::leaf(id.as_bytes()));
         }
         if level.is_multiple_of(LEVELS) {
-            let hash = self.0.get(Table::ChainTree, &tree_key(level, index))?;
+            let key = tree_key(level, number(self.1.generation, index));
+            let hash = self.0.get(Table::ChainTree, &key)?;
             let hash = hash.and_then(|hash| hash.try_into().ok());
             return hash.map(Hash).ok_or_else(damaged);
         }

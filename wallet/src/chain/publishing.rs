@@ -1,12 +1,12 @@
 //! What follows for the chain from what the ledger recorded.
 
-use tirami_manifest::chain::{Entry, Repaid, State, Step, after};
+use tirami_manifest::chain::{Entry, Repaid, State, Step, after, successor_hash};
 use tirami_manifest::genesis::Genesis;
 use tirami_manifest::key::SecretKey;
 use tirami_manifest::signed::Signed;
 use tirami_manifest::{Amount, InvitationId, NodeId, ReceiptId, Timestamp, TransferId};
 
-use super::keeping::{Head, Opened, append, grant, trade};
+use super::keeping::{self, Head, Opened, append, grant, trade};
 use crate::economy::loan;
 use crate::error::WalletError;
 use crate::ledger::account::Account;
@@ -43,10 +43,12 @@ pub(crate) fn publish(
     };
     let mut head = Head::read(tables)?;
     let written = head.covered;
+    let generation = keeping::present(tables, key.id())?.generation;
     let mut chain = Publisher {
         genesis,
         node: key.id(),
         key,
+        generation,
         head: &mut head,
         sale: None,
     };
@@ -81,6 +83,92 @@ pub(crate) fn publish(
     Ok(whole)
 }
 
+/// Names the key that may succeed the node's, as long as nothing stands on its chain.
+pub(crate) fn name_successor(
+    tables: &mut impl Tables,
+    successor: &NodeId,
+) -> Result<bool, WalletError> {
+    let mut head = Head::read(tables)?;
+    if head.seq == 0 && head.successor == [0; 32] {
+        head.successor = successor_hash(successor);
+        head.write(tables)?;
+    }
+    Ok(head.successor == successor_hash(successor))
+}
+
+/// Whether the chain names a key that may succeed the node's, or can still name one.
+pub(crate) fn names_successor(tables: &impl ReadTables) -> Result<Option<bool>, StoreError> {
+    let head = Head::read(tables)?;
+    let named = head.successor != [0; 32];
+    Ok((named || head.seq > 0).then_some(named))
+}
+
+/// Whether the chain named this key at its beginning.
+pub(crate) fn may_succeed(tables: &impl ReadTables, key: &NodeId) -> Result<(), WalletError> {
+    let named = Head::read(tables)?.successor;
+    let why = if named == successor_hash(key) {
+        return Ok(());
+    } else if named == [0; 32] {
+        "the chain named no key at its beginning that may succeed this one"
+    } else {
+        "it is not the key that the chain named at its beginning"
+    };
+    Err(WalletError::Succession(why.to_owned()))
+}
+
+/// Ends the chain with the key that it named, and begins the one that goes on under that key, which names
+/// `next` in its turn.
+pub(crate) fn succeed(
+    tables: &mut impl Tables,
+    (key, successor): (&SecretKey, &SecretKey),
+    next: &NodeId,
+    now: Timestamp,
+) -> Result<(), WalletError> {
+    let genesis = network(tables)?.ok_or(WalletError::NoNetwork)?;
+    if !publish(tables, key, None)? {
+        let why = "the lender has to sign its loan again first; start the node for a while";
+        return Err(WalletError::Succession(why.to_owned()));
+    }
+    may_succeed(tables, &successor.id())?;
+    let mut head = Head::read(tables)?;
+    let generation = keeping::present(tables, key.id())?.generation;
+    let mut ending = Publisher {
+        genesis: genesis.clone(),
+        node: key.id(),
+        key,
+        generation,
+        head: &mut head,
+        sale: None,
+    };
+    let end = Step::Succession {
+        successor: successor.id(),
+    };
+    ending.append(tables, end, now)?;
+    head.covered = tables.last_seq()?;
+    head.write(tables)?;
+    keeping::ends(tables, key.id())?;
+    let mut head = Head {
+        hlc: head.hlc,
+        spendable: head.spendable,
+        made: head.made,
+        retired: head.retired,
+        successor: successor_hash(next),
+        covered: head.covered,
+        asked: head.asked,
+        ..Head::default()
+    };
+    let mut going_on = Publisher {
+        genesis,
+        node: successor.id(),
+        key: successor,
+        generation: generation.saturating_add(1),
+        head: &mut head,
+        sale: None,
+    };
+    going_on.begin(tables, now)?;
+    Ok(head.write(tables)?)
+}
+
 fn recorded(tables: &impl ReadRows, id: Vec<u8>) -> Result<Recorded, StoreError> {
     let damaged = || StoreError::Row { table: Table::Log };
     let id = id.try_into().map_err(|_| damaged())?;
@@ -102,6 +190,8 @@ struct Publisher<'a> {
     genesis: Genesis,
     node: NodeId,
     key: &'a SecretKey,
+    /// How many chains came before this one.
+    generation: u8,
     head: &'a mut Head,
     /// The trade that was last seen: what is repaid out of a sale follows it.
     sale: Option<ReceiptId>,
@@ -172,6 +262,9 @@ impl Publisher<'_> {
                 Some(Step::Repay(repaid(lender, self.sale)))
             }
             (TransferCode::Repayment, Account::Clearing(borrower), Account::Issuer) => {
+                // The chain knows the loan by the key that it was lent to.
+                let lent = loan::of_borrower(tables, &borrower)?;
+                let borrower = lent.map_or(borrower, |loan| loan.borrower);
                 let out_of =
                     |sale: &ReceiptId| transfer.id == transfer::id("retire", &[sale.as_bytes()]);
                 Some(Step::Retire(repaid(borrower, self.sale.filter(out_of))))
@@ -188,20 +281,26 @@ impl Publisher<'_> {
         step: Step,
         at: Timestamp,
     ) -> Result<(), WalletError> {
-        if self.head.seq == 0 {
-            self.head.id = *self.genesis.id().as_bytes();
-            let genesis = Step::Genesis {
-                successor: self.head.successor,
-                predecessor: None,
-            };
-            self.sign(tables, genesis, at)?;
-        }
+        self.begin(tables, at)?;
         let since = self.head.seq.saturating_sub(self.head.checkpoint);
         if since >= CHECKPOINT_EVERY {
             let state = self.state(tables)?.digest();
             self.sign(tables, Step::Checkpoint { state }, at)?;
         }
         self.sign(tables, step, at)
+    }
+
+    /// Signs the genesis entry, where there is none yet.
+    fn begin(&mut self, tables: &mut impl Tables, at: Timestamp) -> Result<(), WalletError> {
+        if self.head.seq > 0 {
+            return Ok(());
+        }
+        self.head.id = *self.genesis.id().as_bytes();
+        let genesis = Step::Genesis {
+            successor: self.head.successor,
+            predecessor: keeping::predecessor(tables, self.generation)?,
+        };
+        self.sign(tables, genesis, at)
     }
 
     fn sign(
@@ -246,7 +345,8 @@ impl Publisher<'_> {
             tables.remove(Table::Waiting, receipt.as_bytes())?;
         }
         Opened::follow(tables, &body)?;
-        Ok(append(tables, self.head, &Signed::new(body, self.key))?)
+        let signed = Signed::new(body, self.key);
+        Ok(append(tables, self.generation, self.head, &signed)?)
     }
 
     /// Whether what an entry credits waits: neither side is the network's only witness.

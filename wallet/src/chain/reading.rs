@@ -4,9 +4,9 @@ use tirami_manifest::chain::{self, Certificate, Chain, Entry};
 use tirami_manifest::genesis::Genesis;
 use tirami_manifest::merkle::{self, Frontier, Hash, Inclusion};
 use tirami_manifest::signed::Signed;
-use tirami_manifest::{Amount, EntryId, ReceiptId};
+use tirami_manifest::{Amount, EntryId, NodeId, ReceiptId};
 
-use super::keeping::{self, Head, Tree};
+use super::keeping::{self, Head, Part, Tree};
 use crate::error::WalletError;
 use crate::ledger::account::Account;
 use crate::ledger::audit::Check;
@@ -66,13 +66,98 @@ impl Wallet {
     pub fn chain_after(&self, after: u64, limit: usize) -> Result<Vec<Signed<Entry>>, WalletError> {
         let view = self.view()?;
         let genesis = network(&view)?.ok_or(WalletError::NoNetwork)?;
-        let node = self.node();
-        let mut rows = Vec::new();
-        for seq in (after.saturating_add(1)..=Head::read(&view)?.seq).take(limit) {
-            rows.push(keeping::entry(&view, (&genesis, node), seq)?);
-        }
-        Ok(rows)
+        let present = keeping::present(&view, self.node())?;
+        entries(&view, &genesis, present, (after, limit))
     }
+
+    /// The chains of this node that ended when its key was changed, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// A store failure.
+    pub fn chains_before(&self) -> Result<Vec<Ended>, WalletError> {
+        let view = self.view()?;
+        let mut ended = Vec::new();
+        for part in keeping::before(&view)? {
+            let newest = keeping::certificate(&view, &part.author)?;
+            ended.push(Ended {
+                author: part.author,
+                entries: part.seq,
+                head: EntryId::from_bytes(part.id),
+                certificate: newest.filter(|newest| newest.head.seq == part.seq),
+                part,
+            });
+        }
+        Ok(ended)
+    }
+
+    /// The entries after number `after` of a chain that ended, oldest first, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`WalletError::NoNetwork`] or a store failure.
+    pub fn ended_after(
+        &self,
+        ended: &Ended,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Signed<Entry>>, WalletError> {
+        let view = self.view()?;
+        let genesis = network(&view)?.ok_or(WalletError::NoNetwork)?;
+        entries(&view, &genesis, ended.part, (after, limit))
+    }
+
+    /// What the witness has not certified, oldest first, at most `limit` entries. What it has certified of
+    /// the present chain, it has certified of all before.
+    ///
+    /// # Errors
+    ///
+    /// [`WalletError::NoNetwork`] or a store failure.
+    pub fn uncertified(&self, limit: usize) -> Result<Vec<Signed<Entry>>, WalletError> {
+        let certified = self.certified_seq()?;
+        let mut shown = Vec::new();
+        if certified == 0 {
+            for ended in self.chains_before()? {
+                let view = self.view()?;
+                let newest = keeping::certificate(&view, &ended.author)?;
+                // Its last entry is shown again, so that what follows it is read as what goes on.
+                let last = ended.entries.saturating_sub(1);
+                let after = newest.map_or(0, |newest| newest.head.seq).min(last);
+                let left = limit.saturating_sub(shown.len());
+                shown.extend(self.ended_after(&ended, after, left)?);
+            }
+        }
+        let left = limit.saturating_sub(shown.len());
+        shown.extend(self.chain_after(certified, left)?);
+        Ok(shown)
+    }
+}
+
+/// A chain of this node that ended when its key was changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The key.
+    pub author: NodeId,
+    /// How many entries it has.
+    pub entries: u64,
+    /// Id of the last.
+    pub head: EntryId,
+    /// The certificate over the last, where it was kept.
+    pub certificate: Option<Certificate>,
+    part: Part,
+}
+
+fn entries(
+    view: &impl ReadTables,
+    genesis: &Genesis,
+    part: Part,
+    (after, limit): (u64, usize),
+) -> Result<Vec<Signed<Entry>>, WalletError> {
+    let mut rows = Vec::new();
+    for seq in (after.saturating_add(1)..=part.seq).take(limit) {
+        rows.push(keeping::entry(view, genesis, part, seq)?);
+    }
+    Ok(rows)
 }
 
 impl Wallet {
@@ -84,11 +169,11 @@ impl Wallet {
     pub fn chain_head(&self) -> Result<(Genesis, Option<Signed<Entry>>), WalletError> {
         let view = self.view()?;
         let genesis = network(&view)?.ok_or(WalletError::NoNetwork)?;
-        let seq = Head::read(&view)?.seq;
-        let entry = if seq == 0 {
+        let present = keeping::present(&view, self.node())?;
+        let entry = if present.seq == 0 {
             None
         } else {
-            Some(keeping::entry(&view, (&genesis, self.node()), seq)?)
+            Some(keeping::entry(&view, &genesis, present, present.seq)?)
         };
         Ok((genesis, entry))
     }
@@ -103,11 +188,12 @@ impl Wallet {
         let view = self.view()?;
         let node = self.node();
         let genesis = network(&view)?.ok_or(WalletError::NoNetwork)?;
-        if seq == 0 || seq > Head::read(&view)?.seq {
+        let present = keeping::present(&view, node)?;
+        if seq == 0 || seq > present.seq {
             return Ok(None);
         }
         if genesis.authority() != Some(node) {
-            let newest = keeping::certificate(&view)?;
+            let newest = keeping::certificate(&view, &node)?;
             return Ok(newest.filter(|newest| newest.head.seq == seq));
         }
         let head = chain::Head {
@@ -115,7 +201,7 @@ impl Wallet {
             epoch: 0,
             author: node,
             seq,
-            entry: keeping::id_of(&view, seq)?,
+            entry: keeping::id_of(&view, present, seq)?,
         };
         Ok(Some(Certificate::alone(head, &self.inner.key)))
     }
@@ -127,10 +213,12 @@ impl Wallet {
     /// A store failure.
     pub fn certified_seq(&self) -> Result<u64, WalletError> {
         let view = self.view()?;
-        Ok(keeping::certificate(&view)?.map_or(0, |newest| newest.head.seq))
+        let newest = keeping::certificate(&view, &self.node())?;
+        Ok(newest.map_or(0, |newest| newest.head.seq))
     }
 
-    /// Keeps a certificate over an entry of this node's chain, when it holds and is newer.
+    /// Keeps a certificate over an entry of this node's chain, or of one before it, when it holds and is
+    /// newer.
     ///
     /// # Errors
     ///
@@ -143,14 +231,19 @@ impl Wallet {
                 .verify(&genesis)
                 .map_err(|error| WalletError::Certificate(error.to_string()))?;
             let said = certificate.head;
-            let own = said.author == node
-                && (1..=Head::read(tables)?.seq).contains(&said.seq)
-                && keeping::id_of(tables, said.seq)? == said.entry;
+            let mut parts = keeping::parts(tables, node)?.into_iter();
+            let own = match parts.find(|part| part.author == said.author) {
+                Some(part) if (1..=part.seq).contains(&said.seq) => {
+                    keeping::id_of(tables, part, said.seq)? == said.entry
+                }
+                _ => false,
+            };
             if !own {
                 let why = "it is for another entry than stands on this node's chain";
                 return Err(WalletError::Certificate(why.to_owned()));
             }
-            let before = keeping::certificate(tables)?.map_or(0, |newest| newest.head.seq);
+            let before = keeping::certificate(tables, &said.author)?;
+            let before = before.map_or(0, |newest| newest.head.seq);
             if said.seq > before {
                 keeping::keep_certificate(tables, &certificate)?;
             }
@@ -159,64 +252,87 @@ impl Wallet {
         .await
     }
 
-    /// That entry `seq` stands on the chain whose newest entry is given beside it; `None` when there
-    /// is no such entry.
+    /// That the trade of a receipt stands on this node's chain, or on one before it, whose newest entry is
+    /// given beside it; `None` when there is no such trade.
+    ///
+    /// # Errors
+    ///
+    /// [`WalletError::NoNetwork`] or a store failure.
+    pub fn prove_trade(&self, receipt: &ReceiptId) -> Result<Option<Proof>, WalletError> {
+        let view = self.view()?;
+        for part in keeping::parts(&view, self.node())?.into_iter().rev() {
+            if let Some(seq) = entry_of(&view, part, receipt)? {
+                return self.prove(&view, part, seq).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// That entry `seq` stands on the present chain whose newest entry is given beside it; `None` when
+    /// there is no such entry.
     ///
     /// # Errors
     ///
     /// [`WalletError::NoNetwork`] or a store failure.
     pub fn prove_entry(&self, seq: u64) -> Result<Option<Proof>, WalletError> {
         let view = self.view()?;
-        let genesis = network(&view)?.ok_or(WalletError::NoNetwork)?;
-        let whose = (&genesis, self.node());
-        let newest = Head::read(&view)?.seq;
-        if seq == 0 || seq > newest {
+        let part = keeping::present(&view, self.node())?;
+        if seq == 0 || seq > part.seq {
             return Ok(None);
         }
-        let entry = keeping::entry(&view, whose, seq)?;
-        let head = keeping::entry(&view, whose, newest)?;
-        let before = newest.saturating_sub(1);
-        let proof = Inclusion::new(&Tree(&view), seq.saturating_sub(1), before)?;
+        self.prove(&view, part, seq).map(Some)
+    }
+
+    fn prove(&self, view: &impl ReadTables, part: Part, seq: u64) -> Result<Proof, WalletError> {
+        let genesis = network(view)?.ok_or(WalletError::NoNetwork)?;
+        let entry = keeping::entry(view, &genesis, part, seq)?;
+        let head = keeping::entry(view, &genesis, part, part.seq)?;
+        let before = part.seq.saturating_sub(1);
+        let proof = Inclusion::new(&Tree(view, part), seq.saturating_sub(1), before)?;
         let path = proof.map(|proof| proof.path).unwrap_or_default();
-        Ok(Some(Proof {
+        let certificate = if part.author == self.node() {
+            self.certificate(part.seq)?
+        } else {
+            keeping::certificate(view, &part.author)?.filter(|newest| newest.head.seq == part.seq)
+        };
+        Ok(Proof {
             genesis,
             entry,
             head,
+            certificate,
             path,
-        }))
+        })
     }
+}
 
-    /// Number of the entry with the trade of a receipt, if it stands on this chain.
-    ///
-    /// # Errors
-    ///
-    /// A store failure.
-    pub fn entry_of(&self, receipt: &ReceiptId) -> Result<Option<u64>, WalletError> {
-        let view = self.view()?;
-        let Some(row) = view.row::<ReceiptRow>(Table::Receipts, receipt.as_bytes())? else {
-            return Ok(None);
-        };
-        let newest = Head::read(&view)?.seq;
-        // Times never go back, so this halves the numbers; then those of one millisecond are looked at.
-        let (mut before, mut from) = (0, newest.saturating_add(1));
-        while from.saturating_sub(before) > 1 {
-            let middle = before.midpoint(from);
-            if keeping::at(&view, middle)? < row.at {
-                before = middle;
-            } else {
-                from = middle;
-            }
+/// Number of the entry with the trade of a receipt, if it stands on a chain.
+fn entry_of(
+    view: &impl ReadTables,
+    part: Part,
+    receipt: &ReceiptId,
+) -> Result<Option<u64>, WalletError> {
+    let Some(row) = view.row::<ReceiptRow>(Table::Receipts, receipt.as_bytes())? else {
+        return Ok(None);
+    };
+    // Times never go back, so this halves the numbers; then those of one millisecond are looked at.
+    let (mut before, mut from) = (0, part.seq.saturating_add(1));
+    while from.saturating_sub(before) > 1 {
+        let middle = before.midpoint(from);
+        if keeping::at(view, part, middle)? < row.at {
+            before = middle;
+        } else {
+            from = middle;
         }
-        for seq in from..=newest {
-            if keeping::receipt_of(&view, seq)? == Some(*receipt) {
-                return Ok(Some(seq));
-            }
-            if keeping::at(&view, seq)? > row.at {
-                break;
-            }
-        }
-        Ok(None)
     }
+    for seq in from..=part.seq {
+        if keeping::receipt_of(view, part, seq)? == Some(*receipt) {
+            return Ok(Some(seq));
+        }
+        if keeping::at(view, part, seq)? > row.at {
+            break;
+        }
+    }
+    Ok(None)
 }
 
 /// That an entry stands on this node's chain.
@@ -228,15 +344,19 @@ pub struct Proof {
     pub entry: Signed<Entry>,
     /// The newest entry.
     pub head: Signed<Entry>,
+    /// The certificate over it, when there is one.
+    pub certificate: Option<Certificate>,
     /// The hashes from the entry to the newest one's log root.
     pub path: Vec<Hash>,
 }
 
+/// How many keys this node had before its present one.
+pub(crate) fn keys_before(tables: &impl ReadTables) -> Result<usize, WalletError> {
+    Ok(keeping::before(tables)?.len())
+}
+
 /// Reads the whole chain as a stranger would, and checks it against the ledger.
-pub(crate) fn audit(
-    tables: &impl ReadRows,
-    node: tirami_manifest::NodeId,
-) -> Result<Vec<Check>, WalletError> {
+pub(crate) fn audit(tables: &impl ReadRows, node: NodeId) -> Result<Vec<Check>, WalletError> {
     let check = |rule, holds, detail| Check {
         rule,
         holds,
@@ -247,22 +367,27 @@ pub(crate) fn audit(
         return Ok(Vec::new());
     };
     let head = Head::read(tables)?;
-    let mut chain = Chain::new(genesis.clone(), node);
-    let mut log = Frontier::default();
     let mut wrong = None;
-    for seq in 1..=head.seq {
-        let at = (seq, *chain.head().as_bytes(), log.root());
-        let signed = keeping::of(tables, (&genesis, node), at)?;
-        match chain.append(&signed) {
-            Ok(id) => log.push(merkle::leaf(id.as_bytes()), |_, _, _| ()),
-            Err(rejected) => {
-                wrong = Some(format!("entry {seq}: {rejected}"));
-                break;
-            }
+    let mut read: Option<Chain> = None;
+    let mut count = 0_u64;
+    for part in keeping::parts(tables, node)? {
+        let goes_on = match &read {
+            None => Some(Chain::new(genesis.clone(), part.author)),
+            Some(before) => before.goes_on().filter(|next| next.author() == part.author),
+        };
+        let Some(mut chain) = goes_on else {
+            wrong = Some(format!("no succession to {}", part.author.short()));
+            break;
+        };
+        wrong = read_part(tables, &genesis, part, &mut chain)?;
+        count = count.saturating_add(part.seq);
+        read = Some(chain);
+        if wrong.is_some() {
+            break;
         }
     }
-    let ends = wrong.is_none() && (head.seq == 0 || head.id == *chain.head().as_bytes());
-    let detail = wrong.unwrap_or_else(|| format!("{} entries", head.seq));
+    let ends = wrong.is_none();
+    let detail = wrong.unwrap_or_else(|| format!("{count} entries"));
     Ok(vec![
         check("the public chain holds", ends, detail),
         check(
@@ -271,6 +396,26 @@ pub(crate) fn audit(
             format!("{owned} and {} micro-TRM", head.spendable.utrm()),
         ),
     ])
+}
+
+/// Reads one of the node's chains; says what does not hold.
+fn read_part(
+    tables: &impl ReadRows,
+    genesis: &Genesis,
+    part: Part,
+    chain: &mut Chain,
+) -> Result<Option<String>, WalletError> {
+    let mut log = Frontier::default();
+    for seq in 1..=part.seq {
+        let at = (seq, *chain.head().as_bytes(), log.root());
+        let signed = keeping::of(tables, (genesis, part), at)?;
+        match chain.append(&signed) {
+            Ok(id) => log.push(merkle::leaf(id.as_bytes()), |_, _, _| ()),
+            Err(rejected) => return Ok(Some(format!("entry {seq}: {rejected}"))),
+        }
+    }
+    let ends = part.seq == 0 || part.id == *chain.head().as_bytes();
+    Ok((!ends).then(|| "it ends with another entry".to_owned()))
 }
 
 /// What the accounts hold that belong to the node, open holds included.

@@ -13,6 +13,7 @@ use tirami_manifest::signed::Signed;
 use tirami_manifest::{Amount, InvitationId, NodeId, Timestamp};
 
 use crate::error::WalletError;
+use crate::keys;
 use crate::ledger::account::Account;
 use crate::ledger::apply::{Applied, apply};
 use crate::ledger::tables::{Order, ReadTables, Table, Tables, decode};
@@ -29,7 +30,7 @@ const DAY_MS: u64 = 24 * 3_600_000;
 pub struct Loan {
     /// Who lends.
     pub lender: NodeId,
-    /// Who owes.
+    /// Who owes, by the key that it had when it was lent.
     pub borrower: NodeId,
     /// The invitation that was used.
     pub invitation: InvitationId,
@@ -149,15 +150,21 @@ pub(crate) fn in_default(
         .map(|loan| loan.owed))
 }
 
-/// The welcome loan of a borrower.
+/// The welcome loan of a borrower, which may have been lent to a key before its present one.
 pub(crate) fn of_borrower(
     tables: &impl ReadTables,
     borrower: &NodeId,
 ) -> Result<Option<Loan>, StoreError> {
-    tables
-        .get(Table::Loans, borrower.as_bytes())?
-        .map(|bytes| decode(Table::Loans, &bytes))
-        .transpose()
+    let mut key = *borrower;
+    loop {
+        if let Some(bytes) = tables.get(Table::Loans, key.as_bytes())? {
+            return decode(Table::Loans, &bytes).map(Some);
+        }
+        match keys::before(tables, &key)? {
+            Some(before) => key = before,
+            None => return Ok(None),
+        }
+    }
 }
 
 /// Every loan in these books.

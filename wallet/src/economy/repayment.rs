@@ -14,6 +14,7 @@ use tirami_manifest::{AgentId, Amount, NodeId, ReceiptId, RepaymentId, Timestamp
 
 use super::loan::{self, Loan};
 use crate::error::WalletError;
+use crate::keys;
 use crate::ledger::account::Account;
 use crate::ledger::apply::apply;
 use crate::ledger::refusal::Refusal;
@@ -131,7 +132,7 @@ impl Wallet {
     }
 
     /// Books a borrower's repayment at its lender and retires the TRM. Each payment counts once,
-    /// however often and in whatever order the statements come.
+    /// however often and in whatever order the statements come. The borrower signs with its present key.
     ///
     /// # Errors
     ///
@@ -145,8 +146,9 @@ impl Wallet {
         self.write(move |tables, now| {
             let genesis = network(tables)?.ok_or(WalletError::NoNetwork)?;
             let borrower = repayment.body.borrower;
+            let newest = keys::newest(tables, &borrower)?;
             let repayment = repayment
-                .verify(&borrower)
+                .verify(&newest)
                 .map_err(|_| WalletError::Repayment("is not signed by the borrower"))?;
             if repayment.network != genesis.id() {
                 return Err(WalletError::Repayment("is for another network"));
@@ -164,7 +166,7 @@ impl Wallet {
                 loan.paid = repayment.total;
                 loan.confirmed = repayment.total;
                 if !part.is_zero() {
-                    let accounts = (Account::Clearing(borrower), Account::Issuer);
+                    let accounts = (Account::Clearing(newest), Account::Issuer);
                     let step = Step::of(&loan, "repayment", loan.paid);
                     step.apply(tables, accounts, part, now)?;
                 }
@@ -351,7 +353,8 @@ pub(crate) fn retire(
         code: TransferCode::Repayment,
         reference: reference(loan.invitation.as_bytes()),
     };
-    let accounts = (Account::Clearing(loan.borrower), Account::Issuer);
+    let newest = keys::newest(tables, &loan.borrower)?;
+    let accounts = (Account::Clearing(newest), Account::Issuer);
     step.apply(tables, accounts, part, now)?;
     Ok(loan.save(tables)?)
 }

@@ -92,11 +92,13 @@ pub enum Table {
     JournalTree,
     /// Agent id and number of a refusal (big-endian) to when it last stood in the journal.
     Refusals,
+    /// Node id to the keys before and after it, where one succeeded another.
+    Keys,
 }
 
 impl Table {
     /// Every table with its name on disk.
-    pub const ALL: [(Self, &'static str); 36] = [
+    pub const ALL: [(Self, &'static str); 37] = [
         (Self::Accounts, "accounts-2"),
         (Self::Transfers, "transfers-2"),
         (Self::Log, "log-1"),
@@ -133,6 +135,7 @@ impl Table {
         (Self::Journal, "journal-1"),
         (Self::JournalTree, "journal-tree-1"),
         (Self::Refusals, "refusals-1"),
+        (Self::Keys, "keys-1"),
     ];
 
     /// Its place in [`Table::ALL`].

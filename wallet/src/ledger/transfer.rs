@@ -152,6 +152,8 @@ pub enum TransferCode {
     Uncertified,
     /// The payment was certified. 13.
     Certified,
+    /// What a member had goes to the key that succeeded its own. 14.
+    Succession,
 }
 
 impl TransferCode {
@@ -171,6 +173,7 @@ impl TransferCode {
             Self::Delegation => "delegation",
             Self::Uncertified => "uncertified",
             Self::Certified => "certified",
+            Self::Succession => "succession",
         }
     }
 }

@@ -157,19 +157,25 @@ fn a_node_key_is_made_once_however_many_start_at_once() {
     let path = folder.path().join("node.key");
     let ids: BTreeSet<_> = std::thread::scope(|scope| {
         let all: Vec<_> = (0..16)
-            .map(|_| scope.spawn(|| node_key(&path).unwrap().id()))
+            .map(|_| scope.spawn(|| node_key(&path, None).unwrap().id()))
             .collect();
         all.into_iter().map(|one| one.join().unwrap()).collect()
     });
     assert_eq!(ids.len(), 1, "processes that start at once are one node");
-    assert_eq!(node_key(&path).unwrap().id(), *ids.first().unwrap());
+    assert_eq!(node_key(&path, None).unwrap().id(), *ids.first().unwrap());
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     chmod(&path, 0o604);
-    assert!(matches!(node_key(&path), Err(KeyError::Exposed { .. })));
+    assert!(matches!(
+        node_key(&path, None),
+        Err(KeyError::Exposed { .. })
+    ));
     for bytes in [vec![1; 31], vec![1; 33], Vec::new()] {
         std::fs::write(&path, &bytes).unwrap();
         chmod(&path, 0o600);
-        assert!(matches!(node_key(&path), Err(KeyError::Damaged { .. })));
+        assert!(matches!(
+            node_key(&path, None),
+            Err(KeyError::Damaged { .. })
+        ));
         assert_eq!(
             std::fs::read(&path).unwrap(),
             bytes,

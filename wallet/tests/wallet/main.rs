@@ -38,6 +38,7 @@ mod mandates;
 mod owner;
 mod races;
 mod sales;
+mod succession;
 mod travelling;
 mod witness;
 

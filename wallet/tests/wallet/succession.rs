@@ -1,0 +1,220 @@
+//! A member changes its key, and the witness follows.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tirami_manifest::chain::Step;
+use tirami_manifest::commerce::VerifiedReceipt;
+use tirami_manifest::key::SecretKey;
+use tirami_manifest::time::ManualClock;
+use tirami_wallet::intent::Intent;
+use tirami_wallet::ledger::account::Account;
+use tirami_wallet::store::{Storage, StoreError};
+use tirami_wallet::succession::Successor;
+use tirami_wallet::{Wallet, WalletError};
+
+use crate::world::{self, START, Trade, genesis, key, sound, trm};
+use crate::{available, body_of, bought, bought_as, founder, hold, intent, join, party, totals};
+
+/// A member's wallet in a file, opened with one of its keys.
+fn opened(folder: &Path, clock: &Arc<ManualClock>, key: SecretKey) -> Result<Wallet, WalletError> {
+    let file = Storage::File(folder.join("wallet.redb"));
+    world::open(file, clock, key)
+}
+
+/// Shows the witness what it has not certified, and keeps what it answers.
+async fn certified(witness: &Wallet, member: &Wallet) -> u64 {
+    let shown = member.uncertified(250).unwrap();
+    let waiting = member.waiting().unwrap();
+    let waiting: Vec<_> = waiting.into_iter().map(|(receipt, _)| receipt).collect();
+    let attested = witness.certify(member.node(), shown, &waiting).await;
+    let attested = attested.unwrap();
+    let certificate = attested.certificate.unwrap();
+    member.keep_certificate(certificate.clone()).await.unwrap();
+    for (receipt, debit) in attested.credits {
+        member.certified(receipt, debit).await.unwrap();
+    }
+    certificate.head.seq
+}
+
+/// The member buys from the witness, which books it.
+async fn buys(witness: &Wallet, member: (&Wallet, u8), nonce: u8) -> VerifiedReceipt {
+    let (wallet, n) = member;
+    let trade = Trade::new(genesis().id(), &key(1), &key(n), (50, nonce));
+    let receipt = bought_as(wallet, &trade, 40, &format!("purchase {nonce}")).await;
+    witness.earn(receipt.clone()).await.unwrap();
+    wallet.acknowledged(receipt.id()).await.unwrap();
+    receipt
+}
+
+#[tokio::test]
+async fn a_member_changes_its_key_and_goes_on_with_all_that_it_had() {
+    let (witness, _) = founder(10).await;
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::at(START));
+    let member = opened(folder.path(), &clock, key(3)).unwrap();
+    assert_eq!(member.successor().unwrap(), Successor::Open);
+    assert!(member.name_successor(key(5).id()).await.unwrap());
+    // The first one named is the one.
+    assert!(!member.name_successor(key(6).id()).await.unwrap());
+    join(&witness, &member, [3; 16]).await;
+    assert_eq!(member.successor().unwrap(), Successor::Named);
+    let receipt = buys(&witness, (&member, 3), 1).await;
+    certified(&witness, &member).await;
+    // One more that the witness has not seen when the key changes.
+    buys(&witness, (&member, 3), 2).await;
+    let before = member.balance(&tirami_wallet::token::main_agent()).unwrap();
+
+    // Whoever has the key alone cannot pass it on.
+    let thief = member.succeed(key(6), key(7).id()).await;
+    assert!(
+        matches!(thief, Err(WalletError::Succession(_))),
+        "{thief:?}"
+    );
+    member.succeed(key(5), key(7).id()).await.unwrap();
+    member.close().await;
+    let old = opened(folder.path(), &clock, key(3));
+    assert!(
+        matches!(old, Err(WalletError::Store(StoreError::OtherNode(_)))),
+        "{old:?}"
+    );
+    let member = opened(folder.path(), &clock, key(5)).unwrap();
+    sound(&member);
+    assert_eq!(
+        member.balance(&tirami_wallet::token::main_agent()).unwrap(),
+        before
+    );
+    // An answer that was paid for is answered from what is stored, as before.
+    let again = member
+        .begin(intent("purchase 1"), body_of("purchase 1"))
+        .await;
+    assert!(matches!(again.unwrap(), Intent::Answered(_)));
+
+    assert_eq!(certified(&witness, &member).await, 1);
+    assert_eq!(totals(&witness, Account::Clearing(key(3).id())), 0);
+    let [head] = witness.certified_heads().unwrap()[..] else {
+        panic!("one member, by its present key");
+    };
+    assert_eq!((head.node, head.spendable), (key(5).id(), trm(99_920)));
+    // It buys, repays and is repaid out of sales as the same member.
+    buys(&witness, (&member, 5), 3).await;
+    let paid = member.repay(Some(trm(100))).await.unwrap();
+    assert_eq!(paid.loan.owed, trm(99_900));
+    let statement = member.repayment().unwrap().unwrap();
+    let id = witness.accept_repayment(statement).await.unwrap();
+    member.repayment_acknowledged(id).await.unwrap();
+    let sale = Trade::new(genesis().id(), &key(5), &key(1), (5, 4));
+    let sold = bought(&witness, &sale, 5).await;
+    member.earn(sold).await.unwrap();
+    let loans = witness.loans().unwrap();
+    let lent = loans.iter().find(|loan| loan.borrower == key(3).id());
+    assert_eq!(lent.unwrap().owed, trm(99_895));
+    certified(&witness, &member).await;
+    for wallet in [&witness, &member] {
+        sound(wallet);
+    }
+    // What was bought under the old key is still proved.
+    let proof = member.prove_trade(&receipt.id()).unwrap().unwrap();
+    assert_eq!(proof.head.body.author, key(3).id());
+    assert!(matches!(proof.head.body.step, Step::Succession { .. }));
+
+    // And once more, with a wallet that has had two keys before.
+    member.succeed(key(7), key(8).id()).await.unwrap();
+    member.close().await;
+    let member = opened(folder.path(), &clock, key(7)).unwrap();
+    sound(&member);
+    assert_eq!(certified(&witness, &member).await, 1);
+    assert_eq!(member.chains_before().unwrap().len(), 2);
+    buys(&witness, (&member, 7), 5).await;
+    certified(&witness, &member).await;
+    sound(&witness);
+}
+
+#[tokio::test]
+async fn the_old_key_is_worth_nothing_once_another_succeeded_it() {
+    let (witness, _) = founder(10).await;
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::at(START));
+    let member = opened(folder.path(), &clock, key(3)).unwrap();
+    member.name_successor(key(5).id()).await.unwrap();
+    join(&witness, &member, [3; 16]).await;
+    certified(&witness, &member).await;
+    // A copy of the wallet with the old key, as a thief has it.
+    let copy = tempfile::tempdir().unwrap();
+    member.backup(&copy.path().join("wallet.redb")).unwrap();
+    member.succeed(key(5), key(7).id()).await.unwrap();
+    member.close().await;
+    let member = opened(folder.path(), &clock, key(5)).unwrap();
+    certified(&witness, &member).await;
+    let thief = opened(copy.path(), &clock, key(3)).unwrap();
+    let asked = witness.certify(key(3).id(), Vec::new(), &[]).await;
+    assert!(
+        matches!(asked, Err(WalletError::Succession(_))),
+        "{asked:?}"
+    );
+    let sale = Trade::new(genesis().id(), &key(1), &key(3), (50, 1));
+    assert!(witness.reserve(&sale.quote, None).await.is_err());
+    // What it goes on to write is another history than was certified: a proof against the old key, and
+    // nothing to the member.
+    let receipt = bought(&thief, &sale, 40).await;
+    assert!(witness.earn(receipt).await.is_err());
+    let shown = thief.chain_after(0, usize::MAX).unwrap();
+    let refused = witness.certify(key(3).id(), shown, &[]).await;
+    assert!(
+        matches!(refused, Err(WalletError::Fraud { kind: "fork", .. })),
+        "{refused:?}"
+    );
+    assert_eq!(available(&member), trm(100_000));
+    buys(&witness, (&member, 5), 9).await;
+    certified(&witness, &member).await;
+    sound(&witness);
+}
+
+#[tokio::test]
+async fn a_key_changes_only_while_nothing_is_open_and_where_the_network_allows() {
+    // The genesis document names the founder's.
+    let (witness, _) = founder(10).await;
+    let refused = witness.succeed(key(5), key(7).id()).await;
+    assert!(refused.unwrap_err().to_string().contains("genesis"));
+    // A chain that began without naming one.
+    let (member, _) = party(3);
+    join(&witness, &member, [3; 16]).await;
+    assert_eq!(member.successor().unwrap(), Successor::Never);
+    assert!(!member.name_successor(key(5).id()).await.unwrap());
+    let refused = member.succeed(key(5), key(7).id()).await;
+    assert!(refused.unwrap_err().to_string().contains("named no key"));
+    // Money that is set aside names the present key.
+    let (member, _) = party(4);
+    member.name_successor(key(5).id()).await.unwrap();
+    let refused = member.succeed(key(5), key(7).id()).await;
+    assert!(refused.is_err(), "nothing stands on the chain yet");
+    join(&witness, &member, [4; 16]).await;
+    let held = hold(&member, "one", 5).await.unwrap();
+    let refused = member.succeed(key(5), key(7).id()).await;
+    assert!(refused.unwrap_err().to_string().contains("set aside"));
+    drop(held);
+    assert_eq!(member.node(), key(4).id());
+    sound(&member);
+}
+
+#[tokio::test]
+async fn another_members_key_succeeds_nobody() {
+    let (witness, _) = founder(10).await;
+    let (one, _) = party(3);
+    let (other, _) = party(4);
+    one.name_successor(key(4).id()).await.unwrap();
+    for (wallet, n) in [(&one, 3), (&other, 4)] {
+        join(&witness, wallet, [n; 16]).await;
+    }
+    certified(&witness, &one).await;
+    one.succeed(key(4), key(7).id()).await.unwrap();
+    let end = one.chains_before().unwrap().pop().unwrap();
+    let shown = one.ended_after(&end, 0, usize::MAX).unwrap();
+    let refused = witness.certify(key(3).id(), shown, &[]).await;
+    assert!(
+        matches!(refused, Err(WalletError::Succession(_))),
+        "{refused:?}"
+    );
+    assert_eq!(witness.certified_heads().unwrap().len(), 1);
+    sound(&witness);
+}
