@@ -72,6 +72,7 @@ nightly: setup ## the same tests, many more rounds, and random inputs; about an 
 	TIRAMI_TRIALS=10000 TIRAMI_ROUNDS=1000 $(CARGO) test --release -p tirami-wallet --test wallet -- \
 	races --nocapture
 	PROPTEST_CASES=1000000 $(CARGO) test --release -p tirami-wallet --test model -- --nocapture
+	PROPTEST_CASES=3000 $(CARGO) test --release -p tirami-manifest --lib merkle
 	$(CARGO) build --workspace --bins
 	.ci/syncs
 	.ci/fuzz 120

@@ -1,5 +1,7 @@
 use super::*;
 
+mod large;
+
 /// The eight leaves of the reference implementation of RFC 6962, in hexadecimal, and the roots of the
 /// first 1 to 8 of them.
 const LEAVES: [&str; 8] = [
@@ -43,12 +45,14 @@ fn hash(text: &str) -> Hash {
     Hash(from_hex(text).unwrap())
 }
 
+fn reference() -> Vec<Hash> {
+    let bytes = LEAVES.map(|text| crate::id::hex_bytes(text).unwrap());
+    bytes.iter().map(|data| leaf(data)).collect()
+}
+
 #[test]
 fn the_reference_vectors_have_their_roots() {
-    let all: Vec<Hash> = LEAVES
-        .iter()
-        .map(|text| leaf(&crate::id::hex_bytes(text).unwrap()))
-        .collect();
+    let all = reference();
     let mut frontier = Frontier::default();
     assert_eq!(
         frontier.root(),
@@ -59,27 +63,74 @@ fn the_reference_vectors_have_their_roots() {
         assert_eq!(frontier.root(), hash(root), "{} leaves", i + 1);
         assert_eq!(mth(&all[..=i]), hash(root));
     }
-    // The path of the first of eight leaves, and the proof from six to eight, of the same vectors.
-    let path = Inclusion::new(&Leaves(&all), 0, 8).unwrap().unwrap().path;
-    let want = [
-        "96a296d224f285c67bee93c30f8a309157f0daa35dc5b87e410b78630a09cfc7",
-        "5f083f0a1a33ca076a95279832580db3e0ef4584bdff1f54c8a360f50de3031e",
-        "6b47aaf29ee3c2af9af889bc1fb9254dabd31177f16232dd6aab035ca39bf6e4",
-    ];
-    assert_eq!(path, want.map(hash));
-    let proof = Consistency::new(&Leaves(&all), 6, 8).unwrap().unwrap();
-    let want = [
-        "0ebc5d3437fbe2db158b9f126a1d118e308181031d0a949f8dededebc558ef6a",
-        "ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0",
-        "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
-    ];
-    assert_eq!(proof.path, want.map(hash));
 }
 
+/// Leaves of the vectors and nodes over them, as they stand in the published paths.
+const LEAF_0: &str = ROOTS[0];
+const LEAF_1: &str = "96a296d224f285c67bee93c30f8a309157f0daa35dc5b87e410b78630a09cfc7";
+const LEAF_4: &str = "bc1a0643b12e4d2d7c77918f44e0f4f79a838b6cf9ec5b5c283e1f4d88599e6b";
+const OVER_2_3: &str = "5f083f0a1a33ca076a95279832580db3e0ef4584bdff1f54c8a360f50de3031e";
+const OVER_4_5: &str = "0ebc5d3437fbe2db158b9f126a1d118e308181031d0a949f8dededebc558ef6a";
+const OVER_6_7: &str = "ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0";
+const OVER_4_TO_7: &str = "6b47aaf29ee3c2af9af889bc1fb9254dabd31177f16232dd6aab035ca39bf6e4";
+
+/// The paths that were published with the vectors: leaf from 0, size, path.
+const INCLUDED: [(u64, u64, &[&str]); 5] = [
+    (0, 1, &[]),
+    (0, 8, &[LEAF_1, OVER_2_3, OVER_4_TO_7]),
+    (5, 8, &[LEAF_4, OVER_6_7, ROOTS[3]]),
+    (2, 3, &[ROOTS[1]]),
+    (1, 5, &[LEAF_0, OVER_2_3, LEAF_4]),
+];
+
+/// And the proofs between sizes.
+const CONSISTENT: [(u64, u64, &[&str]); 4] = [
+    (1, 1, &[]),
+    (1, 8, &[LEAF_1, OVER_2_3, OVER_4_TO_7]),
+    (6, 8, &[OVER_4_5, OVER_6_7, ROOTS[3]]),
+    (2, 5, &[OVER_2_3, LEAF_4]),
+];
+
+#[test]
+fn the_reference_vectors_have_their_paths() {
+    let all = reference();
+    let path = |path: &[&str]| path.iter().map(|text| hash(text)).collect::<Vec<_>>();
+    let root = |size: u64| hash(ROOTS[usize::try_from(size).unwrap() - 1]);
+    for (index, size, want) in INCLUDED {
+        let proof = Inclusion::new(&Leaves(&all), index, size).unwrap().unwrap();
+        assert_eq!(proof.path, path(want), "leaf {index} of {size}");
+        let leaf = &all[usize::try_from(index).unwrap()];
+        assert_eq!(proof.root(leaf), Some(root(size)));
+    }
+    for (from, to, want) in CONSISTENT {
+        let proof = Consistency::new(&Leaves(&all), from, to).unwrap().unwrap();
+        assert_eq!(proof.path, path(want), "{from} to {to}");
+        assert!(proof.holds(&root(from), &root(to)));
+    }
+}
+
+/// A tree that hashed its last leaf twice to make their number even would have one root for both.
 #[test]
 fn a_repeated_last_leaf_is_another_tree() {
     let [a, b, c] = ["a", "b", "c"].map(|text| leaf(text.as_bytes()));
-    assert_ne!(mth(&[a, b, c]), mth(&[a, b, c, c]));
+    let roots = |leaves: &[Hash]| {
+        let mut frontier = Frontier::default();
+        for leaf in leaves {
+            frontier.push(*leaf, |_, _, _| ());
+        }
+        let size = frontier.size();
+        assert_eq!(root_of(&Leaves(leaves), size).unwrap(), frontier.root());
+        frontier.root()
+    };
+    assert_ne!(roots(&[a, b, c]), roots(&[a, b, c, c]));
+    // Neither does a proof in the one show the other.
+    let proof = Inclusion::new(&Leaves(&[a, b, c]), 2, 3).unwrap().unwrap();
+    let fourth = Inclusion {
+        index: 3,
+        size: 4,
+        ..proof
+    };
+    assert_ne!(fourth.root(&c), Some(roots(&[a, b, c])));
 }
 
 #[test]
