@@ -15,6 +15,8 @@ mod files;
 mod forged;
 #[path = "chains/fraud.rs"]
 mod fraud;
+#[path = "chains/layouts.rs"]
+mod layouts;
 #[path = "chains/rules.rs"]
 mod rules;
 #[path = "chains/signatures.rs"]

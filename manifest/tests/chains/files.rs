@@ -1,7 +1,7 @@
 //! The golden files.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tirami_manifest::chain::{Chain, Repaid, Step};
 use tirami_manifest::merkle::{Inclusion, Leaves, leaf};
@@ -126,10 +126,14 @@ fn valid() -> BTreeMap<&'static str, String> {
     files
 }
 
-fn compare(folder: &str, files: &BTreeMap<&'static str, String>) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/files")
-        .join(folder);
+/// A folder of golden files.
+pub(crate) fn golden(folder: &str) -> PathBuf {
+    let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files");
+    files.join(folder)
+}
+
+pub(crate) fn compare(folder: &str, files: &BTreeMap<&'static str, String>) {
+    let folder = golden(folder);
     for (name, text) in files {
         let path = folder.join(name);
         if std::env::var_os("UPDATE").is_some() {
