@@ -3,12 +3,55 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+macro_rules! file {
+    ($folder:literal, $name:literal) => {
+        (
+            $name,
+            include_str!(concat!("../../tests/files/", $folder, "/", $name)),
+        )
+    };
+}
+
 /// The files that hold the vectors.
 const VECTORS: [&str; 3] = [
     include_str!("../../tests/golden.rs"),
     include_str!("../../tests/golden/owner.rs"),
     include_str!("../../tests/golden/travelling.rs"),
 ];
+
+/// The golden files: name and text, those that hold first, then the forged ones.
+pub const FILES: [(&str, &str); 21] = [
+    file!("valid", "issuer.chain"),
+    file!("valid", "member.chain"),
+    file!("valid", "seller.chain"),
+    file!("valid", "arithmetic.json"),
+    file!("valid", "balance.json"),
+    file!("valid", "double-agreement.json"),
+    file!("valid", "fork.json"),
+    file!("valid", "inclusion.json"),
+    file!("valid", "receipt.json"),
+    file!("valid", "voucher.json"),
+    file!("valid", "mandate.txt"),
+    file!("forged", "altered-balance.chain"),
+    file!("forged", "backdating.chain"),
+    file!("forged", "foreign-network.chain"),
+    file!("forged", "fork.chain"),
+    file!("forged", "hidden-top-up.chain"),
+    file!("forged", "over-quota-mint.chain"),
+    file!("forged", "replayed-receipt.chain"),
+    file!("forged", "self-trade.chain"),
+    file!("forged", "truncated-log.chain"),
+    file!("forged", "wash-ring.chain"),
+];
+
+/// The bytes that stand in a file under this name, in each object of it.
+pub fn bytes_in(text: &str, name: &str) -> Vec<Vec<u8>> {
+    let quoted = format!("\"{name}\":");
+    let after = text.split(&quoted).skip(1);
+    after
+        .filter_map(|rest| tirami_manifest::id::hex_bytes(rest.split('"').nth(1)?))
+        .collect()
+}
 
 /// A golden document.
 #[derive(Clone, Debug)]
