@@ -9,14 +9,20 @@
     reason = "a test that cannot go on should stop"
 )]
 
+#[path = "chains/any.rs"]
+mod any;
 #[path = "chains/files.rs"]
 mod files;
 #[path = "chains/forged.rs"]
 mod forged;
 #[path = "chains/fraud.rs"]
 mod fraud;
+#[path = "chains/issuers.rs"]
+mod issuers;
 #[path = "chains/layouts.rs"]
 mod layouts;
+#[path = "chains/market.rs"]
+mod market;
 #[path = "chains/rules.rs"]
 mod rules;
 #[path = "chains/signatures.rs"]

@@ -74,9 +74,9 @@ fn points_of_small_order_sign_nothing() {
 }
 
 /// A signed document as bytes, and whether bytes are one of its kind by this signer.
-type Kind = (&'static str, Vec<u8>, fn(&[u8], &SecretKey) -> bool);
+pub(crate) type Kind = (&'static str, Vec<u8>, fn(&[u8], &SecretKey) -> bool);
 
-fn kind<T: Document>(name: &'static str, document: T, signer: &SecretKey) -> Kind {
+pub(crate) fn kind<T: Document>(name: &'static str, document: T, signer: &SecretKey) -> Kind {
     let is = |bytes: &[u8], signer: &SecretKey| {
         Signed::<T>::from_bytes(bytes).is_ok_and(|signed| signed.verify(&signer.id()).is_ok())
     };
