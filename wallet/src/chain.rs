@@ -5,6 +5,8 @@
 //! no operation can forget to, and a wallet from before there were chains gets its chain by the same
 //! way. Entries are kept without what stands elsewhere in the wallet (`keeping`).
 
+#[cfg(test)]
+mod cost;
 mod keeping;
 mod publishing;
 mod reading;

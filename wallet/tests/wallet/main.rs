@@ -16,7 +16,7 @@ use tirami_manifest::owner::{Decision, OwnerOrder};
 use tirami_manifest::signed::{Signed, hash};
 use tirami_manifest::ticket::Ticket;
 use tirami_manifest::time::ManualClock;
-use tirami_manifest::{AgentId, Amount, InvitationId, QuoteId};
+use tirami_manifest::{AgentId, Amount, InvitationId, QuoteId, Timestamp};
 use tirami_wallet::intent::{Attempt, Intent, IntentKey};
 use tirami_wallet::ledger::account::Account;
 use tirami_wallet::ledger::refusal::Refusal;
@@ -35,6 +35,7 @@ mod intents;
 mod limits;
 mod loans;
 mod mandates;
+mod orders;
 mod owner;
 mod races;
 mod sales;
@@ -54,7 +55,12 @@ fn memory() -> Storage {
 
 /// A wallet of party `n` in memory, and its clock.
 fn party(n: u8) -> (Wallet, Arc<ManualClock>) {
-    let clock = Arc::new(ManualClock::at(START));
+    party_at(n, START)
+}
+
+/// The same when its clock says `now`.
+fn party_at(n: u8, now: Timestamp) -> (Wallet, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::at(now));
     (world::open(memory(), &clock, key(n)).unwrap(), clock)
 }
 

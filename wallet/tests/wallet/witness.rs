@@ -1,18 +1,18 @@
 //! The network's only witness, and members that lie to it.
 
 use proptest::prelude::*;
-use tirami_manifest::TransferId;
 use tirami_manifest::chain::{Chain, Entry, FraudKind, FraudProof};
 use tirami_manifest::commerce::VerifiedReceipt;
 use tirami_manifest::key::SecretKey;
 use tirami_manifest::signed::Signed;
+use tirami_manifest::{Timestamp, TransferId};
 use tirami_wallet::{Wallet, WalletError};
 
-use crate::world::{Trade, genesis, key, sound, trm};
-use crate::{available, bought, founder, join, party};
+use crate::world::{START, Trade, fund, genesis, key, sound, trm};
+use crate::{available, bought, founder, join, party, party_at};
 
 /// A member's chain as it stands.
-fn shown(member: &Wallet) -> Vec<Signed<Entry>> {
+pub(super) fn shown(member: &Wallet) -> Vec<Signed<Entry>> {
     member.chain_after(0, usize::MAX).unwrap()
 }
 
@@ -238,9 +238,11 @@ async fn checkpoints_say_what_is_open_whatever_comes_next() {
 
 /// Two members who buy from each other and from the witness, tell of it late or twice, and have
 /// themselves certified now and then.
-struct Market {
-    witness: Wallet,
-    members: Vec<Wallet>,
+pub(super) struct Market {
+    pub(super) witness: Wallet,
+    pub(super) members: Vec<Wallet>,
+    /// What the witness sold and heard of.
+    pub(super) sold: Vec<VerifiedReceipt>,
     /// Receipts with buyer and seller that the seller has not heard of.
     told_late: Vec<(VerifiedReceipt, usize)>,
     trades: u32,
@@ -248,7 +250,7 @@ struct Market {
 
 /// What somebody does.
 #[derive(Clone, Copy, Debug)]
-enum Move {
+pub(super) enum Move {
     /// Buys at another one, or at the witness.
     Buy(usize, usize, u32),
     /// Hears of a purchase, the oldest first, twice.
@@ -258,17 +260,20 @@ enum Move {
 }
 
 impl Market {
-    async fn open() -> Self {
-        let (witness, _) = founder(50_000).await;
+    /// Everybody's clock says `now`.
+    pub(super) async fn open(now: Timestamp) -> Self {
+        let (witness, _) = party_at(1, now);
+        fund(&witness, 50_000, || ()).await.unwrap();
         let mut members = Vec::new();
         for n in [3, 4] {
-            let (member, _) = party(n);
+            let (member, _) = party_at(n, now);
             join(&witness, &member, [n; 16]).await;
             members.push(member);
         }
         Self {
             witness,
             members,
+            sold: Vec::new(),
             told_late: Vec::new(),
             trades: 0,
         }
@@ -282,7 +287,7 @@ impl Market {
         }
     }
 
-    async fn does(&mut self, what: Move) {
+    pub(super) async fn does(&mut self, what: Move) {
         match what {
             Move::Buy(buyer, seller, amount) => {
                 if buyer == seller {
@@ -308,6 +313,9 @@ impl Market {
                 let (receipt, seller) = self.told_late.remove(0);
                 for _ in 0..2 {
                     self.at(seller).0.earn(receipt.clone()).await.unwrap();
+                }
+                if seller >= self.members.len() {
+                    self.sold.push(receipt);
                 }
             }
             Move::Certify(n) => {
@@ -340,9 +348,21 @@ impl Market {
             sound(wallet);
         }
     }
+
+    /// Everybody hears of everything and is certified to the end.
+    pub(super) async fn settles(&mut self) {
+        while !self.told_late.is_empty() {
+            self.does(Move::Hear).await;
+        }
+        for _ in 0..3 {
+            for n in 0..2 {
+                self.does(Move::Certify(n)).await;
+            }
+        }
+    }
 }
 
-fn moves() -> impl Strategy<Value = Vec<Move>> {
+pub(super) fn moves() -> impl Strategy<Value = Vec<Move>> {
     let one = prop_oneof![
         4 => (0..3_usize, 0..3_usize, 1..120_u32).prop_map(|(a, b, n)| Move::Buy(a, b, n)),
         3 => Just(Move::Hear),
@@ -358,18 +378,11 @@ proptest! {
     fn whatever_members_do_in_whatever_order_all_comes_out_even(all in moves()) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            let mut market = Market::open().await;
+            let mut market = Market::open(START).await;
             for one in all {
                 market.does(one).await;
             }
-            while !market.told_late.is_empty() {
-                market.does(Move::Hear).await;
-            }
-            for _ in 0..3 {
-                for n in 0..2 {
-                    market.does(Move::Certify(n)).await;
-                }
-            }
+            market.settles().await;
             // Everybody is certified to the end, and together they have what was issued.
             let mut sum = market.witness.chain_position().unwrap().spendable.utrm();
             for member in &market.members {
