@@ -56,7 +56,7 @@ bench-chain: ## entries signed and verified, proofs and bytes of a trade, beside
 instructions: setup ## instructions of the ledger's decisions; 3 % more fails; UPDATE=1 writes them anew
 	UPDATE=$(UPDATE) .ci/instructions
 
-fuzz: setup ## random inputs for the ledger and every reader, a minute in all
+fuzz: setup ## random inputs for the ledger and every reader, a minute and a half in all
 	.ci/fuzz
 
 mutants: ## faults put into the rules of the ledger, one by one; the tests must catch 95 %
