@@ -73,13 +73,17 @@ async fn ask(
 ) -> Result<Option<Certified>, Failure> {
     let peer = address_of(&crate::offers::known_peers(runtime)?, witness);
     match exchange(runtime, &peer, Frame::Certify(asked)).await? {
-        Frame::Certified(answer) => Ok(Some(answer)),
-        Frame::Refuse(refused) if refused.retry == Retry::Never => {
-            tracing::warn!(peer = %witness.short(), %refused, "the witness does not certify this chain");
-            Ok(None)
+        Frame::Certified(answer) => {
+            runtime.set_uncertified(None);
+            Ok(Some(answer))
         }
         Frame::Refuse(refused) => {
-            tracing::debug!(peer = %witness.short(), %refused, "the witness does not certify yet");
+            if refused.retry == Retry::Never {
+                tracing::warn!(peer = %witness.short(), %refused, "the witness does not certify this chain");
+            } else {
+                tracing::debug!(peer = %witness.short(), %refused, "the witness does not certify yet");
+            }
+            runtime.set_uncertified(Some(refused.to_string()));
             Ok(None)
         }
         other => Err(unexpected(&peer, &other)),
@@ -94,6 +98,9 @@ async fn book(runtime: &Runtime, answer: Certified) -> Result<(), Failure> {
             .map_err(|error| Failure::new(FailureCode::ProviderFailed, error.to_string()))?;
         let kept = wallet.keep_certificate(certificate).await;
         if let Err(error @ WalletError::Certificate(_)) = &kept {
+            runtime.set_uncertified(Some(format!(
+                "the witness certified entries that this wallet does not have ({error})"
+            )));
             tracing::error!(
                 %error,
                 "the witness certified entries that this wallet does not have: it was restored from a \

@@ -156,6 +156,9 @@ pub struct BalanceOutput {
     pub trm_spent: Amount,
     /// What the node has earned by serving in all.
     pub trm_earned: Amount,
+    /// What of others' payments to the node no witness has certified yet; it cannot be spent.
+    #[serde(default)]
+    pub trm_waiting: Amount,
     /// What the node owes on loans.
     pub trm_owed: Amount,
     /// The loans the node owes.

@@ -54,6 +54,8 @@ pub(crate) struct Inner {
     pub(crate) jobs: Arc<tokio::sync::Semaphore>,
     /// How many requests of each peer are being served.
     served: Mutex<BTreeMap<NodeId, usize>>,
+    /// Why the witness refused when it was last asked; held for an assignment only.
+    uncertified: Mutex<Option<String>>,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -197,6 +199,7 @@ impl Builder {
             clock,
             jobs: Arc::new(tokio::sync::Semaphore::new(SERVED_AT_ONCE)),
             served: Mutex::default(),
+            uncertified: Mutex::default(),
             tasks: Mutex::default(),
         };
         let runtime = Runtime {
@@ -335,6 +338,23 @@ impl Runtime {
     pub(crate) fn served(&self) -> std::sync::MutexGuard<'_, BTreeMap<NodeId, usize>> {
         self.inner
             .served
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Why the witness refused to certify the chain when it was last asked.
+    pub(crate) fn uncertified(&self) -> Option<String> {
+        self.refusal().clone()
+    }
+
+    /// Remembers what the witness said; nothing when it certified.
+    pub(crate) fn set_uncertified(&self, why: Option<String>) {
+        *self.refusal() = why;
+    }
+
+    fn refusal(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        let refusal = &self.inner.uncertified;
+        refusal
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }

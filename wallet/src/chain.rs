@@ -8,6 +8,7 @@
 #[cfg(test)]
 mod cost;
 mod keeping;
+mod open;
 mod publishing;
 mod reading;
 

@@ -140,6 +140,8 @@ pub struct NetworkOutput {
     pub trm_spendable: Amount,
     /// What it earned that no witness has certified yet.
     pub trm_waiting: Amount,
+    /// Why the witness refused to certify this node's chain when it was last asked, since the node started.
+    pub uncertified: Option<String>,
     /// Members' chains that this node certified, where it is the witness.
     pub certified: Vec<CertifiedOutput>,
     /// What members have together in this node's ledger, where it is the witness.
@@ -365,6 +367,7 @@ impl Operation for Network {
             head: position.head,
             trm_spendable: position.spendable,
             trm_waiting: sum(waiting.iter().map(|(_, row)| row.amount)),
+            uncertified: runtime.uncertified(),
             certified,
             trm_members: sum(members.iter().map(|(_, totals)| {
                 totals

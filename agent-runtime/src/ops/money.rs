@@ -48,6 +48,10 @@ impl Operation for Balance {
         let owed = balance.loans.iter().fold(Amount::ZERO, |sum, loan| {
             sum.checked_add(loan.owed).unwrap_or(Amount::MAX)
         });
+        let waiting = wallet.waiting()?;
+        let waiting = waiting.iter().fold(Amount::ZERO, |sum, (_, row)| {
+            sum.checked_add(row.amount).unwrap_or(Amount::MAX)
+        });
         let now = wallet.now()?;
         Ok(BalanceOutput {
             agent: agent_name(runtime, &caller.agent)?,
@@ -55,6 +59,7 @@ impl Operation for Balance {
             trm_held: balance.held,
             trm_spent: wide(balance.spent),
             trm_earned: wide(balance.earned),
+            trm_waiting: waiting,
             trm_owed: owed,
             loans: balance
                 .loans

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use serde_json::json;
-use tirami_agent_runtime::ops::{Audit, Identity, Status, StatusOutput};
+use tirami_agent_runtime::ops::{Audit, Identity, Network, Status, StatusOutput};
 use tirami_agent_runtime::{ModelSource, data_dir, keys};
 
 use super::context::{Context, Session};
@@ -182,6 +182,16 @@ async fn node(
         Ok(identity) => successor(session.data_dir(), &identity.successor),
         Err(problem) => Check::of("successor", problem),
     });
+    if let Ok(network) = session.call(Network {}).await
+        && let Some(why) = network.uncertified
+    {
+        checks.push(Check::warn(
+            "certificate",
+            format!("the network's witness did not certify this node's chain: {why}"),
+            "what waits for a receipt or repayment on its way passes by itself; anything else, tell the \
+             witness's operator",
+        ));
+    }
     if let Some(reason) = &status.frozen {
         let way_out = "the owner lifts it: 'tirami-agent unfreeze'";
         checks.push(Check::warn(

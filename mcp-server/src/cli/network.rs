@@ -46,6 +46,9 @@ pub(super) async fn network(context: &Context) -> Result<Exit, Problem> {
     ));
     rows.push(("head", network.head.to_string()));
     rows.push(("waiting here", format!("{} TRM", network.trm_waiting)));
+    if let Some(why) = network.uncertified {
+        rows.push(("not certified", why));
+    }
     for head in &network.certified {
         rows.push((
             "certified",

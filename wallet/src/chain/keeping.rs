@@ -1,12 +1,8 @@
 //! How entries lie in the store: without what follows from their neighbours or stands in another
 //! table, so that a trade is not written twice.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
-use tirami_manifest::chain::{
-    Certificate, Entry, Loan, Predecessor, Repaid, State, Step, Trade, Waits,
-};
+use tirami_manifest::chain::{Certificate, Entry, Predecessor, Repaid, Step, Trade};
 use tirami_manifest::commerce::Receipt;
 use tirami_manifest::genesis::{Genesis, LoanGrant};
 use tirami_manifest::key::Signature;
@@ -24,9 +20,6 @@ const HEAD: &[u8] = b"chain";
 
 /// Key of the borrower's signed loan grant in [`Table::Meta`].
 const GRANT: &[u8] = b"loan-grant";
-
-/// Key of what is open on the chain in [`Table::Meta`].
-const OPEN: &[u8] = b"chain-open";
 
 /// Key of the newest certificate in [`Table::Meta`].
 const CERTIFICATE: &[u8] = b"certificate";
@@ -142,80 +135,6 @@ pub(super) fn present(tables: &impl ReadTables, node: NodeId) -> Result<Part, St
 pub(super) fn ends(tables: &mut impl Tables, node: NodeId) -> Result<(), StoreError> {
     let parts = parts(tables, node)?;
     tables.put_row(Table::Meta, BEFORE, &parts)
-}
-
-/// Loans and credits that are open after the newest entry: what a checkpoint says of them. The wallet's own
-/// rows may be ahead by what a command did after the transfer that an entry follows from.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Opened {
-    /// By invitation: whether this node lent, the other side, what is owed.
-    loans: BTreeMap<InvitationId, (bool, NodeId, Amount)>,
-    /// By receipt: who pays, how much.
-    waiting: BTreeMap<ReceiptId, (NodeId, Amount)>,
-}
-
-impl Opened {
-    pub(super) fn read(tables: &impl ReadTables) -> Result<Self, StoreError> {
-        Ok(tables.row(Table::Meta, OPEN)?.unwrap_or_default())
-    }
-
-    /// Into a state, as checkpoints have it.
-    pub(super) fn fill(self, state: &mut State) {
-        state.loans = self
-            .loans
-            .into_iter()
-            .map(|(id, (lent, other, owed))| (id, Loan { lent, other, owed }))
-            .collect();
-        state.waiting = self
-            .waiting
-            .into_iter()
-            .map(|(id, (payer, amount))| (id, Waits { payer, amount }))
-            .collect();
-    }
-
-    /// What an entry changes of it, in the store.
-    pub(super) fn follow(tables: &mut impl Tables, entry: &Entry) -> Result<(), StoreError> {
-        let changes = match &entry.step {
-            Step::Trade(_) => entry.waits,
-            Step::Receive { .. }
-            | Step::Mint(_)
-            | Step::Borrow(_)
-            | Step::Repay(_)
-            | Step::Retire(_) => true,
-            Step::Genesis { .. } | Step::Checkpoint { .. } | Step::Succession { .. } => false,
-        };
-        if !changes {
-            return Ok(());
-        }
-        let mut open = Self::read(tables)?;
-        match &entry.step {
-            Step::Trade(trade) => {
-                let agreement = &trade.agreement;
-                let waits = (trade.payer, agreement.amount);
-                open.waiting.insert(agreement.id(), waits);
-            }
-            Step::Receive { receipt, .. } => {
-                open.waiting.remove(receipt);
-            }
-            Step::Mint(grant) | Step::Borrow(grant) => {
-                let lent = matches!(entry.step, Step::Mint(_));
-                let body = &grant.body;
-                let other = if lent { body.borrower } else { body.issuer };
-                open.loans
-                    .insert(body.invitation, (lent, other, body.principal));
-            }
-            Step::Repay(part) | Step::Retire(part) => {
-                if let Some((_, _, owed)) = open.loans.get_mut(&part.invitation) {
-                    *owed = owed.saturating_sub(part.amount);
-                    if owed.is_zero() {
-                        open.loans.remove(&part.invitation);
-                    }
-                }
-            }
-            Step::Genesis { .. } | Step::Checkpoint { .. } | Step::Succession { .. } => {}
-        }
-        tables.put_row(Table::Meta, OPEN, &open)
-    }
 }
 
 /// What is kept of an entry.

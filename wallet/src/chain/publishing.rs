@@ -6,7 +6,8 @@ use tirami_manifest::key::SecretKey;
 use tirami_manifest::signed::Signed;
 use tirami_manifest::{Amount, InvitationId, NodeId, ReceiptId, Timestamp, TransferId};
 
-use super::keeping::{self, Head, Opened, append, grant, trade};
+use super::keeping::{self, Head, append, grant, trade};
+use super::open;
 use crate::economy::loan;
 use crate::error::WalletError;
 use crate::ledger::account::Account;
@@ -344,7 +345,7 @@ impl Publisher<'_> {
         if let Step::Receive { receipt, .. } = &body.step {
             tables.remove(Table::Waiting, receipt.as_bytes())?;
         }
-        Opened::follow(tables, &body)?;
+        open::follow(tables, &body)?;
         let signed = Signed::new(body, self.key);
         Ok(append(tables, self.generation, self.head, &signed)?)
     }
@@ -369,7 +370,7 @@ impl Publisher<'_> {
             successor: self.head.successor,
             ..State::default()
         };
-        Opened::read(tables)?.fill(&mut state);
+        open::fill(tables, &mut state)?;
         Ok(state)
     }
 }

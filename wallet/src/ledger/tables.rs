@@ -92,13 +92,15 @@ pub enum Table {
     JournalTree,
     /// Agent id and number of a refusal (big-endian) to when it last stood in the journal.
     Refusals,
+    /// Kind and id to a loan or credit that is open after the newest entry of the chain.
+    Open,
     /// Node id to the keys before and after it, where one succeeded another.
     Keys,
 }
 
 impl Table {
     /// Every table with its name on disk.
-    pub const ALL: [(Self, &'static str); 37] = [
+    pub const ALL: [(Self, &'static str); 38] = [
         (Self::Accounts, "accounts-2"),
         (Self::Transfers, "transfers-2"),
         (Self::Log, "log-1"),
@@ -135,6 +137,7 @@ impl Table {
         (Self::Journal, "journal-1"),
         (Self::JournalTree, "journal-tree-1"),
         (Self::Refusals, "refusals-1"),
+        (Self::Open, "open-1"),
         (Self::Keys, "keys-1"),
     ];
 
