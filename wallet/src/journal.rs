@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 use tirami_manifest::Timestamp;
-use tirami_manifest::merkle::{self, Consistency, Frontier, Hash, Inclusion, Nodes};
+use tirami_manifest::merkle::{self, Consistency, Frontier, Hash, Inclusion};
 use tirami_manifest::signed::hash;
 
 use crate::error::WalletError;
@@ -15,6 +15,7 @@ use crate::ledger::journal::{self, Event, FOLLOWING, Record, damaged};
 use crate::ledger::rows::ReadRows;
 use crate::ledger::tables::{Order, ReadTables, Table, Tables};
 use crate::store::StoreError;
+use crate::tree::{self, Tree};
 use crate::wallet::Wallet;
 
 /// Domain of the hash of a row and of the one before it.
@@ -22,9 +23,6 @@ const JOURNAL: &[u8] = b"trm/v1/journal\0";
 
 /// Key of the seal's row in [`Table::Meta`].
 const SEAL: &[u8] = b"journal";
-
-/// Of the tree over the rows, every so many levels are kept; what is between is computed anew.
-const LEVELS: u8 = 4;
 
 /// Most rows that the audit does again; a longer journal is only read and hashed.
 const REPLAYED_MAX: u64 = 200_000;
@@ -69,17 +67,9 @@ pub(crate) fn seal(tables: &mut impl Tables, now: Timestamp) -> Result<(), Store
     )? {
         let record = journal::record(tables, &row)?.to_bytes()?;
         seal.hash = chained(&seal.hash, &record);
-        let mut full = Vec::new();
+        // The lowest level is kept too: it hashes what came before.
         let leaf = merkle::leaf(&seal.hash);
-        seal.log.push(leaf, |level, index, hash| {
-            // The lowest are kept too: they are hashes of what came before.
-            if level.is_multiple_of(LEVELS) {
-                full.push((level, index, *hash));
-            }
-        });
-        for (level, index, hash) in full {
-            tables.put(Table::JournalTree, &tree_key(level, index), &hash.0)?;
-        }
+        tree::push(tables, (Table::JournalTree, 0, 0), &mut seal.log, leaf)?;
         seal.seq = seal.seq.saturating_add(1);
     }
     tables.put_row(Table::Meta, SEAL, &seal)
@@ -106,32 +96,9 @@ pub(crate) fn open(tables: &mut impl Tables) -> Result<(), StoreError> {
     journal::note(tables, Event::Quota(tables.quota()?))
 }
 
-fn tree_key(level: u8, index: u64) -> [u8; 9] {
-    let mut key = [level; 9];
-    for (to, from) in key.iter_mut().skip(1).zip(index.to_be_bytes()) {
-        *to = from;
-    }
-    key
-}
-
 /// The tree over the journal, as far as it is kept.
-struct Tree<'a, T>(&'a T);
-
-impl<T: ReadTables> Nodes for Tree<'_, T> {
-    type Error = StoreError;
-
-    fn full(&self, level: u8, index: u64) -> Result<Hash, StoreError> {
-        if level.is_multiple_of(LEVELS) {
-            let hash = self.0.get(Table::JournalTree, &tree_key(level, index))?;
-            let hash = hash.and_then(|hash| hash.try_into().ok());
-            return hash.map(Hash).ok_or_else(damaged);
-        }
-        let (below, left) = (level.saturating_sub(1), index.saturating_mul(2));
-        Ok(merkle::node(
-            &self.full(below, left)?,
-            &self.full(below, left.saturating_add(1))?,
-        ))
-    }
+const fn tree_of<T: ReadTables>(tables: &T) -> Tree<'_, T> {
+    Tree::whole(tables, Table::JournalTree)
 }
 
 /// Where the journal stands.
@@ -192,7 +159,11 @@ impl Wallet {
         if seq == 0 || size > Seal::read(&view)?.seq {
             return Ok(None);
         }
-        Ok(Inclusion::new(&Tree(&view), seq.saturating_sub(1), size)?)
+        Ok(Inclusion::new(
+            &tree_of(&view),
+            seq.saturating_sub(1),
+            size,
+        )?)
     }
 
     /// That the journal of `to` rows begins with that of `from`; `None` when there are not so many.
@@ -205,7 +176,7 @@ impl Wallet {
         if to > Seal::read(&view)?.seq {
             return Ok(None);
         }
-        Ok(Consistency::new(&Tree(&view), from, to)?)
+        Ok(Consistency::new(&tree_of(&view), from, to)?)
     }
 }
 

@@ -35,6 +35,7 @@ pub mod token;
 pub mod travelling;
 pub mod witness;
 
+mod tree;
 mod wallet;
 
 pub use error::{Retry, WalletError};

@@ -6,7 +6,7 @@ use tirami_manifest::chain::{Certificate, Entry, Predecessor, Repaid, Step, Trad
 use tirami_manifest::commerce::Receipt;
 use tirami_manifest::genesis::{Genesis, LoanGrant};
 use tirami_manifest::key::Signature;
-use tirami_manifest::merkle::{self, Frontier, Hash, Nodes};
+use tirami_manifest::merkle::{self, Frontier, Hash};
 use tirami_manifest::signed::Signed;
 use tirami_manifest::{Amount, EntryId, InvitationId, NodeId, ReceiptId, Timestamp};
 
@@ -14,6 +14,7 @@ use crate::economy::loan;
 use crate::ledger::tables::{ReadTables, Table, Tables};
 use crate::statement::ReceiptRow;
 use crate::store::StoreError;
+use crate::tree::{Tree, push};
 
 /// Key of the newest entry's row in [`Table::Meta`].
 const HEAD: &[u8] = b"chain";
@@ -29,9 +30,6 @@ const BEFORE: &[u8] = b"chains-before";
 
 /// The number of an entry says in its first byte on which of the node's chains it stands.
 const SEQ_BITS: u32 = 56;
-
-/// Of the tree over the entries, every so many levels are kept; what is between is computed anew.
-const LEVELS: u8 = 4;
 
 /// The end of the chain.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -306,31 +304,15 @@ pub(super) fn append(
     };
     let key = number(generation, entry.seq).to_be_bytes();
     tables.put_row(Table::Chain, &key, &kept)?;
-    let mut full = Vec::new();
-    head.log
-        .push(merkle::leaf(id.as_bytes()), |level, index, hash| {
-            if level > 0 && level.is_multiple_of(LEVELS) {
-                full.push((level, index, *hash));
-            }
-        });
-    for (level, index, hash) in full {
-        let key = tree_key(level, number(generation, index));
-        tables.put(Table::ChainTree, &key, &hash.0)?;
-    }
+    let leaf = merkle::leaf(id.as_bytes());
+    let place = (Table::ChainTree, number(generation, 0), 1);
+    push(tables, place, &mut head.log, leaf)?;
     (head.seq, head.id, head.hlc) = (entry.seq, *id.as_bytes(), entry.hlc);
     head.spendable = entry.spendable;
     if matches!(entry.step, Step::Checkpoint { .. }) {
         head.checkpoint = entry.seq;
     }
     Ok(())
-}
-
-fn tree_key(level: u8, index: u64) -> [u8; 9] {
-    let mut key = [level; 9];
-    for (to, from) in key.iter_mut().skip(1).zip(index.to_be_bytes()) {
-        *to = from;
-    }
-    key
 }
 
 /// What is damaged when an entry is not as it was written.
@@ -380,7 +362,7 @@ pub(super) fn entry(
     } else {
         kept(tables, part, before)?.id
     };
-    let log_root = merkle::root_of(&Tree(tables, part), before)?;
+    let log_root = merkle::root_of(&tree(tables, part), before)?;
     of(tables, (genesis, part), (seq, prev, log_root))
 }
 
@@ -490,26 +472,12 @@ pub(super) fn trade(
 }
 
 /// The tree over the ids of all entries of a chain, as far as it is kept.
-pub(super) struct Tree<'a, T>(pub(super) &'a T, pub(super) Part);
-
-impl<T: ReadTables> Nodes for Tree<'_, T> {
-    type Error = StoreError;
-
-    fn full(&self, level: u8, index: u64) -> Result<Hash, StoreError> {
-        if level == 0 {
-            let id = id_of(self.0, self.1, index.saturating_add(1))?;
-            return Ok(merkle::leaf(id.as_bytes()));
-        }
-        if level.is_multiple_of(LEVELS) {
-            let key = tree_key(level, number(self.1.generation, index));
-            let hash = self.0.get(Table::ChainTree, &key)?;
-            let hash = hash.and_then(|hash| hash.try_into().ok());
-            return hash.map(Hash).ok_or_else(damaged);
-        }
-        let (below, left) = (level.saturating_sub(1), index.saturating_mul(2));
-        Ok(merkle::node(
-            &self.full(below, left)?,
-            &self.full(below, left.saturating_add(1))?,
-        ))
-    }
+pub(super) fn tree<T: ReadTables>(tables: &T, part: Part) -> Tree<'_, T> {
+    let base = number(part.generation, 0);
+    Tree::over(tables, (Table::ChainTree, base), |tables, place| {
+        // Entries count from 1, leaves from 0.
+        let key = place.saturating_add(1).to_be_bytes();
+        let row: Option<Kept> = tables.row(Table::Chain, &key)?;
+        Ok(merkle::leaf(&row.ok_or_else(damaged)?.id))
+    })
 }

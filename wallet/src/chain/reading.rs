@@ -6,7 +6,7 @@ use tirami_manifest::merkle::{self, Frontier, Hash, Inclusion};
 use tirami_manifest::signed::Signed;
 use tirami_manifest::{Amount, EntryId, NodeId, ReceiptId};
 
-use super::keeping::{self, Head, Part, Tree};
+use super::keeping::{self, Head, Part};
 use crate::error::WalletError;
 use crate::ledger::account::Account;
 use crate::ledger::audit::Check;
@@ -288,7 +288,7 @@ impl Wallet {
         let entry = keeping::entry(view, &genesis, part, seq)?;
         let head = keeping::entry(view, &genesis, part, part.seq)?;
         let before = part.seq.saturating_sub(1);
-        let proof = Inclusion::new(&Tree(view, part), seq.saturating_sub(1), before)?;
+        let proof = Inclusion::new(&keeping::tree(view, part), seq.saturating_sub(1), before)?;
         let path = proof.map(|proof| proof.path).unwrap_or_default();
         let certificate = if part.author == self.node() {
             self.certificate(part.seq)?
