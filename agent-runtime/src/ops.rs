@@ -37,6 +37,7 @@ mod loans;
 mod mandates;
 mod money;
 mod node;
+mod page;
 mod statement;
 mod travelling;
 mod work;

@@ -11,6 +11,7 @@ use tirami_wallet::ledger::transfer::{Kind, TransferCode};
 use tirami_wallet::statement::Line;
 
 use super::budget::whom;
+use super::page::page;
 use super::{Caller, Operation, PotOutput, TextSink};
 use crate::failure::{Failure, FailureCode};
 use crate::runtime::Runtime;
@@ -283,11 +284,7 @@ impl Operation for History {
         caller: Caller,
         _: Option<TextSink>,
     ) -> Result<HistoryOutput, Failure> {
-        let limit = self.limit.unwrap_or(PAGE);
-        if !(1..=PAGE_MAX).contains(&limit) {
-            let text = format!("limit is {limit}; it must be 1 to {PAGE_MAX}");
-            return Err(Failure::new(FailureCode::InvalidInput, text));
-        }
+        let count = page(self.limit, (PAGE, PAGE_MAX))?;
         self.check()?;
         in_order(("since", self.since), ("until", self.until))?;
         let agent = match &self.agent {
@@ -295,7 +292,6 @@ impl Operation for History {
             None => None,
         };
         let (names, sight) = (Names::load(runtime)?, Sight::of(runtime, caller)?);
-        let count = usize::try_from(limit).unwrap_or(usize::MAX);
         let (mut entries, mut before, mut more) = (Vec::new(), self.before, true);
         while more && entries.len() < count {
             let lines = runtime.inner.wallet.history(before, CHUNK)?;

@@ -12,6 +12,7 @@ use tirami_wallet::ledger::rule::{Finding, Measure, Rule};
 
 use super::books::pots;
 use super::money::agent_name;
+use super::page::page;
 use super::{
     AlertOutput, Alerts, AlertsOutput, ApprovalOutput, Approvals, ApprovalsOutput, Budget,
     BudgetOutput, Caller, Deny, ExplainBudget, ExplainOutput, GrantMandate, MandateOutput,
@@ -241,12 +242,7 @@ impl Operation for Alerts {
         caller: Caller,
         _: Option<TextSink>,
     ) -> Result<AlertsOutput, Failure> {
-        let limit = self.limit.unwrap_or(PAGE);
-        if !(1..=PAGE_MAX).contains(&limit) {
-            let text = format!("limit is {limit}; it must be 1 to {PAGE_MAX}");
-            return Err(Failure::new(FailureCode::InvalidInput, text));
-        }
-        let count = usize::try_from(limit).unwrap_or(usize::MAX);
+        let count = page(self.limit, (PAGE, PAGE_MAX))?;
         let wallet = &runtime.inner.wallet;
         let mut alerts = Vec::new();
         // What others were told of takes no place of what the caller sees.

@@ -9,6 +9,7 @@ use tirami_manifest::proof_file::{BalanceFile, FraudFile, InclusionFile};
 use tirami_manifest::verify::{Verified, VerifyError, verify};
 use tirami_manifest::{Amount, EntryId, NetworkId, NodeId, ReceiptId};
 
+use super::page::page;
 use super::{Caller, Operation, TextSink};
 use crate::failure::{Failure, FailureCode};
 use crate::runtime::Runtime;
@@ -184,19 +185,10 @@ impl Operation for ChainEntries {
         _: Caller,
         _: Option<TextSink>,
     ) -> Result<ChainEntriesOutput, Failure> {
-        let limit = self.limit.unwrap_or(PAGE);
-        if limit == 0 || limit > PAGE_MAX {
-            return Err(Failure::new(
-                FailureCode::InvalidInput,
-                format!("limit is {limit}; it is 1 to {PAGE_MAX}"),
-            ));
-        }
+        let limit = page(self.limit, (PAGE, PAGE_MAX))?;
         let wallet = &runtime.inner.wallet;
         let position = wallet.chain_position()?;
-        let (after, limit) = (
-            self.after.unwrap_or(0),
-            usize::try_from(limit).unwrap_or(usize::MAX),
-        );
+        let after = self.after.unwrap_or(0);
         let ended = wallet.chains_before()?;
         let keys_before = ended.iter().map(|ended| ended.author).collect();
         let (node, rows, entries, head, certificate) = match self.of {

@@ -12,6 +12,7 @@ use tirami_wallet::ledger::journal::Event;
 use tirami_wallet::ledger::transfer::Kind;
 
 use super::books::Names;
+use super::page::page;
 use super::{Caller, Operation, TextSink};
 use crate::failure::{Failure, FailureCode};
 use crate::runtime::Runtime;
@@ -122,16 +123,10 @@ impl Operation for AuditLog {
         _: Option<TextSink>,
     ) -> Result<AuditLogOutput, Failure> {
         caller.must_be_main()?;
-        let limit = self.limit.unwrap_or(PAGE);
-        if limit == 0 || limit > PAGE_MAX {
-            return Err(Failure::new(
-                FailureCode::InvalidInput,
-                format!("limit is {limit}; it is 1 to {PAGE_MAX}"),
-            ));
-        }
+        let limit = page(self.limit, (PAGE, PAGE_MAX))?;
         let wallet = &runtime.inner.wallet;
         let head = wallet.journal_head()?;
-        let rows = wallet.journal_before(self.before, usize::try_from(limit).unwrap_or(1))?;
+        let rows = wallet.journal_before(self.before, limit)?;
         let names = Names::load(runtime)?;
         let oldest = rows.last().map_or(0, |row| row.seq);
         Ok(AuditLogOutput {
