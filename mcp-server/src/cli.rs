@@ -29,6 +29,7 @@ mod mandate;
 mod manifest;
 mod mcp;
 mod network;
+mod out_file;
 pub mod output;
 mod owner;
 mod passphrase;

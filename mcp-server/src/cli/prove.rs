@@ -11,6 +11,7 @@ use tirami_manifest::{NodeId, ReceiptId};
 
 use super::context::{Context, Session};
 use super::exit::{Exit, Problem};
+use super::out_file::{self, OutArgs, create, failed, written};
 use crate::access::Need;
 
 /// Entries asked for at once.
@@ -60,13 +61,6 @@ pub(super) struct AnchorArgs {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct OutArgs {
-    /// Write it to this file instead of standard output; an existing file is left alone
-    #[arg(long, value_name = "FILE")]
-    out: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
 pub(super) struct ReceiptArgs {
     /// The receipt's id
     id: ReceiptId,
@@ -99,18 +93,9 @@ pub(super) async fn run(context: &Context, command: ProveCommand) -> Result<Exit
 }
 
 fn document(context: &Context, to: &OutArgs, file: &impl Serialize) -> Result<Exit, Problem> {
-    let text = serde_json::to_string_pretty(file)
-        .map_err(|error| Problem::internal(error.to_string()))?
-        + "\n";
-    let Some(path) = &to.out else {
-        context.out.document(&text);
-        return Ok(Exit::Ok);
-    };
-    let mut file = create(path)?;
-    file.write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-        .map_err(|error| failed(path, &error))?;
-    written(context, path);
+    if let Some(path) = out_file::document(context, to, file)? {
+        written(context, path, &json!({ "file": path }));
+    }
     Ok(Exit::Ok)
 }
 
@@ -142,7 +127,7 @@ async fn anchor(context: &Context, args: &AnchorArgs) -> Result<Exit, Problem> {
 
 async fn chain(context: &Context, to: &OutArgs) -> Result<Exit, Problem> {
     let session = context.open(Need::Books).await?;
-    let done = if let Some(path) = &to.out {
+    let done = if let Some(path) = to.file() {
         to_file(&session, path).await
     } else {
         let mut lines = |line: &str| {
@@ -153,8 +138,8 @@ async fn chain(context: &Context, to: &OutArgs) -> Result<Exit, Problem> {
     };
     session.close().await;
     done?;
-    if let Some(path) = &to.out {
-        written(context, path);
+    if let Some(path) = to.file() {
+        written(context, path, &json!({ "file": path }));
     }
     Ok(Exit::Ok)
 }
@@ -226,32 +211,4 @@ async fn each_line_of(
 fn line(of: &impl Serialize) -> Result<String, Problem> {
     let text = serde_json::to_string(of).map_err(|error| Problem::internal(error.to_string()))?;
     Ok(text + "\n")
-}
-
-fn create(path: &Path) -> Result<std::fs::File, Problem> {
-    std::fs::File::create_new(path).map_err(|error| failed(path, &error))
-}
-
-fn failed(path: &Path, error: &std::io::Error) -> Problem {
-    match error.kind() {
-        std::io::ErrorKind::AlreadyExists => Problem::usage(format!(
-            "{} exists already and was left alone",
-            path.display()
-        ))
-        .hint("choose another --out"),
-        _ => Problem::file(path, error).exit(Exit::Store),
-    }
-}
-
-fn written(context: &Context, path: &Path) {
-    if context.out.is_json() {
-        context.out.json(&json!({ "file": path }));
-        return;
-    }
-    context
-        .out
-        .line(&format!("{} written; check it with", path.display()));
-    context
-        .out
-        .line(&format!("  tirami-agent verify {}", path.display()));
 }

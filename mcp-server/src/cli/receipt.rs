@@ -1,8 +1,5 @@
 //! Receipts: fetching one.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
-
 use clap::Args;
 use serde_json::json;
 use tirami_agent_runtime::ops::{GetReceipt, History};
@@ -11,6 +8,7 @@ use tirami_manifest::receipt_file::ReceiptFile;
 
 use super::context::{Context, Session};
 use super::exit::{Exit, Problem};
+use super::out_file::{self, OutArgs};
 use crate::access::Need;
 
 /// Pages of history that are searched for the beginning of an id; chosen: 1,000 entries.
@@ -23,9 +21,8 @@ const PREFIX_MIN: usize = 6;
 pub(super) struct ReceiptArgs {
     /// The receipt's id, or the beginning of a recent one
     id: String,
-    /// Write it to this file instead of standard output; an existing file is left alone
-    #[arg(long, value_name = "FILE")]
-    out: Option<PathBuf>,
+    #[command(flatten)]
+    to: OutArgs,
 }
 
 pub(super) async fn receipt(context: &Context, args: ReceiptArgs) -> Result<Exit, Problem> {
@@ -33,25 +30,9 @@ pub(super) async fn receipt(context: &Context, args: ReceiptArgs) -> Result<Exit
     let found = find(&session, &args.id).await;
     session.close().await;
     let file = found?;
-    let text = serde_json::to_string_pretty(&file)
-        .map_err(|error| Problem::internal(error.to_string()))?
-        + "\n";
-    let Some(path) = &args.out else {
-        context.out.document(&text);
-        return Ok(Exit::Ok);
-    };
-    write_new(path, &text)?;
-    if context.out.is_json() {
-        context
-            .out
-            .json(&json!({ "receipt": file.receipt, "file": path }));
-    } else {
-        context
-            .out
-            .line(&format!("{} written; check it with", path.display()));
-        context
-            .out
-            .line(&format!("  tirami-agent verify {}", path.display()));
+    if let Some(path) = out_file::document(context, &args.to, &file)? {
+        let facts = json!({ "receipt": file.receipt, "file": path });
+        out_file::written(context, path, &facts);
     }
     Ok(Exit::Ok)
 }
@@ -103,21 +84,6 @@ async fn resolve(session: &Session, prefix: &str) -> Result<ReceiptId, Problem> 
         Problem::new(code, format!("no recent receipt begins with {prefix}"))
             .hint("look for it with 'tirami-agent history', or give the whole id")
     })
-}
-
-fn write_new(path: &Path, text: &str) -> Result<(), Problem> {
-    let failed = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => Problem::usage(format!(
-            "{} exists already and was left alone",
-            path.display()
-        ))
-        .hint("choose another --out"),
-        _ => Problem::file(path, &error).exit(Exit::Store),
-    };
-    let mut file = std::fs::File::create_new(path).map_err(failed)?;
-    file.write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-        .map_err(failed)
 }
 
 #[cfg(test)]
