@@ -91,6 +91,24 @@ pub struct Frontier {
 }
 
 impl Frontier {
+    /// Of a tree without leaves.
+    pub const EMPTY: Self = Self {
+        size: 0,
+        peaks: Vec::new(),
+    };
+
+    /// Of a tree with so many leaves; `None` when it does not have so many full subtrees.
+    pub fn of(size: u64, peaks: &[Hash]) -> Option<Self> {
+        let many = usize::try_from(size.count_ones()).ok()?;
+        let peaks: Vec<_> = peaks.iter().map(|peak| peak.0).collect();
+        (peaks.len() == many).then_some(Self { size, peaks })
+    }
+
+    /// The roots of its full subtrees, largest first.
+    pub fn peaks(&self) -> Vec<Hash> {
+        self.peaks.iter().map(|peak| Hash(*peak)).collect()
+    }
+
     /// How many leaves there are.
     pub const fn size(&self) -> u64 {
         self.size

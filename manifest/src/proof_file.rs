@@ -252,21 +252,21 @@ pub enum ProofError {
     Altered,
 }
 
-fn wrong(part: &'static str, why: impl std::fmt::Display) -> ProofError {
+pub(crate) fn wrong(part: &'static str, why: impl std::fmt::Display) -> ProofError {
     ProofError::Wrong {
         part,
         why: why.to_string(),
     }
 }
 
-fn bytes(part: &'static str, text: &str) -> Result<Vec<u8>, ProofError> {
+pub(crate) fn bytes(part: &'static str, text: &str) -> Result<Vec<u8>, ProofError> {
     id::hex_bytes(text).ok_or_else(|| ProofError::Damaged {
         part,
         why: "not hexadecimal".to_owned(),
     })
 }
 
-fn damaged(part: &'static str) -> impl FnOnce(crate::bytes::DecodeError) -> ProofError {
+pub(crate) fn damaged(part: &'static str) -> impl FnOnce(crate::bytes::DecodeError) -> ProofError {
     move |error| ProofError::Damaged {
         part,
         why: error.to_string(),

@@ -4,7 +4,9 @@
 
 use serde::Serialize;
 
+use crate::archive_file::{ArchiveFacts, ArchiveFileError, ArchiveReader};
 use crate::chain_file::{ChainFacts, ChainFileError, ChainReader};
+use crate::journal_file::{GrowthFacts, GrowthFile, RecordFacts, RecordFile};
 use crate::mandate_chain::CHAIN_PREFIX;
 use crate::proof_file::{
     BalanceFacts, BalanceFile, FraudFacts, FraudFile, InclusionFacts, InclusionFile, MandateFacts,
@@ -28,6 +30,12 @@ pub enum Verified {
     Fraud(Box<FraudFacts>),
     /// A travelling mandate: every grant, each within the one before.
     Mandate(Box<MandateFacts>),
+    /// That a record is in a node's journal.
+    Record(Box<RecordFacts>),
+    /// That a node's journal only grew.
+    Growth(Box<GrowthFacts>),
+    /// Records of a node's journal, every one of them.
+    Archive(Box<ArchiveFacts>),
 }
 
 impl Verified {
@@ -40,6 +48,9 @@ impl Verified {
             Self::Inclusion(_) => "inclusion",
             Self::Fraud(_) => "fraud",
             Self::Mandate(_) => "mandate",
+            Self::Record(_) => "record",
+            Self::Growth(_) => "growth",
+            Self::Archive(_) => "archive",
         }
     }
 
@@ -58,8 +69,8 @@ impl Verified {
 pub enum VerifyError {
     /// It is none of the kinds there are.
     #[error(
-        "it is not a receipt, chain, balance, mandate, proof of inclusion or proof of fraud, or it is cut \
-         off: {0}"
+        "it is not a receipt, chain, balance, mandate, archive, or proof of inclusion, of fraud or about a \
+         journal, or it is cut off: {0}"
     )]
     Unknown(String),
     /// A receipt.
@@ -68,9 +79,65 @@ pub enum VerifyError {
     /// A chain.
     #[error(transparent)]
     Chain(#[from] ChainFileError),
+    /// An archive.
+    #[error(transparent)]
+    Archive(#[from] ArchiveFileError),
     /// A proof.
     #[error(transparent)]
     Proof(#[from] ProofError),
+}
+
+/// Longest line of what is read line by line.
+pub const LINE_MAX: usize = {
+    let (chain, archive) = (crate::chain_file::LINE_MAX, crate::archive_file::LINE_MAX);
+    if chain > archive { chain } else { archive }
+};
+
+/// What may be of any length is checked line by line, so that it needs little memory.
+#[derive(Debug)]
+pub enum LineReader {
+    /// A chain.
+    Chain(Box<ChainReader>),
+    /// An archive.
+    Archive(Box<ArchiveReader>),
+}
+
+impl LineReader {
+    /// For what begins with this line; `None` when that is checked whole.
+    pub fn of(first: &str) -> Option<Self> {
+        if ChainReader::begins(first) {
+            Some(Self::Chain(Box::default()))
+        } else if ArchiveReader::begins(first) {
+            Some(Self::Archive(Box::default()))
+        } else {
+            None
+        }
+    }
+
+    /// Checks the next line, without its line end.
+    ///
+    /// # Errors
+    ///
+    /// [`VerifyError`]; nothing more can be read then.
+    pub fn line(&mut self, text: &str) -> Result<(), VerifyError> {
+        match self {
+            Self::Chain(reader) => reader.line(text)?,
+            Self::Archive(reader) => drop(reader.line(text)?),
+        }
+        Ok(())
+    }
+
+    /// What it proves, after the last line.
+    ///
+    /// # Errors
+    ///
+    /// [`VerifyError`], which says what does not hold.
+    pub fn finish(self) -> Result<Verified, VerifyError> {
+        Ok(match self {
+            Self::Chain(reader) => Verified::Chain(Box::new(reader.finish()?)),
+            Self::Archive(reader) => Verified::Archive(Box::new(reader.finish()?)),
+        })
+    }
 }
 
 /// Checks a text that is whole.
@@ -83,12 +150,11 @@ pub fn verify(text: &str) -> Result<Verified, VerifyError> {
     if first.trim().starts_with(CHAIN_PREFIX) {
         return Ok(Verified::Mandate(Box::new(verify_mandate(text.trim())?)));
     }
-    if ChainReader::begins(first) {
-        let mut reader = ChainReader::default();
+    if let Some(mut reader) = LineReader::of(first) {
         for line in text.lines() {
             reader.line(line)?;
         }
-        return Ok(Verified::Chain(Box::new(reader.finish()?)));
+        return reader.finish();
     }
     let value: serde_json::Value =
         serde_json::from_str(text).map_err(|error| VerifyError::Unknown(error.to_string()))?;
@@ -105,6 +171,12 @@ pub fn verify(text: &str) -> Result<Verified, VerifyError> {
     } else if is("tirami_fraud") {
         let file: FraudFile = read(text)?;
         Ok(Verified::Fraud(Box::new(file.verify()?)))
+    } else if is("tirami_record") {
+        let file: RecordFile = read(text)?;
+        Ok(Verified::Record(Box::new(file.verify()?)))
+    } else if is("tirami_growth") {
+        let file: GrowthFile = read(text)?;
+        Ok(Verified::Growth(Box::new(file.verify()?)))
     } else {
         Err(VerifyError::Unknown(
             "no field says what it is, such as 'tirami_receipt'".to_owned(),

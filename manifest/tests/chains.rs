@@ -19,6 +19,8 @@ mod forged;
 mod fraud;
 #[path = "chains/issuers.rs"]
 mod issuers;
+#[path = "chains/journal.rs"]
+mod journal;
 #[path = "chains/layouts.rs"]
 mod layouts;
 #[path = "chains/market.rs"]

