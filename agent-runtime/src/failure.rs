@@ -166,6 +166,9 @@ impl Failure {
     }
 }
 
+/// The way to entries of the journal that are not in the wallet.
+const PUT_BACK: &str = "'tirami-agent wallet unarchive FILE' puts them back";
+
 impl From<WalletError> for Failure {
     fn from(error: WalletError) -> Self {
         let (code, hint, tool) = match &error {
@@ -201,16 +204,19 @@ impl From<WalletError> for Failure {
                 Some("ask the one who handed the mandate out for another".into()),
                 None,
             ),
-            WalletError::Terms(_) | WalletError::Mandate(_) | WalletError::Approval(..) => {
-                (FailureCode::InvalidInput, None, None)
-            }
+            WalletError::Terms(_)
+            | WalletError::Mandate(_)
+            | WalletError::Approval(..)
+            | WalletError::Repayment(_)
+            | WalletError::NotArchived(_)
+            | WalletError::Archive { .. } => (FailureCode::InvalidInput, None, None),
             WalletError::UnknownToken => (FailureCode::Unauthorized, None, None),
             WalletError::UnknownAgent(_)
             | WalletError::UnknownApproval(_)
             | WalletError::UnknownGrant(_)
             | WalletError::NoLoan => (FailureCode::NotFound, None, None),
+            WalletError::Dropped(_) => (FailureCode::NotFound, Some(PUT_BACK.into()), None),
             WalletError::LoanDefault { .. } => (FailureCode::LoanDefault, None, None),
-            WalletError::Repayment(_) => (FailureCode::InvalidInput, None, None),
             WalletError::OtherNetwork { .. } | WalletError::Invitation(_) => {
                 (FailureCode::Ticket, None, None)
             }

@@ -5,6 +5,7 @@
 //! `_trm`.
 
 use std::future::Future;
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -27,6 +28,7 @@ macro_rules! empty_input {
 
 use empty_input;
 
+mod archive;
 mod backup;
 mod books;
 pub(crate) mod budget;
@@ -42,6 +44,7 @@ mod statement;
 mod travelling;
 mod work;
 
+pub use archive::*;
 pub use backup::*;
 pub use books::*;
 pub use chain::*;
@@ -520,10 +523,14 @@ pub struct JoinOutput {
     pub note: String,
 }
 
-empty_input!(
-    /// Checks the books against themselves.
-    Audit
-);
+/// Checks the books against themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Audit {
+    /// The archives of journal entries that are not in the wallet any more, as absolute paths.
+    #[serde(default)]
+    pub archives: Vec<PathBuf>,
+}
 
 /// What was checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

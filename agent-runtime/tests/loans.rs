@@ -152,7 +152,7 @@ async fn agree(founder: &Runtime, member: &Runtime) {
         has.trm_balance.checked_add(has.trm_held)
     );
     for node in [founder, member] {
-        assert!(run(node, Audit {}).await.unwrap().holds);
+        assert!(run(node, Audit::default()).await.unwrap().holds);
     }
 }
 

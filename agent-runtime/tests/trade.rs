@@ -98,7 +98,7 @@ fn chat(text: &str) -> Chat {
 }
 
 async fn holds(runtime: &Runtime) -> bool {
-    run(runtime, Audit {}).await.unwrap().holds
+    run(runtime, Audit::default()).await.unwrap().holds
 }
 
 #[tokio::test]
@@ -270,7 +270,10 @@ async fn other_agents_see_their_own_and_invite_nobody() {
     assert!(!run(&pair.member, history).await.unwrap().entries.is_empty());
     let broke = chat("without funds").run(&pair.member, writer, None).await;
     assert!(broke.is_err());
-    let refused = Audit {}.run(&pair.member, writer, None).await.unwrap_err();
+    let refused = Audit::default()
+        .run(&pair.member, writer, None)
+        .await
+        .unwrap_err();
     assert_eq!(refused.code, FailureCode::Unauthorized);
     let refused = MakeTicket {}
         .run(&pair.member, writer, None)

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod approvals;
+mod archive;
 mod audit;
 mod backup;
 mod balance;

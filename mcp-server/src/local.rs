@@ -13,12 +13,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tirami_agent_runtime::ops::{
-    AcceptMandate, Accounts, Alerts, Approvals, Audit, AuditLog, Backup, Balance, Budget,
+    AcceptMandate, Accounts, Alerts, Approvals, Archive, Audit, AuditLog, Backup, Balance, Budget,
     ChainEntries, Chat, Deny, ExplainBudget, Freeze, GetManifest, GetReceipt, GiveBackMandate,
     GrantMandate, HandOutMandate, History, Identity, Join, Loans, MakeAnchor, MakeTicket, Mandates,
     Models, Network, Obey, Operation, Peers, ProveBalance, ProveLog, ProveReceipt, Quote,
     ReclaimAllMandates, ReclaimMandate, RepayLoan, RevokeMandate, Schedule, SetOwner, Statement,
-    Status, TextSink, TightenBudget, TravellingMandates, Verify,
+    Status, TextSink, TightenBudget, TravellingMandates, Unarchive, Verify,
 };
 use tirami_agent_runtime::{Failure, FailureCode, Runtime};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -207,6 +207,7 @@ dispatch!(
     Accounts,
     Alerts,
     Approvals,
+    Archive,
     Audit,
     AuditLog,
     Backup,
@@ -247,6 +248,7 @@ dispatch!(
     Status,
     TightenBudget,
     TravellingMandates,
+    Unarchive,
     Verify,
 );
 

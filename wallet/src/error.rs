@@ -181,6 +181,20 @@ pub enum WalletError {
     /// A chain that cannot be certified just now.
     #[error("not certified yet: {0}")]
     NotYet(String),
+    /// Rows of the journal that were asked for are not here any more.
+    #[error("entries 1 to {0} of the journal were archived and are not in the wallet any more")]
+    Dropped(u64),
+    /// Nothing of the journal can be archived as asked.
+    #[error("nothing was archived: {0}")]
+    NotArchived(String),
+    /// A file that is no archive, or not one that fits this wallet.
+    #[error("{file} {why}; nothing was changed")]
+    Archive {
+        /// Which file.
+        file: String,
+        /// Why, as the rest of a sentence.
+        why: String,
+    },
     /// A member whose loan is in default buys nothing until it is repaid.
     #[error("the member's welcome loan is in default: {owed} TRM of it are owed")]
     LoanDefault {

@@ -2,57 +2,40 @@
 //!
 //! Every command's rows are sealed in its own transaction: each is hashed with the hash of the one
 //! before, and the hashes are the leaves of a Merkle tree, so that whoever kept a root can be shown that
-//! nothing before it was changed since.
+//! nothing before it was changed since. Old rows may be dropped ([`crate::archive`]); the tree stays whole.
 
-use serde::{Deserialize, Serialize};
+mod audit;
+
 use tirami_manifest::Timestamp;
-use tirami_manifest::merkle::{self, Consistency, Frontier, Hash, Inclusion};
-use tirami_manifest::signed::hash;
+use tirami_manifest::journal_file::{GrowthFile, RecordFile};
+use tirami_manifest::merkle::{self, Consistency, Hash, Inclusion};
+use tirami_manifest::point::Point;
+use tirami_manifest::signed::Signed;
+use tirami_manifest::tree_head::{TreeHead, chained};
 
 use crate::error::WalletError;
-use crate::ledger::audit::Check;
 use crate::ledger::journal::{self, Event, FOLLOWING, Record, damaged};
-use crate::ledger::rows::ReadRows;
+use crate::ledger::rows::{ReadRows, seq_of};
 use crate::ledger::tables::{Order, ReadTables, Table, Tables};
+use crate::membership::network;
 use crate::store::StoreError;
 use crate::tree::{self, Tree};
 use crate::wallet::Wallet;
 
-/// Domain of the hash of a row and of the one before it.
-const JOURNAL: &[u8] = b"trm/v1/journal\0";
+pub(crate) use audit::audit;
 
 /// Key of the seal's row in [`Table::Meta`].
 const SEAL: &[u8] = b"journal";
 
-/// Most rows that the audit does again; a longer journal is only read and hashed.
-const REPLAYED_MAX: u64 = 200_000;
-
-/// Rows that are hashed so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Seal {
-    /// How many.
-    seq: u64,
-    /// Hash of the newest with all before it.
-    hash: [u8; 32],
-    /// The tree over the hashes.
-    log: Frontier,
-}
-
-impl Seal {
-    fn read(tables: &impl ReadTables) -> Result<Self, StoreError> {
-        Ok(tables.row(Table::Meta, SEAL)?.unwrap_or_default())
-    }
-}
-
-/// The hash of a row after the one before it.
-pub fn chained(before: &[u8; 32], record: &[u8]) -> [u8; 32] {
-    hash(JOURNAL, &[before, record])
+/// The place up to which rows are hashed.
+pub(crate) fn sealed(tables: &impl ReadTables) -> Result<Point, StoreError> {
+    Ok(tables.row(Table::Meta, SEAL)?.unwrap_or_default())
 }
 
 /// Dates and hashes what a command wrote in the journal.
 pub(crate) fn seal(tables: &mut impl Tables, now: Timestamp) -> Result<(), StoreError> {
     let last = journal::last(tables)?;
-    let mut seal = Seal::read(tables)?;
+    let mut seal = sealed(tables)?;
     if seal.seq == last {
         return Ok(());
     }
@@ -66,11 +49,11 @@ pub(crate) fn seal(tables: &mut impl Tables, now: Timestamp) -> Result<(), Store
         usize::MAX,
     )? {
         let record = journal::record(tables, &row)?.to_bytes()?;
-        seal.hash = chained(&seal.hash, &record);
+        let hash = chained(&Hash(seal.hash), &record);
         // The lowest level is kept too: it hashes what came before.
-        let leaf = merkle::leaf(&seal.hash);
+        let leaf = merkle::leaf(&hash.0);
         tree::push(tables, (Table::JournalTree, 0, 0), &mut seal.log, leaf)?;
-        seal.seq = seal.seq.saturating_add(1);
+        (seal.hash, seal.seq) = (hash.0, seal.seq.saturating_add(1));
     }
     tables.put_row(Table::Meta, SEAL, &seal)
 }
@@ -97,7 +80,7 @@ pub(crate) fn open(tables: &mut impl Tables) -> Result<(), StoreError> {
 }
 
 /// The tree over the journal, as far as it is kept.
-const fn tree_of<T: ReadTables>(tables: &T) -> Tree<'_, T> {
+pub(crate) const fn tree_of<T: ReadTables>(tables: &T) -> Tree<'_, T> {
     Tree::whole(tables, Table::JournalTree)
 }
 
@@ -110,6 +93,8 @@ pub struct JournalHead {
     pub root: Hash,
     /// Hash of the newest with all before it.
     pub hash: Hash,
+    /// The first so many were archived and dropped.
+    pub dropped: u64,
 }
 
 /// A row of the journal with its number.
@@ -128,11 +113,13 @@ impl Wallet {
     ///
     /// A store failure.
     pub fn journal_head(&self) -> Result<JournalHead, WalletError> {
-        let seal = Seal::read(&self.view()?)?;
+        let view = self.view()?;
+        let seal = sealed(&view)?;
         Ok(JournalHead {
             size: seal.seq,
             root: seal.log.root(),
             hash: Hash(seal.hash),
+            dropped: journal::dropped(&view)?.seq,
         })
     }
 
@@ -149,35 +136,93 @@ impl Wallet {
         rows(&self.view()?, before, limit)
     }
 
-    /// That row `seq` is in the journal of `size` rows; `None` when it is not.
+    /// That row `seq` is in the journal of the first `size` rows, all of them when absent; `None` when it is
+    /// not. This reads the journal from its first row that is there: call it on a blocking thread.
     ///
     /// # Errors
     ///
-    /// A store failure.
-    pub fn prove_row(&self, seq: u64, size: u64) -> Result<Option<Inclusion>, WalletError> {
-        let view = self.view()?;
-        if seq == 0 || size > Seal::read(&view)?.seq {
+    /// [`WalletError::Dropped`], or a store failure.
+    pub fn prove_row(
+        &self,
+        seq: u64,
+        size: Option<u64>,
+    ) -> Result<Option<RecordFile>, WalletError> {
+        let (view, now) = self.view_now()?;
+        let seal = sealed(&view)?;
+        let size = size.unwrap_or(seal.seq);
+        if seq == 0 || seq > size || size > seal.seq {
             return Ok(None);
         }
-        Ok(Inclusion::new(
-            &tree_of(&view),
-            seq.saturating_sub(1),
-            size,
-        )?)
+        let before = seq.saturating_sub(1);
+        let at = place(&view, before)?;
+        let mut record = Vec::new();
+        let after = journal::walk(&view, at.clone(), seq, |_, bytes| {
+            record = bytes.to_vec();
+            Ok::<_, StoreError>(())
+        })?;
+        let end = if size == seal.seq {
+            seal
+        } else {
+            journal::walk(&view, after, size, |_, _| Ok::<_, StoreError>(()))?
+        };
+        let proof = Inclusion::new(&tree_of(&view), before, size)?;
+        let path = proof.map(|proof| proof.path).unwrap_or_default();
+        let head = self.sign(&view, &end, now)?;
+        let file = RecordFile::new((seq, &record), Hash(at.hash), path, &head);
+        Ok(Some(file.ok_or_else(damaged)?))
     }
 
-    /// That the journal of `to` rows begins with that of `from`; `None` when there are not so many.
+    /// That the journal of the first `to` rows, all of them when absent, begins with that of `from`; `None`
+    /// when there are not so many. With `to` this may read the journal, as [`Wallet::prove_row`] does.
     ///
     /// # Errors
     ///
-    /// A store failure.
-    pub fn prove_growth(&self, from: u64, to: u64) -> Result<Option<Consistency>, WalletError> {
-        let view = self.view()?;
-        if to > Seal::read(&view)?.seq {
+    /// [`WalletError::Dropped`], or a store failure.
+    pub fn prove_growth(
+        &self,
+        from: u64,
+        to: Option<u64>,
+    ) -> Result<Option<GrowthFile>, WalletError> {
+        let (view, now) = self.view_now()?;
+        let seal = sealed(&view)?;
+        let to = to.unwrap_or(seal.seq);
+        if to > seal.seq {
             return Ok(None);
         }
-        Ok(Consistency::new(&tree_of(&view), from, to)?)
+        let tree = tree_of(&view);
+        let Some(proof) = Consistency::new(&tree, from, to)? else {
+            return Ok(None);
+        };
+        let end = if to == seal.seq {
+            seal
+        } else {
+            place(&view, to)?
+        };
+        let head = self.sign(&view, &end, now)?;
+        let root = merkle::root_of(&tree, from)?;
+        Ok(Some(GrowthFile::new((from, root), proof.path, &head)))
     }
+
+    /// What this node signs of its journal up to `point`.
+    pub(crate) fn sign(
+        &self,
+        tables: &impl ReadTables,
+        point: &Point,
+        now: Timestamp,
+    ) -> Result<Signed<TreeHead>, WalletError> {
+        let network = network(tables)?.ok_or(WalletError::NoNetwork)?;
+        let head = point.head((network.id(), self.node()), now);
+        Ok(Signed::new(head, &self.inner.key))
+    }
+}
+
+/// The place after the first `seq` rows, all of which are sealed.
+pub(crate) fn place(tables: &impl ReadTables, seq: u64) -> Result<Point, WalletError> {
+    let from = journal::dropped(tables)?;
+    if seq < from.seq {
+        return Err(WalletError::Dropped(from.seq));
+    }
+    journal::walk(tables, from, seq, |_, _| Ok(()))
 }
 
 fn rows(
@@ -189,66 +234,9 @@ fn rows(
     let mark = mark.as_ref().map(<[u8; 8]>::as_slice);
     let mut rows = Vec::new();
     for (key, row) in view.scan(Table::Journal, &[], mark, Order::Descending, limit)? {
-        let seq = key
-            .try_into()
-            .map(u64::from_be_bytes)
-            .map_err(|_| damaged())?;
+        let seq = seq_of(&key).ok_or_else(damaged)?;
         let record = journal::record(view, &row)?;
         rows.push(JournalRow { seq, record });
     }
     Ok(rows)
-}
-
-/// Reads and hashes the whole journal, and does it again.
-pub(crate) fn audit(tables: &impl ReadTables) -> Result<Vec<Check>, WalletError> {
-    let seal = Seal::read(tables)?;
-    let mut now = Seal::default();
-    let mut after = None::<Vec<u8>>;
-    loop {
-        let page = tables.scan(
-            Table::Journal,
-            &[],
-            after.as_deref(),
-            Order::Ascending,
-            1_024,
-        )?;
-        let Some((last, _)) = page.last() else {
-            break;
-        };
-        after = Some(last.clone());
-        for (key, row) in page {
-            let record = journal::record(tables, &row)?.to_bytes()?;
-            now.hash = chained(&now.hash, &record);
-            now.log.push(merkle::leaf(&now.hash), |_, _, _| ());
-            now.seq = now.seq.saturating_add(1);
-            if key != now.seq.to_be_bytes() {
-                return Err(damaged().into());
-            }
-        }
-    }
-    let hashes = Check {
-        rule: "the journal is what was sealed",
-        holds: now == seal,
-        detail: format!("{} rows", now.seq),
-    };
-    let (holds, detail) = if now.seq > REPLAYED_MAX {
-        (
-            true,
-            format!("not done again: more than {REPLAYED_MAX} rows"),
-        )
-    } else {
-        match journal::replay(tables) {
-            Ok(memory) => match journal::difference(&memory, tables)? {
-                None => (true, format!("{} rows", now.seq)),
-                Some(table) => (false, format!("the table {table:?} differs")),
-            },
-            Err((seq, error)) => (false, format!("row {seq}: {error:?}")),
-        }
-    };
-    let replays = Check {
-        rule: "replaying the journal gives the same ledger byte for byte",
-        holds,
-        detail,
-    };
-    Ok(vec![hashes, replays])
 }

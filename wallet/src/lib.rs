@@ -11,6 +11,7 @@
 )]
 
 pub mod approvals;
+pub mod archive;
 pub mod budget;
 pub mod bundle;
 pub mod chain;

@@ -1,5 +1,7 @@
 //! History, balances and receipts; reads, never writes.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use tirami_manifest::commerce::Receipt;
 use tirami_manifest::mandate::Pot;
@@ -266,9 +268,18 @@ impl Wallet {
     ///
     /// A store failure.
     pub fn audit(&self) -> Result<Vec<Check>, WalletError> {
+        self.audit_with(&[])
+    }
+
+    /// The same, with the archives of the journal's rows that were dropped, in any order.
+    ///
+    /// # Errors
+    ///
+    /// [`WalletError::Archive`] when one does not hold or another is needed, or a store failure.
+    pub fn audit_with(&self, archives: &[PathBuf]) -> Result<Vec<Check>, WalletError> {
         let view = self.view()?;
         let mut checks = audit::audit(&view)?;
-        checks.extend(journal::audit(&view)?);
+        checks.extend(journal::audit(&view, &self.node(), archives)?);
         checks.extend(chain::audit(&view, self.node())?);
         Ok(checks)
     }

@@ -6,6 +6,7 @@
 mod backup;
 mod check;
 mod checked;
+mod draft;
 mod migrate;
 mod node;
 mod open;
@@ -23,6 +24,7 @@ pub(crate) use backup::backup;
 pub use backup::{BackupInfo, Restored, restore};
 pub(crate) use check::Check;
 pub use check::Integrity;
+pub(crate) use draft::{Draft, io};
 pub use migrate::FORMAT_VERSION;
 pub(crate) use node::{check_node, set_node};
 pub(crate) use open::open_cached;

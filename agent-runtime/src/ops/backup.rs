@@ -8,6 +8,7 @@ use tirami_wallet::keystore::Passphrase;
 use tirami_wallet::store::{self, BackupInfo};
 use tirami_wallet::{WalletError, keystore};
 
+use super::archive::absolute;
 use super::{Caller, Operation, TextSink};
 use crate::data_dir;
 use crate::failure::{Failure, FailureCode};
@@ -62,10 +63,7 @@ impl Operation for Backup {
         _: Option<TextSink>,
     ) -> Result<BackupOutput, Failure> {
         caller.must_be_main()?;
-        if !self.to.is_absolute() {
-            let text = format!("to is {}; it must be an absolute path", self.to.display());
-            return Err(Failure::new(FailureCode::InvalidInput, text));
-        }
+        absolute("to", &self.to)?;
         let (wallet, to) = (runtime.inner.wallet.clone(), self.to.clone());
         let copied = tokio::task::spawn_blocking(move || wallet.backup(&to)).await;
         let info = copied.map_err(|error| {

@@ -73,8 +73,8 @@ super::empty_input!(
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Verify {
-    /// The text of a receipt, chain, balance, travelling mandate, proof of inclusion or proof of fraud, as
-    /// 'tirami-agent receipt' and 'tirami-agent prove' write them.
+    /// The text of a receipt, chain, balance, travelling mandate, archive, or proof of inclusion, of fraud or
+    /// about a journal, as 'tirami-agent receipt', 'prove' and 'wallet archive' write them.
     pub proof: String,
 }
 
@@ -83,7 +83,8 @@ pub struct Verify {
 pub struct VerifyOutput {
     /// Whether it holds.
     pub valid: bool,
-    /// What it is: `receipt`, `chain`, `balance`, `inclusion`, `fraud` or `mandate`.
+    /// What it is: `receipt`, `chain`, `balance`, `inclusion`, `fraud`, `mandate`, `record`, `growth` or
+    /// `archive`.
     pub kind: Option<String>,
     /// What it proves.
     pub facts: Option<serde_json::Map<String, serde_json::Value>>,
@@ -250,7 +251,7 @@ impl Operation for Verify {
                     self.proof.len()
                 ),
             )
-            .hint("check it with 'tirami-agent verify FILE', which reads a chain of any length"));
+            .hint("check it with 'tirami-agent verify FILE', which reads a chain or an archive of any length"));
         }
         // A long chain has many signatures.
         let checked = tokio::task::spawn_blocking(move || verify(&self.proof).into()).await;

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tirami_manifest::anchor::Anchor;
 use tirami_manifest::id::to_hex;
+use tirami_manifest::journal_file::{GrowthFile, RecordFile};
 use tirami_manifest::merkle::{Consistency, Hash, Inclusion};
 use tirami_manifest::{Amount, NetworkId, ReceiptId};
 use tirami_wallet::journal::JournalRow;
@@ -45,6 +46,8 @@ pub struct AuditLogOutput {
     pub entries: Vec<AuditEntry>,
     /// Ask again with this as `before` for older ones; absent on the last page.
     pub next_before: Option<u64>,
+    /// Entries 1 to this number were archived and are not in the wallet any more; 0 when it has all.
+    pub dropped: u64,
 }
 
 /// One thing that happened.
@@ -82,9 +85,13 @@ pub struct ProveLog {
 /// A proof about the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProveLogOutput {
-    /// That the entry is in the journal.
+    /// That the entry is in the journal: a file that `verify` takes.
+    pub record: Option<RecordFile>,
+    /// That the journal only grew: a file that `verify` takes.
+    pub growth: Option<GrowthFile>,
+    /// The hashes of `record` alone, as RFC 9162 has them.
     pub inclusion: Option<Inclusion>,
-    /// That the journal only grew.
+    /// The hashes of `growth` alone.
     pub consistency: Option<Consistency>,
     /// Root of the whole journal as it is now.
     pub root: Hash,
@@ -133,7 +140,8 @@ impl Operation for AuditLog {
             size: head.size,
             root: head.root,
             entries: rows.iter().map(|row| entry(row, &names)).collect(),
-            next_before: (oldest > 1).then_some(oldest),
+            next_before: (oldest > head.dropped.saturating_add(1)).then_some(oldest),
+            dropped: head.dropped,
         })
     }
 }
@@ -224,21 +232,23 @@ impl Operation for ProveLog {
         _: Option<TextSink>,
     ) -> Result<ProveLogOutput, Failure> {
         caller.must_be_main()?;
-        let wallet = &runtime.inner.wallet;
+        let wallet = runtime.inner.wallet.clone();
         let head = wallet.journal_head()?;
-        let size = self.size.unwrap_or(head.size);
-        let (inclusion, consistency) = match (self.seq, self.from) {
-            (Some(seq), None) => (wallet.prove_row(seq, size)?, None),
-            (None, Some(from)) => (None, wallet.prove_growth(from, size)?),
-            _ => {
-                return Err(Failure::new(
-                    FailureCode::InvalidInput,
-                    "either seq or from is needed: the entry to prove, or the size of the earlier \
-                     journal",
-                ));
-            }
-        };
-        if inclusion.is_none() && consistency.is_none() {
+        let size = self.size;
+        // Reading a long journal takes long.
+        let proved = tokio::task::spawn_blocking(move || match (self.seq, self.from) {
+            (Some(seq), None) => Ok((wallet.prove_row(seq, size)?, None)),
+            (None, Some(from)) => Ok((None, wallet.prove_growth(from, size)?)),
+            _ => Err(Failure::new(
+                FailureCode::InvalidInput,
+                "either seq or from is needed: the entry to prove, or the size of the earlier journal",
+            )),
+        });
+        let proved = proved.await;
+        let (record, growth) =
+            proved.map_err(|error| Failure::new(FailureCode::Internal, error.to_string()))??;
+        if record.is_none() && growth.is_none() {
+            let size = size.unwrap_or(head.size);
             return Err(Failure::new(
                 FailureCode::NotFound,
                 format!(
@@ -248,8 +258,18 @@ impl Operation for ProveLog {
             ));
         }
         Ok(ProveLogOutput {
-            inclusion,
-            consistency,
+            inclusion: record.as_ref().map(|file| Inclusion {
+                index: file.says.seq.saturating_sub(1),
+                size: file.says.size,
+                path: file.path.clone(),
+            }),
+            consistency: growth.as_ref().map(|file| Consistency {
+                from: file.from,
+                to: file.says.size,
+                path: file.path.clone(),
+            }),
+            record,
+            growth,
             root: head.root,
             size: head.size,
         })

@@ -11,6 +11,7 @@ use tirami_wallet::ledger::account::Account;
 use tirami_wallet::statement::Side;
 use tirami_wallet::store::Integrity;
 
+use super::archive::absolute;
 use super::loans::loan_output;
 use super::{
     AccountOutput, Audit, AuditOutput, Balance, BalanceOutput, Budget, BudgetOutput, Caller,
@@ -197,8 +198,12 @@ impl Operation for Audit {
         caller.must_be_main()?;
         let wallet = &runtime.inner.wallet;
         // A long chain has many signatures, and a long journal is done again: nobody else waits for that.
+        for file in &self.archives {
+            absolute("archives", file)?;
+        }
         let books = wallet.clone();
-        let audited = tokio::task::spawn_blocking(move || books.audit()).await;
+        let audit = move || books.audit_with(&self.archives);
+        let audited = tokio::task::spawn_blocking(audit).await;
         let audited = audited.map_err(|error| {
             Failure::new(FailureCode::Internal, format!("the audit died: {error}"))
         })?;

@@ -174,9 +174,9 @@ pub(crate) async fn heard(runtime: &Runtime, answer: &ChatOutput) {
 /// Every book holds, and what the founder keeps for each member is what the member has.
 pub(crate) async fn agree(founder: &Runtime, members: &[&Runtime]) {
     let kept = run(founder, Balance {}).await.unwrap().members;
-    assert!(run(founder, Audit {}).await.unwrap().holds);
+    assert!(run(founder, Audit::default()).await.unwrap().holds);
     for member in members {
-        assert!(run(member, Audit {}).await.unwrap().holds);
+        assert!(run(member, Audit::default()).await.unwrap().holds);
         let (available, held, _) = balance(member).await;
         let there = kept.iter().find(|kept| kept.node == member.node());
         let has = available.checked_add(held).unwrap();

@@ -1,8 +1,11 @@
 //! The books checked against themselves, and what happened to them.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use tirami_agent_runtime::ops::{Audit, AuditLog};
 
+use super::backup::absolute;
 use super::context::Context;
 use super::exit::{Exit, Problem};
 use super::local_time;
@@ -13,7 +16,7 @@ use crate::access::Need;
 #[derive(Debug, Args)]
 pub(super) struct AuditArgs {
     /// Show what happened to the ledger and what was refused, newest first
-    #[arg(long)]
+    #[arg(long, conflicts_with = "archive")]
     events: bool,
     /// Most of them, 1 to 500 [default: 20]
     #[arg(long, value_name = "N", requires = "events")]
@@ -21,11 +24,20 @@ pub(super) struct AuditArgs {
     /// Only those with a smaller number
     #[arg(long, value_name = "SEQ", requires = "events")]
     before: Option<u64>,
+    #[command(flatten)]
+    archives: ArchivesArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ArchivesArgs {
+    /// The archives of journal entries that are not in the wallet any more, so that all is done again
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    archive: Vec<PathBuf>,
 }
 
 pub(super) async fn run(context: &Context, args: AuditArgs) -> Result<Exit, Problem> {
     if !args.events {
-        return audit(context).await;
+        return audit(context, &args.archives).await;
     }
     let asked = AuditLog {
         limit: args.limit,
@@ -57,11 +69,19 @@ pub(super) async fn run(context: &Context, args: AuditArgs) -> Result<Exit, Prob
     }
     out.table(&table);
     out.note(&format!("{} entries, Merkle root {:?}", log.size, log.root));
+    if log.dropped > 0 {
+        out.note(&format!(
+            "entries 1 to {} are in archives; 'tirami-agent wallet unarchive FILE' puts them back",
+            log.dropped
+        ));
+    }
     Ok(Exit::Ok)
 }
 
-pub(super) async fn audit(context: &Context) -> Result<Exit, Problem> {
-    let audit = context.ask(Need::Books, Audit {}).await?;
+pub(super) async fn audit(context: &Context, args: &ArchivesArgs) -> Result<Exit, Problem> {
+    let archives = args.archive.iter().map(|file| absolute(file));
+    let archives = archives.collect::<Result<_, _>>()?;
+    let audit = context.ask(Need::Books, Audit { archives }).await?;
     let out = &context.out;
     let exit = if audit.holds { Exit::Ok } else { Exit::Failure };
     if out.is_json() {

@@ -27,7 +27,7 @@ pub(super) struct RestoreArgs {
     passphrase: PassphraseArgs,
 }
 
-fn absolute(path: &Path) -> Result<PathBuf, Problem> {
+pub(super) fn absolute(path: &Path) -> Result<PathBuf, Problem> {
     std::path::absolute(path).map_err(|error| Problem::file(path, &error))
 }
 

@@ -163,7 +163,7 @@ async fn node(
             "opens".to_owned()
         },
     ));
-    checks.push(match session.call(Audit {}).await {
+    checks.push(match session.call(Audit::default()).await {
         Ok(audit) if audit.holds => {
             Check::ok("books", format!("{} rules hold", audit.checks.len()))
         }

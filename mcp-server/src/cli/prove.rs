@@ -25,7 +25,7 @@ pub(super) enum ProveCommand {
     Receipt(ReceiptArgs),
     /// The whole chain of this node
     Chain(OutArgs),
-    /// That an entry is in this node's journal, or that it only grew: RFC 9162 hashes, for who kept a root
+    /// That an entry is in this node's journal, or that it only grew, under a signed head
     Log(LogArgs),
     /// One hash over the newest entries of all chains known here, for others to keep
     Anchor(AnchorArgs),
@@ -86,7 +86,10 @@ pub(super) async fn run(context: &Context, command: ProveCommand) -> Result<Exit
             let proof = context
                 .ask(Need::Books, ProveLog { seq, from, size })
                 .await?;
-            document(context, &to, &proof)
+            match (proof.record, proof.growth) {
+                (Some(record), _) => document(context, &to, &record),
+                (None, growth) => document(context, &to, &growth),
+            }
         }
         ProveCommand::Anchor(args) => anchor(context, &args).await,
     }

@@ -2,6 +2,8 @@
 
 use clap::Subcommand;
 
+use super::archive::{ArchiveArgs, UnarchiveArgs};
+use super::audit::ArchivesArgs;
 use super::backup::{BackupArgs, RestoreArgs};
 use super::bundle::BundleArgs;
 use super::context::Context;
@@ -9,7 +11,7 @@ use super::exit::{Exit, Problem};
 use super::fund::FundArgs;
 use super::history::HistoryArgs;
 use super::statement::StatementArgs;
-use super::{accounts, audit, backup, bundle, fund, history, statement};
+use super::{accounts, archive, audit, backup, bundle, fund, history, statement};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum WalletCommand {
@@ -20,7 +22,11 @@ pub(super) enum WalletCommand {
     /// What moved on an agent's account, with the balance after each, as CSV or JSON
     Statement(Box<StatementArgs>),
     /// Check the books: debits equal credits, holds agree, nothing was made or lost
-    Audit,
+    Audit(ArchivesArgs),
+    /// Write the journal's entries to a file that anyone can check; with --drop they leave the wallet
+    Archive(ArchiveArgs),
+    /// Put entries of the journal back that left the wallet, from their archive
+    Unarchive(UnarchiveArgs),
     /// Move money between agents, or between two pots of one; needs the owner
     Fund(Box<FundArgs>),
     /// Copy the wallet to a new file while the node works; keys are not in it
@@ -38,7 +44,9 @@ pub(super) async fn run(context: &Context, command: WalletCommand) -> Result<Exi
         WalletCommand::Accounts => accounts::accounts(context).await,
         WalletCommand::History(args) => history::history(context, *args).await,
         WalletCommand::Statement(args) => statement::statement(context, *args).await,
-        WalletCommand::Audit => audit::audit(context).await,
+        WalletCommand::Audit(args) => audit::audit(context, &args).await,
+        WalletCommand::Archive(args) => archive::archive(context, args).await,
+        WalletCommand::Unarchive(args) => archive::unarchive(context, args).await,
         WalletCommand::Fund(args) => Box::pin(fund::fund(context, *args)).await,
         WalletCommand::Backup(args) => backup::backup(context, &args).await,
         WalletCommand::Export(args) => Box::pin(bundle::export(context, &args)).await,

@@ -88,7 +88,9 @@ pub(crate) async fn audit(
     State(state): State<HttpState>,
     bearer: Bearer,
 ) -> Result<Json<AuditOutput>, ApiError> {
-    Ok(Json(state.access.call(bearer.token(), Audit {}).await?))
+    Ok(Json(
+        state.access.call(bearer.token(), Audit::default()).await?,
+    ))
 }
 
 /// `GET /v1/tirami/audit_log?before=&limit=`.

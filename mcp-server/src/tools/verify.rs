@@ -14,7 +14,7 @@ impl TiramiServer {
         name = "verify",
         title = "Verify",
         description = "Checks something another party shows: a receipt, chain, balance, travelling \
-            mandate, proof of inclusion or of fraud. Needs nobody's word and no network. Use it before \
+            mandate, journal archive or proof. Needs nobody's word and no network. Use it before \
             trusting a claim. Answers valid or the reason why not; a proof that does not hold is no \
             error. Free; changes nothing.",
         input_schema = schema::input::<Verify>(),

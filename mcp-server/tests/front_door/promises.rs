@@ -2,6 +2,7 @@
 
 mod agent_alone;
 mod approvals;
+mod archive;
 mod books;
 mod chain;
 mod freeze;

@@ -1,10 +1,11 @@
 //! The journal: everything that happened to the ledger, in its order, and what was refused.
 //!
 //! Each event is written where it happens, in the transaction that makes it true, so none can be
-//! forgotten. Doing them again from the first on gives the same rows, byte for byte ([`replay`]); the
+//! forgotten. Doing them again from the first on gives the same rows, byte for byte ([`redo`]); the
 //! hashes over them are made in [`crate::journal`].
 
 use serde::{Deserialize, Serialize};
+use tirami_manifest::point::Point;
 use tirami_manifest::{AgentId, Amount, ApprovalId, NodeId, Timestamp, TransferId};
 
 use super::apply::{apply, renew};
@@ -122,15 +123,37 @@ impl Record {
     }
 }
 
+/// Key of the place up to which rows were dropped, in [`Table::Meta`].
+const DROPPED: &[u8] = b"journal-dropped";
+
+/// The place up to which rows were archived and dropped: the first row that is there follows it.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn dropped(tables: &impl ReadTables) -> Result<Point, StoreError> {
+    Ok(tables.row(Table::Meta, DROPPED)?.unwrap_or_default())
+}
+
+/// Says up to which place rows are dropped now.
+pub(crate) fn set_dropped(tables: &mut impl Tables, point: &Point) -> Result<(), StoreError> {
+    if *point == Point::START {
+        return tables.remove(Table::Meta, DROPPED);
+    }
+    tables.put_row(Table::Meta, DROPPED, point)
+}
+
 /// Number of the newest row; 0 before the first.
 ///
 /// # Errors
 ///
 /// [`StoreError`].
 pub fn last(tables: &impl ReadTables) -> Result<u64, StoreError> {
-    let key = tables.last_key(Table::Journal)?;
-    let number = |key: Vec<u8>| seq_of(&key).ok_or_else(damaged);
-    key.map_or(Ok(0), number)
+    match tables.last_key(Table::Journal)? {
+        Some(key) => seq_of(&key).ok_or_else(damaged),
+        // There may have been rows, all of which were dropped.
+        None => Ok(dropped(tables)?.seq),
+    }
 }
 
 /// Writes that something happened. Its time is set when the command is over ([`date`]); a transfer has
@@ -194,6 +217,15 @@ pub fn record(tables: &impl ReadTables, row: &[u8]) -> Result<Record, StoreError
     Ok(Record { row, transfer })
 }
 
+/// The row of a record, as it lies in the store: the time of a transfer stands with the transfer.
+pub(crate) fn row_of(record: &Record) -> Result<Vec<u8>, StoreError> {
+    let mut row = record.row.clone();
+    if matches!(row.event, Event::Applied(_)) {
+        row.at = Timestamp::EPOCH;
+    }
+    encode(Table::Journal, &row)
+}
+
 pub(crate) fn damaged() -> StoreError {
     StoreError::Row {
         table: Table::Journal,
@@ -227,34 +259,42 @@ pub fn redo(tables: &mut MemoryTables, record: &Record) -> Result<(), ApplyError
     Ok(())
 }
 
-/// The tables that follow from the whole journal.
+/// Goes through the rows after `point` up to number `to`; `each` is told of them and their hashed bytes.
+/// Answers the place it came to.
 ///
 /// # Errors
 ///
-/// [`ApplyError`], which says at which row it stopped making sense.
-pub fn replay(tables: &impl ReadTables) -> Result<MemoryTables, (u64, ApplyError)> {
-    let mut memory = MemoryTables::default();
-    let mut after = None::<Vec<u8>>;
-    loop {
-        let page = tables
-            .scan(
-                Table::Journal,
-                &[],
-                after.as_deref(),
-                Order::Ascending,
-                PAGE,
-            )
-            .map_err(|error| (0, error.into()))?;
-        let Some((last, _)) = page.last() else {
-            return Ok(memory);
-        };
-        after = Some(last.clone());
+/// What `each` fails with; a row that is missing or damaged.
+pub fn walk<E: From<StoreError>>(
+    tables: &impl ReadTables,
+    mut point: Point,
+    to: u64,
+    mut each: impl FnMut(&Record, &[u8]) -> Result<(), E>,
+) -> Result<Point, E> {
+    while point.seq < to {
+        let mark = point.seq.to_be_bytes();
+        let left = usize::try_from(to.saturating_sub(point.seq)).unwrap_or(PAGE);
+        let page = tables.scan(
+            Table::Journal,
+            &[],
+            Some(&mark),
+            Order::Ascending,
+            left.min(PAGE),
+        )?;
+        if page.is_empty() {
+            return Err(damaged().into());
+        }
         for (key, row) in page {
-            let seq = seq_of(&key).unwrap_or(0);
-            let record = record(tables, &row).map_err(|error| (seq, error.into()))?;
-            redo(&mut memory, &record).map_err(|error| (seq, error))?;
+            if seq_of(&key) != point.seq.checked_add(1) {
+                return Err(damaged().into());
+            }
+            let record = record(tables, &row)?;
+            let bytes = record.to_bytes()?;
+            each(&record, &bytes)?;
+            point.pass(&bytes);
         }
     }
+    Ok(point)
 }
 
 /// Rows read at once.

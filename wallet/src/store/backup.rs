@@ -1,18 +1,17 @@
 //! A copy of a wallet while it is at work, and the way back.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use redb::StorageBackend;
 use redb::backends::FileBackend;
 use serde::Serialize;
 use tirami_manifest::NodeId;
-use tirami_manifest::id::to_hex;
 
+use super::draft::{Draft, io};
 use super::node::check_node;
 use super::open::{Opening, open_with, view};
 use super::{CACHE_BYTES, Opened, ReadTransaction, Storage, StoreError};
-use crate::keystore::random;
 use crate::ledger::audit::audit;
 use crate::ledger::tables::{Order, ReadTables, Table, Tables};
 
@@ -37,70 +36,6 @@ pub struct Restored {
     pub info: BackupInfo,
     /// Where the wallet that was there before is now.
     pub moved: Option<PathBuf>,
-}
-
-/// A file that is not finished: it goes unless it is kept.
-struct Draft {
-    path: PathBuf,
-    kept: bool,
-}
-
-impl Draft {
-    /// An empty file beside `to`, under a name of its own, which its user alone can read.
-    fn beside(to: &Path) -> Result<(Self, File), StoreError> {
-        let mut unique = [0; 8];
-        random(&mut unique)?;
-        let path = to.with_extension(format!("{}.new", to_hex(&unique)));
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(&path).map_err(|e| io(&path, &e))?;
-        Ok((Self { path, kept: false }, file))
-    }
-
-    /// Gives it its name, which nothing may have.
-    fn keep_new(self, to: &Path) -> Result<(), StoreError> {
-        // A hard link does not replace what is there, a rename would.
-        fs::hard_link(&self.path, to).map_err(|error| match error.kind() {
-            std::io::ErrorKind::AlreadyExists => StoreError::Exists(to.display().to_string()),
-            _ => io(to, &error),
-        })?;
-        sync_folder(to)
-    }
-
-    /// Gives it its name, whatever has it.
-    fn keep_over(mut self, to: &Path) -> Result<(), StoreError> {
-        fs::rename(&self.path, to).map_err(|e| io(to, &e))?;
-        self.kept = true;
-        sync_folder(to)
-    }
-}
-
-impl Drop for Draft {
-    fn drop(&mut self) {
-        if !self.kept
-            && let Err(error) = fs::remove_file(&self.path)
-        {
-            tracing::warn!(path = %self.path.display(), %error, "a draft was left behind");
-        }
-    }
-}
-
-fn io(path: &Path, error: &std::io::Error) -> StoreError {
-    if super::checked::is_full(error) {
-        return StoreError::Full;
-    }
-    StoreError::Io(format!("{}: {error}", path.display()))
-}
-
-fn sync_folder(path: &Path) -> Result<(), StoreError> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let synced = File::open(folder).and_then(|folder| folder.sync_all());
-    synced.map_err(|e| io(folder, &e))
 }
 
 /// Copies what is committed now to a new file, table by table, while others read and write; checks

@@ -126,10 +126,14 @@ fn within(bytes: &mut [u8], offset: u64, data: &[u8]) {
 }
 
 /// What the books said after every commit, on a disk that lost nothing; and for every step how many
-/// commits there were, and how many of them were told.
-fn history(steps: &[Step]) -> (Vec<Dump>, Vec<(usize, Option<usize>)>) {
-    let (mut bytes, mut books, mut told) = (Vec::new(), Vec::<Dump>::new(), None);
-    let mut marks = vec![(0, None)];
+/// commits there were, and how many of them were told. What was on the disk before was told.
+fn history(before: &[u8], steps: &[Step]) -> (Vec<Dump>, Vec<(usize, Option<usize>)>) {
+    let (mut bytes, mut books, mut told) = (before.to_vec(), Vec::<Dump>::new(), None);
+    if !before.is_empty() {
+        books.push(dump(Disk::holding(bytes.clone()).storage()).unwrap());
+        told = Some(0);
+    }
+    let mut marks = vec![(books.len(), told)];
     for step in steps {
         replay(&mut bytes, step);
         match step {
@@ -170,21 +174,29 @@ fn judge(bytes: Vec<u8>, books: &[Dump], mark: (usize, Option<usize>), what: &st
 }
 
 fn crash(what: Workload) {
+    crash_after(&format!("{what:?}"), &[], &record(what));
+}
+
+/// Crashes at any step after what was on the disk before; answers what the books said after each commit.
+pub(crate) fn crash_after(name: &str, before: &[u8], steps: &[Step]) -> Vec<Dump> {
     let start = Instant::now();
-    let steps = record(what);
-    let (books, marks) = history(&steps);
+    let (books, marks) = history(before, steps);
     assert!(books.len() > 5, "{} commits", books.len());
     let wanted = setting("TIRAMI_CRASH_IMAGES", 1_500) / 5;
     // How many there are with two seeds at each step; then more seeds, or fewer images.
     let mut dice = Dice(20_260_131);
-    let mut now = Now::default();
+    let begin = || Now {
+        synced: before.to_vec(),
+        ..Now::default()
+    };
+    let mut now = begin();
     let mut total = 0;
-    for step in &steps {
+    for step in steps {
         now.does(step);
         total += now.kinds(2, &mut dice).len();
     }
     let seeds = 2 + wanted.saturating_sub(total).div_ceil(steps.len() / 2);
-    let (mut now, mut opened, mut ahead) = (Now::default(), 0_usize, 0_usize);
+    let (mut now, mut opened, mut ahead) = (begin(), 0_usize, 0_usize);
     for (at, step) in steps.iter().enumerate() {
         now.does(step);
         for left in now.kinds(seeds, &mut dice) {
@@ -192,7 +204,7 @@ fn crash(what: Workload) {
                 continue;
             }
             let what = format!(
-                "{what:?}, after {} of {} steps, {left:?}",
+                "{name}, after {} of {} steps, {left:?}",
                 at + 1,
                 steps.len()
             );
@@ -201,12 +213,13 @@ fn crash(what: Workload) {
         }
     }
     println!(
-        "{what:?}: {opened} images of {} steps and {} commits, {ahead} ahead of an answer, {:.1?}",
+        "{name}: {opened} images of {} steps and {} commits, {ahead} ahead of an answer, {:.1?}",
         steps.len(),
         books.len(),
         start.elapsed()
     );
     assert!(opened * 10 > wanted * 8 && ahead > 0);
+    books
 }
 
 #[test]

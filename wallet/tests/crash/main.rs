@@ -13,6 +13,7 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+mod archive;
 mod books;
 mod clock;
 mod damage;

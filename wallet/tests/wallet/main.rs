@@ -28,6 +28,7 @@ use tirami_wallet::{Hold, HoldRequest, Wallet, WalletError};
 mod world;
 
 mod approvals;
+mod archive;
 mod files;
 mod freeze;
 mod holds;
