@@ -13,6 +13,7 @@ use tirami_manifest::{InvitationId, ReceiptId};
 
 use crate::forged;
 use crate::fraud;
+use crate::journal;
 use crate::world::{Pen, grant, id, of, private, receipt, shared, trade, trm};
 
 /// The issuer's chain: it lends, sells, buys, and retires what came back.
@@ -117,6 +118,7 @@ fn valid() -> BTreeMap<&'static str, String> {
         ),
         ("mandate.txt", fraud::mandate() + "\n"),
     ]);
+    files.extend(journal::valid());
     for (name, proof) in fraud::proofs() {
         files.insert(
             name,
@@ -163,7 +165,8 @@ fn the_golden_files_hold_and_are_what_they_were() {
 
 #[test]
 fn the_golden_forgeries_do_not_hold_and_are_what_they_were() {
-    let files = forged::ledgers();
+    let mut files = forged::ledgers();
+    files.extend(journal::forged());
     for (name, (text, why)) in &files {
         let error = verify(text).expect_err(name).to_string();
         assert!(error.contains(why), "{name}: {error}");
