@@ -20,6 +20,7 @@ use tirami_manifest::point::Point;
 pub use putting_back::{PutBack, Rows};
 pub(crate) use reading::{Reading, misfit};
 
+use crate::chain::own_keys;
 use crate::error::WalletError;
 use crate::journal::{sealed, tree_of};
 use crate::ledger::journal::{self, Record, damaged};
@@ -115,7 +116,7 @@ impl Wallet {
         let begins = reading.point() == from;
         while reading.next_record()?.is_some() {}
         let ends = reading.point() == to;
-        let facts = reading.finish(&self.node())?;
+        let facts = reading.finish(&own_keys(&self.view()?, self.node())?)?;
         if begins && ends {
             Ok(facts)
         } else {

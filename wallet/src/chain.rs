@@ -15,4 +15,4 @@ mod reading;
 pub(crate) use keeping::keep_grant;
 pub(crate) use publishing::{may_succeed, name_successor, names_successor, publish, succeed};
 pub use reading::{Ended, Position, Proof};
-pub(crate) use reading::{audit, keys_before};
+pub(crate) use reading::{audit, own_keys};

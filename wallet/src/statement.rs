@@ -279,7 +279,11 @@ impl Wallet {
     pub fn audit_with(&self, archives: &[PathBuf]) -> Result<Vec<Check>, WalletError> {
         let view = self.view()?;
         let mut checks = audit::audit(&view)?;
-        checks.extend(journal::audit(&view, &self.node(), archives)?);
+        checks.extend(journal::audit(
+            &view,
+            &chain::own_keys(&view, self.node())?,
+            archives,
+        )?);
         checks.extend(chain::audit(&view, self.node())?);
         Ok(checks)
     }

@@ -129,7 +129,7 @@ fn nothing_is_open(
             "nothing stands on the chain yet; begin with another --data-dir",
         ));
     }
-    if chain::keys_before(tables)? >= KEYS_MAX {
+    if chain::own_keys(tables, *node)?.len() > KEYS_MAX {
         return Err(no("the node has had as many keys as one may have"));
     }
     if !tables

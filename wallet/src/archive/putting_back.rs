@@ -9,6 +9,7 @@ use tirami_manifest::archive_file::ArchiveFacts;
 use tirami_manifest::point::Point;
 
 use super::{CHUNK, Reading, misfit};
+use crate::chain::own_keys;
 use crate::error::WalletError;
 use crate::ledger::journal::{self, Record};
 use crate::ledger::tables::{ReadTables, Table, Tables};
@@ -96,7 +97,7 @@ impl Wallet {
         let path = reading.path().to_owned();
         let end = reading.point().seq;
         // The file stays open: what is read again is what was checked.
-        let (reading, facts) = reading.checked(&self.node())?;
+        let (reading, facts) = reading.checked(&own_keys(&view, self.node())?)?;
         let why = match same {
             _ if gone.seq == 0 => "is not needed: no entry was dropped from this wallet".to_owned(),
             None if start.seq >= gone.seq => format!(

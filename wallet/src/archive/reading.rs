@@ -102,11 +102,11 @@ impl Reading {
         Ok((point, records))
     }
 
-    /// What it says, when it holds and is of this node; and the file, to read parts of it again.
-    pub(crate) fn checked(mut self, node: &NodeId) -> Result<(Self, ArchiveFacts), WalletError> {
+    /// What it says, when it holds and is of a node with one of these keys; and the file, to read parts of it again.
+    pub(crate) fn checked(mut self, keys: &[NodeId]) -> Result<(Self, ArchiveFacts), WalletError> {
         let facts = std::mem::take(&mut self.reader).finish();
         let facts = facts.map_err(|error| misfit(&self.path, no_archive(error)))?;
-        if facts.node == *node {
+        if keys.contains(&facts.node) {
             Ok((self, facts))
         } else {
             let why = format!("is an archive of node {}, and not of this one", facts.node);
@@ -114,9 +114,9 @@ impl Reading {
         }
     }
 
-    /// What it says, when it holds and is of this node.
-    pub(crate) fn finish(self, node: &NodeId) -> Result<ArchiveFacts, WalletError> {
-        Ok(self.checked(node)?.1)
+    /// What it says, when it holds and is of a node with one of these keys.
+    pub(crate) fn finish(self, keys: &[NodeId]) -> Result<ArchiveFacts, WalletError> {
+        Ok(self.checked(keys)?.1)
     }
 
     /// The next line without its end, as long as lines may be.

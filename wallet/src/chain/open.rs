@@ -100,11 +100,11 @@ fn repaid(tables: &mut impl Tables, part: &Repaid) -> Result<(), StoreError> {
     let Some((lent, other, owed)) = row else {
         return Ok(());
     };
-    let left = owed.saturating_sub(part.amount);
-    if left.is_zero() {
+    let rest = owed.saturating_sub(part.amount);
+    if rest.is_zero() {
         return tables.remove(Table::Open, &key);
     }
-    tables.put_row(Table::Open, &key, &(lent, other, left))
+    tables.put_row(Table::Open, &key, &(lent, other, rest))
 }
 
 /// Gives each its own row, where they stood in one.

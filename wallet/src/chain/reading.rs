@@ -350,9 +350,10 @@ pub struct Proof {
     pub path: Vec<Hash>,
 }
 
-/// How many keys this node had before its present one.
-pub(crate) fn keys_before(tables: &impl ReadTables) -> Result<usize, WalletError> {
-    Ok(keeping::before(tables)?.len())
+/// Every key that this node had, the present one last.
+pub(crate) fn own_keys(tables: &impl ReadTables, node: NodeId) -> Result<Vec<NodeId>, WalletError> {
+    let parts = keeping::parts(tables, node)?.into_iter();
+    Ok(parts.map(|part| part.author).collect())
 }
 
 /// Reads the whole chain as a stranger would, and checks it against the ledger.

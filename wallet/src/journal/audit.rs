@@ -21,7 +21,7 @@ const REPLAYED_MAX: u64 = 200_000;
 /// the rows that are not.
 pub(crate) fn audit(
     tables: &impl ReadTables,
-    node: &NodeId,
+    keys: &[NodeId],
     archives: &[PathBuf],
 ) -> Result<Vec<Check>, WalletError> {
     let (seal, dropped) = (sealed(tables)?, journal::dropped(tables)?);
@@ -54,7 +54,7 @@ pub(crate) fn audit(
         );
         (true, detail)
     } else {
-        replayed(tables, node, archives)?
+        replayed(tables, keys, archives)?
     };
     let replays = Check {
         rule: "replaying the journal gives the same ledger byte for byte",
@@ -85,7 +85,7 @@ impl Redone {
 
 fn replayed(
     tables: &impl ReadTables,
-    node: &NodeId,
+    keys: &[NodeId],
     archives: &[PathBuf],
 ) -> Result<(bool, String), WalletError> {
     let mut readings = archives
@@ -96,7 +96,7 @@ fn replayed(
     let last_file = readings.last().map(|reading| reading.path().to_owned());
     let (mut redone, mut point) = (Redone::default(), Point::START);
     for reading in readings {
-        point = archived(reading, node, &point, &mut redone)?;
+        point = archived(reading, keys, &point, &mut redone)?;
     }
     let fits = match point.seq {
         0 => journal::dropped(tables)?.seq == 0,
@@ -132,7 +132,7 @@ fn replayed(
 /// Does the records of an archive again, from where the one before ended; what both have is the same.
 fn archived(
     mut reading: Reading,
-    node: &NodeId,
+    keys: &[NodeId],
     from: &Point,
     redone: &mut Redone,
 ) -> Result<Point, WalletError> {
@@ -155,7 +155,7 @@ fn archived(
         redone.redo(&record.map_err(unread)?);
     }
     let (path, end) = (reading.path().to_owned(), reading.point().clone());
-    reading.finish(node)?;
+    reading.finish(keys)?;
     if end.seq < from.seq {
         return Ok(from.clone());
     }

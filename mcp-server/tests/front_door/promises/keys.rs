@@ -48,30 +48,7 @@ async fn a_member_changes_its_key_and_the_witness_follows() {
     // The successor's key is where its owner put it.
     let kept = b.text("kept-elsewhere.key");
     std::fs::rename(file(b, "successor.key"), &kept).unwrap();
-    let missing = b.refused(&["key", "rotate", "--yes"]).await;
-    missing.is(5, "not_found", &["successor.key", "--successor"]);
-    let stranger = Home::buyer();
-    stranger.ask(&["balance"]).await;
-    let wrong = stranger.data().join("successor.key");
-    let state = contents(&b.data());
     let rotate = ["key", "rotate", "--yes", "--successor"];
-    let refused = b
-        .refused(&[&rotate[..], &[wrong.to_str().unwrap()]].concat())
-        .await;
-    assert!(
-        refused.text.contains("not the key that the chain named"),
-        "{refused:?}"
-    );
-    assert_eq!(
-        contents(&b.data()).len(),
-        state.len(),
-        "nothing is left behind"
-    );
-    let up = Up::start(b).await;
-    let running = b.refused(&[&rotate[..], &[&kept]].concat()).await;
-    assert!(running.text.contains("a node runs"), "{running:?}");
-    up.kill().await;
-
     let money = b.ask(&["balance"]).await;
     let rotated = b.ask(&[&rotate[..], &[&kept]].concat()).await;
     assert_eq!(rotated["before"], before["node"]);
@@ -117,6 +94,40 @@ async fn a_member_changes_its_key_and_the_witness_follows() {
     })
     .await;
     pair.a.audit().await;
+    b.audit().await;
+}
+
+#[tokio::test]
+async fn a_key_is_changed_for_the_one_that_was_named_and_while_no_node_runs() {
+    let pair = Pair::start().await;
+    let b = &pair.b;
+    buys(&pair, "one").await;
+    let kept = b.text("kept-elsewhere.key");
+    std::fs::rename(file(b, "successor.key"), &kept).unwrap();
+    let missing = b.refused(&["key", "rotate", "--yes"]).await;
+    missing.is(5, "not_found", &["successor.key", "--successor"]);
+    let stranger = Home::buyer();
+    stranger.ask(&["balance"]).await;
+    let wrong = stranger.data().join("successor.key");
+    let state = contents(&b.data());
+    let rotate = ["key", "rotate", "--yes", "--successor"];
+    let refused = b
+        .refused(&[&rotate[..], &[wrong.to_str().unwrap()]].concat())
+        .await;
+    assert!(
+        refused.text.contains("not the key that the chain named"),
+        "{refused:?}"
+    );
+    assert_eq!(
+        contents(&b.data()).len(),
+        state.len(),
+        "nothing is left behind"
+    );
+    let up = Up::start(b).await;
+    let running = b.refused(&[&rotate[..], &[&kept]].concat()).await;
+    assert!(running.text.contains("a node runs"), "{running:?}");
+    up.kill().await;
+
     b.audit().await;
 }
 
@@ -221,13 +232,6 @@ async fn a_node_moves_to_another_directory_and_runs_in_one_place() {
     let to = b.text("bundle");
     let with = ["--bundle-passphrase-file", secret.as_str()];
     let export = [&["wallet", "export", to.as_str(), "--yes"], &with[..]].concat();
-    let before = contents(&b.data());
-    let taken = b.write("taken", "a file that is there");
-    let refused = b
-        .refused(&[&["wallet", "export", &taken, "--yes"], &with[..]].concat())
-        .await;
-    refused.is(2, "invalid_input", &["left alone"]);
-    assert_eq!(contents(&b.data()), before);
     let made = b.ask(&export).await;
     assert!(made["wallet_bytes"].as_u64().unwrap() > 0, "{made}");
     // Nothing in it can be read.
@@ -246,36 +250,8 @@ async fn a_node_moves_to_another_directory_and_runs_in_one_place() {
     b.refused(&export).await.is(8, "store", &["left"]);
 
     let other = Home::buyer();
-    let import = |with: &str| {
-        let words = [
-            "wallet",
-            "import",
-            to.as_str(),
-            "--bundle-passphrase-file",
-            with,
-        ];
-        words.map(str::to_owned)
-    };
-    let wrong = b.write("wrong", "correct horse batter\n");
-    other
-        .refused(&import(&wrong))
-        .await
-        .is(4, "owner_required", &["passphrase"]);
-    assert!(!file(&other, "node.key").exists());
-    let mut cut = bytes.clone();
-    cut.truncate(bytes.len() - 1);
-    let mut changed = bytes.clone();
-    changed[bytes.len() / 2] ^= 1;
-    let whole = bytes.clone();
-    let longer = [bytes, vec![0]].concat();
-    for (what, bytes) in [("cut", cut), ("changed", changed), ("longer", longer)] {
-        std::fs::write(&to, bytes).unwrap();
-        other.refused(&import(&secret)).await;
-        assert!(!file(&other, "node.key").exists(), "{what}");
-        assert!(!file(&other, "wallet.redb").exists(), "{what}");
-    }
-    std::fs::write(&to, whole).unwrap();
-    other.ask(&import(&secret)).await;
+    let import = [&["wallet", "import", to.as_str()], &with[..]].concat();
+    other.ask(&import).await;
     assert_eq!(other.books().await, books);
     assert_eq!(
         contents(&other.data())
@@ -292,14 +268,55 @@ async fn a_node_moves_to_another_directory_and_runs_in_one_place() {
         up: pair.up,
     };
     buys(&moved, "two").await;
-    let there = moved.b.refused(&import(&secret)).await;
+    let there = moved.b.refused(&import).await;
     there.is(2, "invalid_input", &["already"]);
     // Where it came from takes back only this bundle, which is a mistake that nothing here can see; the
     // witness can.
-    pair.b.ask(&import(&secret)).await;
+    pair.b.ask(&import).await;
     assert_eq!(pair.b.books().await, books);
     assert_ne!(
         trm(&moved.b.ask(&["balance"]).await["trm_spent"]),
         Amount::ZERO
     );
+}
+
+#[tokio::test]
+async fn a_bundle_that_was_changed_or_has_another_passphrase_brings_nothing() {
+    let home = Home::buyer();
+    home.ask(&["balance"]).await;
+    let secret = home.write("secret", "correct horse battery\n");
+    let with = ["--bundle-passphrase-file", secret.as_str()];
+    let before = contents(&home.data());
+    let taken = home.write("taken", "a file that is there");
+    let export = |to: &str| -> Vec<String> {
+        let words = ["wallet", "export", to, "--yes"].into_iter().chain(with);
+        words.map(str::to_owned).collect()
+    };
+    let refused = home.refused(&export(&taken)).await;
+    refused.is(2, "invalid_input", &["left alone"]);
+    assert_eq!(contents(&home.data()), before);
+    let to = home.text("bundle");
+    home.ask(&export(&to)).await;
+    let whole = std::fs::read(&to).unwrap();
+
+    let other = Home::buyer();
+    let import = |with: &str| {
+        let flag = "--bundle-passphrase-file";
+        ["wallet", "import", to.as_str(), flag, with].map(str::to_owned)
+    };
+    let wrong = home.write("wrong", "correct horse batter\n");
+    let refused = other.refused(&import(&wrong)).await;
+    refused.is(4, "owner_required", &["passphrase"]);
+    let cut = whole[..whole.len() - 1].to_vec();
+    let mut changed = whole.clone();
+    changed[whole.len() / 2] ^= 1;
+    let longer = [whole.clone(), vec![0]].concat();
+    for (what, bytes) in [("cut", cut), ("changed", changed), ("longer", longer)] {
+        std::fs::write(&to, bytes).unwrap();
+        other.refused(&import(&secret)).await;
+        assert_eq!(contents(&other.data()), [], "{what}");
+    }
+    std::fs::write(&to, whole).unwrap();
+    other.ask(&import(&secret)).await;
+    other.audit().await;
 }
