@@ -12,6 +12,16 @@ use crate::refusing::refuse;
 use crate::runtime::Runtime;
 use crate::sync::{address_of, exchange, unexpected};
 
+/// Shows the witness how this node's key succeeded another, before anything is asked of it under the new
+/// one. Does nothing once that is certified.
+pub(crate) async fn introduce(runtime: &Runtime) -> Result<(), Failure> {
+    let wallet = &runtime.inner.wallet;
+    if wallet.certified_seq()? > 0 || wallet.chains_before()?.is_empty() {
+        return Ok(());
+    }
+    be_certified(runtime).await
+}
+
 /// Shows the witness what is new on this node's chain, and books the credits it has certified. Does
 /// nothing where there is nothing new and nothing waits, or where this node is the witness.
 pub(crate) async fn be_certified(runtime: &Runtime) -> Result<(), Failure> {

@@ -10,6 +10,7 @@ use tirami_manifest::signed::{Signed, Verified};
 use tirami_mesh::net::transport::Link;
 use tirami_mesh::proto::message::{AskQuote, Frame, Offer, Refuse, RefuseCode, Retry};
 
+use crate::certifying;
 use crate::failure::{Failure, FailureCode};
 use crate::runtime::Runtime;
 
@@ -50,6 +51,9 @@ pub(crate) async fn ask_quote(
     }: Wanted,
 ) -> Result<Verified<Quote>, Failure> {
     let provider = link.peer();
+    if let Err(failure) = certifying::introduce(runtime).await {
+        tracing::debug!(%failure, "the witness does not know this node's new key yet");
+    }
     let shape = PromptShape::of(messages)
         .ok_or_else(|| Failure::new(FailureCode::InvalidInput, "the prompt is too long"))?;
     link.send(&Frame::AskQuote(AskQuote {

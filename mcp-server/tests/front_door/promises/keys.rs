@@ -63,17 +63,16 @@ async fn a_member_changes_its_key_and_the_witness_follows() {
 
     // The witness keeps one member, under the new key, with the same money.
     buys(&pair, "two").await;
-    let member = until("the new chain is certified", async || {
+    let left = b.ask(&["balance"]).await["trm_balance"].clone();
+    until("the new chain is certified", async || {
         let _up = Up::start(b).await;
-        let network = pair.a.ask(&["network"]).await;
-        let heads = network["certified"].as_array()?.clone();
-        heads.into_iter().find(|head| head["node"] == after["node"])
+        let proved = b.ask(&["prove", "balance"]).await["says"].clone();
+        (proved["assurance"] == "certified" && proved["trm_spendable"] == left).then_some(())
     })
     .await;
-    assert_eq!(
-        member["trm_spendable"],
-        b.ask(&["balance"]).await["trm_balance"]
-    );
+    let heads = pair.a.ask(&["network"]).await["certified"].clone();
+    assert_eq!(heads[0]["node"], after["node"], "{heads}");
+    assert_eq!(heads.as_array().unwrap().len(), 1, "{heads}");
     let members = pair.a.ask(&["balance"]).await["members"].clone();
     assert_eq!(members.as_array().unwrap().len(), 1, "{members}");
     // The file of its whole history has both chains, and what was bought before is still proved.
