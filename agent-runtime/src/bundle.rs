@@ -92,7 +92,12 @@ pub async fn export(
             return Err(Failure::new(FailureCode::Store, text));
         }
         leave(dir, (&id, to))?;
-        publish(&draft, to).inspect_err(|_| drop(std::fs::remove_file(data_dir::moved(dir))))?;
+        publish(&draft, to).inspect_err(|failure| {
+            // Where a bundle may be there, the node stays where it is not.
+            if failure.code == FailureCode::InvalidInput || std::fs::remove_file(to).is_ok() {
+                drop(std::fs::remove_file(data_dir::moved(dir)));
+            }
+        })?;
         Ok(made)
     })();
     for draft in [&copy, &draft] {
@@ -113,11 +118,22 @@ pub async fn export(
 /// Gives a draft its name, which nothing may have.
 fn publish(draft: &Path, to: &Path) -> Result<(), Failure> {
     std::fs::hard_link(draft, to)
+        .or_else(|error| match error.kind() {
+            ErrorKind::AlreadyExists => Err(error),
+            // Not every file system has links: what is carried about often does not.
+            _ => copy_new(draft, to),
+        })
         .and_then(|()| keystore::sync_folder(to))
         .map_err(|error| match error.kind() {
             ErrorKind::AlreadyExists => exists(to),
             _ => io(to, error),
         })
+}
+
+fn copy_new(draft: &Path, to: &Path) -> std::io::Result<()> {
+    let mut file = private(to)?;
+    std::io::copy(&mut File::open(draft)?, &mut file)?;
+    file.sync_all()
 }
 
 /// Writes that the node has left its data directory.
@@ -215,8 +231,13 @@ pub fn import(dir: &Path, from: &Path, passphrase: &Passphrase) -> Result<Bundle
     let left = std::fs::read_to_string(data_dir::moved(dir)).ok();
     // An import that was interrupted has put no key in its place yet.
     let begun = staging.exists() && !data_dir::node_key(dir).exists();
+    let small = SMALL.iter().map(|name| dir.join(name));
+    let there: Vec<_> = there.into_iter().chain(small).collect();
     if left.is_none() && !begun && there.iter().any(|path| path.exists()) {
-        let text = format!("there is a node in {} already", dir.display());
+        let text = format!(
+            "there is a node, or a file of one, in {} already",
+            dir.display()
+        );
         return Err(Failure::new(FailureCode::InvalidInput, text).hint("use another --data-dir"));
     }
     if staging.exists() {

@@ -44,16 +44,16 @@ pub(crate) async fn be_certified(runtime: &Runtime) -> Result<(), Failure> {
         // First what it has: another history than that must not be shown. And all that waits, so that
         // what is never certified hides nothing that is.
         let parts = waiting.chunks(CREDITS_MAX);
-        let parts = parts.chain(waiting.is_empty().then_some(&[] as &[_]));
-        for part in parts.filter(|_| !unknown) {
+        for part in parts.chain(waiting.is_empty().then_some(&[] as &[_])) {
             let asked = Certify {
                 entries: Vec::new(),
                 waiting: part.to_vec(),
             };
-            let Some(answer) = ask(runtime, witness, asked).await? else {
-                return Ok(());
-            };
-            book(runtime, answer).await?;
+            match ask(runtime, witness, asked).await? {
+                Some(answer) => book(runtime, answer).await?,
+                None if unknown => break,
+                None => return Ok(()),
+            }
         }
         if wallet.certified_seq()? > certified {
             continue;

@@ -138,8 +138,18 @@ fn refuse_foreign(dir: &Path) -> Result<(), Failure> {
 /// A [`Failure`] with the way out.
 pub(crate) fn is_here(dir: &Path) -> Result<(), Failure> {
     let path = moved(dir);
-    let Ok(text) = std::fs::read_to_string(&path) else {
-        return Ok(());
+    if importing(dir).exists() {
+        let text = format!("an import into {} was interrupted", dir.display());
+        return Err(Failure::new(FailureCode::Store, text)
+            .hint("run the same 'tirami-agent wallet import' again"));
+    }
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => {
+            let text = format!("{}: {error}", path.display());
+            return Err(Failure::new(FailureCode::Store, text));
+        }
     };
     let bundle = text.lines().nth(1).unwrap_or("a bundle");
     let text = format!("the node of {} left it in {bundle}", dir.display());

@@ -31,35 +31,42 @@ pub fn is_protected(dir: &Path) -> Result<bool, Failure> {
     }
 }
 
-/// Puts the node's key under a passphrase, and that of its successor, or takes them out from under it.
+/// Puts the node's key under a passphrase, and that of its successor, or takes them out from under it. No
+/// node may run there.
 ///
 /// # Errors
 ///
 /// A [`Failure`]; then each key is as it was, or as it was to be.
-pub fn protect(
-    dir: &Path,
-    before: Option<&Passphrase>,
-    after: Option<&Passphrase>,
-) -> Result<NodeId, Failure> {
+pub async fn protect(config: &NodeConfig, after: Option<&Passphrase>) -> Result<NodeId, Failure> {
     if let Some(after) = after {
         after.long_enough()?;
     }
-    let path = data_dir::node_key(dir);
-    let key = keystore::read_key(&path, before)?;
-    let successor = data_dir::successor_key(dir);
-    // One that was put under the passphrase before something went wrong is read all the same.
-    let next = match keystore::read_key(&successor, before) {
-        Err(KeyError::Passphrase | KeyError::Locked { .. }) => {
-            Some(keystore::read_key(&successor, after)?)
-        }
-        Err(KeyError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => None,
-        other => Some(other?),
-    };
-    if let Some(next) = next {
-        keystore::keep(&successor, &next, after)?;
-    }
-    keystore::keep(&path, &key, after)?;
+    let (wallet, key) = alone(config).await?;
+    let done = keep_all(config, after);
+    wallet.close().await;
+    done?;
     Ok(key.id())
+}
+
+/// The node's own key last: until then the present passphrase opens it.
+fn keep_all(config: &NodeConfig, after: Option<&Passphrase>) -> Result<(), Failure> {
+    let (dir, before) = (&config.data_dir, config.key_passphrase.as_deref());
+    for path in [
+        data_dir::next_key(dir),
+        data_dir::successor_key(dir),
+        data_dir::node_key(dir),
+    ] {
+        // One that was put under the passphrase before something went wrong is read all the same.
+        let key = match keystore::read_key(&path, before) {
+            Err(KeyError::Passphrase | KeyError::Locked { .. }) => {
+                keystore::read_key(&path, after)?
+            }
+            Err(KeyError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => continue,
+            other => other?,
+        };
+        keystore::keep(&path, &key, after)?;
+    }
+    Ok(())
 }
 
 /// The wallet, with the key that it belongs to.
@@ -74,17 +81,28 @@ pub(crate) fn open(
         data_dir::key_is_there(dir)?;
     }
     let path = data_dir::node_key(dir);
-    let mut key = keystore::node_key(&path, passphrase)?;
+    let key = keystore::node_key(&path, passphrase)?;
     let Some(storage) = storage else {
         let file = || Storage::File(data_dir::wallet(dir));
         return match Wallet::open(options(file(), key.clone())) {
-            Err(WalletError::Store(StoreError::OtherNode(node)))
-                if take_over(dir, passphrase, &node)? =>
-            {
-                key = keystore::read_key(&path, passphrase)?;
-                Ok((Wallet::open(options(file(), key.clone()))?, key))
+            Err(WalletError::Store(StoreError::OtherNode(node))) => {
+                let Some(heir) = heir(dir, passphrase, &node)? else {
+                    return Err(WalletError::Store(StoreError::OtherNode(node)).into());
+                };
+                // Whoever has the wallet ends the change of keys, and nobody else.
+                let wallet = Wallet::open(options(file(), heir.clone()))?;
+                data_dir::is_here(dir)?;
+                if keystore::read_key(&path, passphrase)?.id() != node {
+                    put_in_place(dir, passphrase, &node)?;
+                }
+                Ok((wallet, heir))
             }
-            other => Ok((other?, key)),
+            other => {
+                let wallet = other?;
+                // It may have left while this process waited for it.
+                data_dir::is_here(dir)?;
+                Ok((wallet, key))
+            }
         };
     };
     Ok((Wallet::open(options(storage, key.clone()))?, key))
@@ -125,25 +143,33 @@ pub(crate) async fn alone(config: &NodeConfig) -> Result<(Wallet, SecretKey), Fa
         })
 }
 
-/// Ends a change of keys that was interrupted after the wallet knew of it: the successor's key becomes the
-/// node's. Says whether there was one.
-fn take_over(dir: &Path, passphrase: Option<&Passphrase>, node: &NodeId) -> Result<bool, Failure> {
-    let path = data_dir::successor_key(dir);
-    match keystore::read_key(&path, passphrase) {
-        Ok(key) if key.id() == *node => {
-            put_in_place(dir)?;
-            Ok(true)
-        }
-        Ok(_) => Ok(false),
-        Err(KeyError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(false),
+/// The successor's key, where a change of keys was interrupted after the wallet knew of it.
+fn heir(
+    dir: &Path,
+    passphrase: Option<&Passphrase>,
+    node: &NodeId,
+) -> Result<Option<SecretKey>, Failure> {
+    match keystore::read_key(&data_dir::successor_key(dir), passphrase) {
+        Ok(key) => Ok((key.id() == *node).then_some(key)),
+        Err(KeyError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
-/// The successor's key becomes the node's, in one step, and then the next one its successor's.
-fn put_in_place(dir: &Path) -> Result<(), Failure> {
+/// The successor's key, which must be this one, becomes the node's, in one step, and then the next one its
+/// successor's. Only whoever has the wallet may do so.
+fn put_in_place(dir: &Path, passphrase: Option<&Passphrase>, node: &NodeId) -> Result<(), Failure> {
+    if heir(dir, passphrase, node)?.is_none() {
+        let text = format!("the key of {node} is not in {}", dir.display());
+        return Err(Failure::new(FailureCode::Store, text)
+            .hint("put the successor's key back as successor.key: the wallet is that key's now"));
+    }
     rename(&data_dir::successor_key(dir), &data_dir::node_key(dir))?;
-    rename(&data_dir::next_key(dir), &data_dir::successor_key(dir))
+    let next = data_dir::next_key(dir);
+    if next.exists() {
+        rename(&next, &data_dir::successor_key(dir))?;
+    }
+    Ok(())
 }
 
 fn rename(from: &Path, to: &Path) -> Result<(), Failure> {
@@ -165,11 +191,7 @@ pub(crate) async fn name_successor(config: &NodeConfig, wallet: &Wallet) -> Resu
     if wallet.successor()? != Successor::Open {
         return Ok(());
     }
-    let fresh = !path.exists();
     let key = keystore::node_key(&path, passphrase)?;
-    if fresh && passphrase.is_some() {
-        keystore::keep(&path, &key, passphrase)?;
-    }
     wallet.name_successor(key.id()).await?;
     Ok(())
 }
@@ -196,9 +218,12 @@ pub async fn rotate(config: &NodeConfig, successor: Option<&Path>) -> Result<Rot
     data_dir::prepare(dir)?;
     let (wallet, key) = alone(config).await?;
     let done = change(dir, passphrase, (&wallet, successor)).await;
+    let placed = done.and_then(|node| {
+        put_in_place(dir, passphrase, &node)?;
+        Ok(node)
+    });
     wallet.close().await;
-    let node = done?;
-    put_in_place(dir)?;
+    let node = placed?;
     Ok(Rotated {
         before: key.id(),
         node,
@@ -223,7 +248,15 @@ async fn change(
     })?;
     let node = successor.id();
     wallet.may_succeed(&node)?;
-    let copied = path != here && !here.exists();
+    let there = here.exists();
+    if there && keystore::read_key(&here, passphrase)?.id() != node {
+        let text = format!(
+            "{} is another key than the one that is given",
+            here.display()
+        );
+        return Err(Failure::new(FailureCode::InvalidInput, text).hint("move it away first"));
+    }
+    let copied = !there;
     if copied {
         // It is the node's as soon as the wallet says so, whatever happens to the other copy.
         keystore::keep(&here, &successor, passphrase)?;
@@ -239,11 +272,12 @@ async fn change(
         }
         _ => {}
     }
-    let heir = keystore::node_key(&next, None)?;
-    if passphrase.is_some() {
-        keystore::keep(&next, &heir, passphrase)?;
-    }
+    let heir = keystore::node_key(&next, passphrase)?;
     if let Err(error) = wallet.succeed(successor, heir.id()).await {
+        // After a failure of the disk nobody knows whether the wallet is the successor's by now.
+        if matches!(error, WalletError::Store(_)) {
+            return Err(error.into());
+        }
         let mine = [Some(&next), copied.then_some(&here)];
         for path in mine.into_iter().flatten() {
             drop(std::fs::remove_file(path));

@@ -40,6 +40,8 @@ impl Glance {
             5 => "quota",
             6 => "refused",
             7 => "opening",
+            8 => "token",
+            9 => "owner",
             _ => return None,
         };
         (*version == VERSION).then_some(Self {
@@ -97,7 +99,7 @@ mod tests {
             &[1],
             &[1, 5],
             &[2, 5, 4, 0],
-            &[1, 5, 8],
+            &[1, 5, 10],
             &[1, 5, 4],
         ] {
             assert_eq!(Glance::at(none), None, "{none:?}");

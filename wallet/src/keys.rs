@@ -25,6 +25,15 @@ pub(crate) fn before(tables: &impl ReadTables, key: &NodeId) -> Result<Option<No
     Ok(row(tables, key)?.before)
 }
 
+/// How many keys a node had until this one, itself included.
+pub(crate) fn line(tables: &impl ReadTables, key: &NodeId) -> Result<usize, StoreError> {
+    let (mut key, mut count) = (*key, 1_usize);
+    while let Some(earlier) = before(tables, &key)? {
+        (key, count) = (earlier, count.saturating_add(1));
+    }
+    Ok(count)
+}
+
 /// Whether another key has succeeded this one.
 pub(crate) fn succeeded(tables: &impl ReadTables, key: &NodeId) -> Result<bool, StoreError> {
     Ok(row(tables, key)?.after.is_some())

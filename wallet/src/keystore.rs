@@ -83,7 +83,7 @@ pub enum KeyError {
 pub fn node_key(path: &Path, passphrase: Option<&Passphrase>) -> Result<SecretKey, KeyError> {
     match read_key(path, passphrase) {
         Err(KeyError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-            match make(path) {
+            match make(path, passphrase) {
                 // Another process of this node was faster; its key is the node's.
                 Err(KeyError::Exists { .. }) => read_key(path, passphrase),
                 made => made,
@@ -93,11 +93,17 @@ pub fn node_key(path: &Path, passphrase: Option<&Passphrase>) -> Result<SecretKe
     }
 }
 
-/// Makes a key in a file that was not there.
-fn make(path: &Path) -> Result<SecretKey, KeyError> {
+/// Makes a key in a file that was not there, under a passphrase where one is given.
+fn make(path: &Path, passphrase: Option<&Passphrase>) -> Result<SecretKey, KeyError> {
     let mut bytes = Zeroizing::new([0; 32]);
     random(bytes.as_mut_slice()).map_err(|e| KeyError::Random(e.to_string()))?;
-    write_new(path, bytes.as_slice())?;
+    match passphrase {
+        None => write_new(path, bytes.as_slice())?,
+        Some(passphrase) => write_new(
+            path,
+            &sealed::seal(NODE_MAGIC, passphrase, bytes.as_slice())?,
+        )?,
+    }
     Ok(SecretKey::from_bytes(&bytes))
 }
 

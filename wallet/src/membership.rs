@@ -259,6 +259,12 @@ impl Wallet {
                     "grant is not for this node and network",
                 ));
             }
+            let due = grant.granted.after_ms(genesis.welcome_term_ms);
+            if grant.due != due || grant.principal > genesis.welcome_loan {
+                return Err(WalletError::Invitation(
+                    "grant is not due when the network says, or lends more than it does",
+                ));
+            }
             match loan::of_borrower(tables, &node)? {
                 Some(loan) if loan.invitation != grant.invitation => {
                     return Err(WalletError::Invitation(

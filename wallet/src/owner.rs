@@ -10,6 +10,7 @@ use tirami_manifest::{OwnerId, Timestamp};
 use crate::approvals;
 use crate::error::WalletError;
 use crate::ledger::apply::apply;
+use crate::ledger::journal::{self, Event};
 use crate::ledger::rows::{ReadRows, WriteRows};
 use crate::ledger::tables::{ReadTables, Table, Tables};
 use crate::ledger::transfer::{self, Kind, Transfer, TransferCode};
@@ -53,7 +54,11 @@ impl Wallet {
     pub async fn set_owner(&self, id: OwnerId) -> Result<(), WalletError> {
         self.write(move |tables, _| match owner(tables)? {
             Some(present) if present.id != id => Err(WalletError::HasOwner(present.id.short())),
-            _ => Ok(tables.put(Table::Meta, OWNER, id.as_bytes())?),
+            Some(_) => Ok(()),
+            None => {
+                journal::note(tables, Event::Owner(id))?;
+                Ok(tables.put(Table::Meta, OWNER, id.as_bytes())?)
+            }
         })
         .await
     }
@@ -159,12 +164,13 @@ fn carry_out(
                     created: now,
                 },
             )?;
+            journal::note(tables, Event::Token(agent, *token_hash, true))?;
         }
         Decision::RevokeToken { token_hash } => {
-            if tables.get(Table::Tokens, token_hash)?.is_none() {
-                return Err(WalletError::UnknownToken);
-            }
+            let row: Option<TokenRow> = tables.row(Table::Tokens, token_hash)?;
+            let row = row.ok_or(WalletError::UnknownToken)?;
             tables.remove(Table::Tokens, token_hash)?;
+            journal::note(tables, Event::Token(row.agent, *token_hash, false))?;
         }
     }
     Ok(())

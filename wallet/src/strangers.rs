@@ -24,6 +24,12 @@ pub const STRANGER_BUDGET: Amount = Amount::from_trm(500);
 /// The window of the budget: 24 hours.
 const DAY_MS: u64 = 24 * 3_600_000;
 
+/// How long the receipt of a job may take: as long as those of mandates for other machines.
+const LATE_MS: u64 = 30 * DAY_MS;
+
+/// Late jobs that are looked at in one command.
+const LATE_AT_ONCE: usize = 16;
+
 /// Most jobs and credits that are counted at once; chosen, so that counting stays quick.
 const COUNTED_MAX: usize = 4_096;
 
@@ -121,14 +127,22 @@ pub(crate) fn begin(
     if tables.get(Table::Strangers, id.as_bytes())?.is_some() {
         return Err(WalletError::OtherReceipt("job under the same quote"));
     }
-    // What was begun a day ago counts no more, also where its provider stopped in the middle of it.
+    // What was begun a day ago counts no more, also where its provider stopped in the middle of it; its
+    // receipt is taken all the same when it comes.
     let jobs = tables.scan(Table::Strangers, &[], None, Order::Ascending, COUNTED_MAX)?;
     for (key, row) in jobs {
         let job: Job = decode(Table::Strangers, &row)?;
         if now.since_ms(job.at) >= DAY_MS {
             tables.remove(Table::Strangers, &key)?;
+            tables.put(
+                Table::Late,
+                &[&job.at.ms().to_be_bytes(), &key[..]].concat(),
+                &[],
+            )?;
+            tables.put(Table::LateQuotes, &key, &job.at.ms().to_be_bytes())?;
         }
     }
+    forget_late(tables, now)?;
     let exposed = exposed(tables, now)?;
     let amount = quote.max_amount;
     let sum = exposed.checked_add(amount);
@@ -141,6 +155,50 @@ pub(crate) fn begin(
     }
     let job = Job { at: now, amount };
     Ok(tables.put_row(Table::Strangers, id.as_bytes(), &job)?)
+}
+
+/// Forgets jobs whose receipts did not come in all the time that there is for them.
+fn forget_late(tables: &mut impl Tables, now: Timestamp) -> Result<(), StoreError> {
+    for (key, _) in tables.scan(Table::Late, &[], None, Order::Ascending, LATE_AT_ONCE)? {
+        let damaged = StoreError::Row { table: Table::Late };
+        let (at, quote) = key.split_first_chunk::<8>().ok_or(damaged)?;
+        if now.since_ms(Timestamp::from_ms(u64::from_be_bytes(*at))) < LATE_MS {
+            break;
+        }
+        tables.remove(Table::LateQuotes, quote)?;
+        tables.remove(Table::Late, &key)?;
+    }
+    Ok(())
+}
+
+/// Whether a job was begun here under this quote, however long ago; from here on it was not.
+fn was_begun(tables: &mut impl Tables, quote: &QuoteId) -> Result<bool, StoreError> {
+    let quote = quote.as_bytes();
+    if tables.get(Table::Strangers, quote)?.is_some() {
+        tables.remove(Table::Strangers, quote)?;
+        return Ok(true);
+    }
+    let Some(at) = tables.get(Table::LateQuotes, quote)? else {
+        return Ok(false);
+    };
+    tables.remove(Table::Late, &[&at[..], quote].concat())?;
+    tables.remove(Table::LateQuotes, quote)?;
+    Ok(true)
+}
+
+/// When the oldest job was begun that still counts.
+pub(crate) fn oldest_job(
+    tables: &impl ReadTables,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, StoreError> {
+    let mut oldest = None;
+    for (_, row) in tables.scan(Table::Strangers, &[], None, Order::Ascending, COUNTED_MAX)? {
+        let job: Job = decode(Table::Strangers, &row)?;
+        if now.since_ms(job.at) < DAY_MS {
+            oldest = Some(oldest.map_or(job.at, |at: Timestamp| at.min(job.at)));
+        }
+    }
+    Ok(oldest)
 }
 
 /// The job came to nothing.
@@ -159,12 +217,11 @@ pub(crate) fn earn(
 ) -> Result<(), WalletError> {
     let (id, agreement) = (receipt.id(), &receipt.agreement);
     let quote = agreement.quote;
-    if tables.get(Table::Strangers, quote.as_bytes())?.is_none() {
+    if !was_begun(tables, &quote)? {
         return Err(WalletError::OtherReceipt(
             "consumer than the network's authority, and no job of a stranger",
         ));
     }
-    tables.remove(Table::Strangers, quote.as_bytes())?;
     if agreement.amount.is_zero() {
         return Ok(());
     }

@@ -15,6 +15,7 @@ use crate::ledger::tables::{Order, Table, Tables, decode};
 use crate::ledger::transfer::{self, Kind, Transfer, TransferCode};
 use crate::membership::network;
 use crate::store::set_node;
+use crate::strangers;
 use crate::travelling::holding::HeldRow;
 use crate::wallet::Wallet;
 
@@ -95,7 +96,7 @@ impl Wallet {
         self.write(move |tables, now| {
             nothing_is_open(tables, &key.id(), now)?;
             let (old, new) = (key.id(), successor.id());
-            if next == new || next == old || keys::is_known(tables, &new)? {
+            if new == old || next == new || next == old || keys::is_known(tables, &new)? {
                 return Err(no("each key can be the node's once"));
             }
             chain::succeed(tables, (&key, &successor), &next, now)?;
@@ -141,6 +142,19 @@ fn nothing_is_open(
              over, or take the mandate back with 'tirami-agent mandate reclaim'",
         ));
     }
+    if tables.last_key(Table::Outbox)?.is_some() {
+        return Err(no(
+            "a receipt that names the present key has not reached its provider; start the node until \
+             'tirami-agent status' shows none",
+        ));
+    }
+    if let Some(since) = strangers::oldest_job(tables, now)? {
+        return Err(WalletError::Succession(format!(
+            "a job that was begun at {} for somebody else than the network's authority was not paid yet; \
+             its receipt would name the present key: wait until it comes, or a day",
+            since.to_rfc3339()
+        )));
+    }
     for (_, row) in tables.scan(Table::Held, &[], None, Order::Ascending, usize::MAX)? {
         let row: HeldRow = decode(Table::Held, &row)?;
         let over = match row.chain()?.last() {
@@ -172,6 +186,9 @@ pub(crate) fn book(
         return Err(no(
             "the key that should succeed is another member's already",
         ));
+    }
+    if keys::line(tables, old)? >= KEYS_MAX {
+        return Err(no("the member has had as many keys as one may have"));
     }
     let totals = tables.totals(&Account::Clearing(*old))?;
     if !totals.pending().is_zero() || totals.credits_pending > 0 {

@@ -9,6 +9,7 @@ use tirami_manifest::signed::hash;
 use tirami_manifest::{AgentId, Timestamp};
 
 use crate::error::WalletError;
+use crate::ledger::journal::{self, Event};
 use crate::ledger::mandate::MandateRow;
 use crate::ledger::rows::{ReadRows, WriteRows};
 use crate::ledger::tables::{Order, ReadTables, Table, Tables, decode};
@@ -79,6 +80,7 @@ impl Wallet {
                     created: now,
                 };
                 tables.put_row(Table::Tokens, &token, &row)?;
+                journal::note(tables, Event::Token(main_agent(), token, true))?;
             }
             Ok(())
         })

@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tirami_manifest::chain::{
-    self, Certificate, Chain, Entry, FraudProof, Rejected, Step, Trade, Vote, vote,
+    self, Certificate, Chain, Entry, FraudProof, Predecessor, Rejected, Step, Trade, Vote, vote,
 };
 use tirami_manifest::genesis::Genesis;
 use tirami_manifest::key::Signature;
@@ -121,26 +121,28 @@ impl Wallet {
             let all = entries.iter();
             let end = all.take_while(|entry| entry.body.author == whose).count();
             let rest = entries.split_off(end);
-            let next = rest.first().map_or(author, |entry| entry.body.author);
-            let passes = entries.last().is_some_and(|last| match &last.body.step {
-                Step::Succession { successor } => *successor == next,
-                _ => false,
-            });
-            if !passes {
+            let passes = entries.last().zip(rest.first());
+            if !passes.is_some_and(|(last, first)| passes_on(last, first)) {
                 return Err(WalletError::Succession(
-                    "the chain before does not end with it".to_owned(),
+                    "the chain before does not end with a key that goes on with it".to_owned(),
                 ));
             }
-            self.certify_own(whose, entries, &[]).await?;
+            let booked = rest.first().map_or(Ok(None), |first| {
+                keys::before(&self.view()?, &first.body.author).map_err(WalletError::from)
+            })?;
+            // What was booked is not asked for again, whatever the old key signed since.
+            if booked != Some(whose) {
+                self.certify_own((whose, true), entries, &[]).await?;
+            }
             entries = rest;
         }
-        self.certify_own(author, entries, waiting).await
+        self.certify_own((author, false), entries, waiting).await
     }
 
-    /// Certifies entries of one chain.
+    /// Certifies entries of one chain. A chain ends only where the key that goes on with it agrees.
     async fn certify_own(
         &self,
-        author: NodeId,
+        (author, agreed): (NodeId, bool),
         entries: Vec<Signed<Entry>>,
         waiting: &[ReceiptId],
     ) -> Result<Attested, WalletError> {
@@ -171,6 +173,12 @@ impl Wallet {
         }
         if new.is_empty() {
             return self.attested(&genesis, author, waiting);
+        }
+        let ends = |entry: &Signed<Entry>| matches!(entry.body.step, Step::Succession { .. });
+        if !agreed && new.iter().any(ends) {
+            return Err(WalletError::NotYet(
+                "a succession is shown with the first entry of the key that goes on".to_owned(),
+            ));
         }
         let wallet = self.clone();
         // A long chain has many signatures.
@@ -408,6 +416,26 @@ impl Wallet {
             credits,
         })
     }
+}
+
+/// Whether `last` passes a chain on to the key that signed `first`, which says so too: nobody is made a
+/// successor who does not know of it.
+fn passes_on(last: &Signed<Entry>, first: &Signed<Entry>) -> bool {
+    let (ended, begun) = (&last.body, &first.body);
+    let (Step::Succession { successor }, Step::Genesis { predecessor, .. }) =
+        (&ended.step, &begun.step)
+    else {
+        return false;
+    };
+    let end = Predecessor {
+        author: ended.author,
+        seq: ended.seq,
+        entry: ended.id(),
+    };
+    *successor == begun.author
+        && *predecessor == Some(end)
+        && begun.network == ended.network
+        && begun.is_signed_by(successor, &first.signature)
 }
 
 /// What a certified entry does in the witness's own ledger.

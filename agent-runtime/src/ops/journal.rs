@@ -57,7 +57,8 @@ pub struct AuditEntry {
     pub seq: u64,
     /// When, RFC 3339 in UTC.
     pub at: String,
-    /// `transfer`, `renewed`, `mandate`, `approval`, `freeze`, `unfreeze`, `quota`, `refused` or `opening`.
+    /// `transfer`, `renewed`, `mandate`, `approval`, `freeze`, `unfreeze`, `quota`, `refused`, `opening`,
+    /// `token` or `owner`.
     pub event: String,
     /// The agent it is about.
     pub agent: Option<String>,
@@ -204,6 +205,11 @@ fn entry(row: &JournalRow, names: &Names) -> AuditEntry {
             (None, None, why.to_owned())
         }
         (Event::Quota(quota), _) => (None, Some(*quota), "what may be issued".to_owned()),
+        (Event::Token(agent, _, made), _) => {
+            let what = if *made { "made" } else { "revoked" };
+            (Some(*agent), None, format!("a token was {what}"))
+        }
+        (Event::Owner(owner), _) => (None, None, format!("the owner is {}", owner.short())),
         (Event::Refused(refused), _) => {
             let payee = refused.payee.map_or("nobody".to_owned(), |id| id.short());
             let detail = format!("refused by rule {}, payee {payee}", refused.rule);

@@ -467,7 +467,8 @@ impl Chain {
             borrower,
             invitation,
             principal,
-            ..
+            granted,
+            due,
         } = grant.body;
         if network != self.network {
             return Err(Rejected::Network);
@@ -480,6 +481,10 @@ impl Chain {
         }
         if principal.is_zero() || principal > self.genesis.welcome_loan {
             return Err(Rejected::Loan("it is not what the network lends newcomers"));
+        }
+        // Its lender cannot call it in before the time that the network gives.
+        if due != granted.after_ms(self.genesis.welcome_term_ms) {
+            return Err(Rejected::Loan("it is not due when the network says"));
         }
         if !self.keys.is_signed(&issuer, grant) {
             return Err(Rejected::Loan("it is not signed by its issuer"));

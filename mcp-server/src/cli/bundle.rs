@@ -8,9 +8,7 @@ use tirami_agent_runtime::bundle::{self, Bundled};
 use super::confirm::confirm;
 use super::context::Context;
 use super::exit::{Exit, Problem};
-use super::passphrase;
-use crate::access::Access;
-use crate::config::Overrides;
+use super::{key, passphrase};
 
 /// Where the bundle's passphrase comes from.
 #[derive(Debug, Args)]
@@ -27,12 +25,7 @@ const WHOSE: (&str, &str) = ("the bundle's", "--bundle-passphrase-file");
 
 pub(super) async fn export(context: &Context, args: &BundleArgs) -> Result<Exit, Problem> {
     let to = std::path::absolute(&args.file).map_err(|error| Problem::file(&args.file, &error))?;
-    let settings = context.settings(Overrides::default())?.node;
-    if Access::is_served(&settings).await {
-        let problem = Problem::usage("a node runs in this data directory").exit(Exit::Store);
-        return Err(problem.hint("stop it first"));
-    }
-    let config = context.unlocked(&settings)?;
+    let config = key::stopped(context).await?;
     confirm(
         context,
         "The node moves into the file: here it starts no more, until that file is imported here again. Who \

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
-use tirami_agent_runtime::{data_dir, keys};
+use tirami_agent_runtime::{NodeConfig, data_dir, keys};
 
 use super::confirm::confirm;
 use super::context::Context;
@@ -39,32 +39,30 @@ pub(super) struct RotateArgs {
 
 pub(super) async fn run(context: &Context, command: KeyCommand) -> Result<Exit, Problem> {
     match command {
-        KeyCommand::Protect(args) => protect(context, &args),
-        KeyCommand::Unprotect => unprotect(context),
+        KeyCommand::Protect(args) => protect(context, &args).await,
+        KeyCommand::Unprotect => unprotect(context).await,
         KeyCommand::Rotate(args) => rotate(context, &args).await,
     }
 }
 
-fn protect(context: &Context, args: &ProtectArgs) -> Result<Exit, Problem> {
-    let config = context.unlocked(&context.settings(Overrides::default())?.node)?;
+async fn protect(context: &Context, args: &ProtectArgs) -> Result<Exit, Problem> {
+    let config = stopped(context).await?;
     let after = match &args.new_passphrase_file {
         Some(file) => passphrase::from_file(file, &context.out)?,
         None => passphrase::ask_twice(context, ("the node key's", "--new-passphrase-file"))?,
     };
-    let before = config.key_passphrase.as_deref();
-    let node = keys::protect(&config.data_dir, before, Some(&after))?;
+    let node = keys::protect(&config, Some(&after)).await?;
     said(context, &node.to_string(), true);
     Ok(Exit::Ok)
 }
 
-fn unprotect(context: &Context) -> Result<Exit, Problem> {
-    let config = context.unlocked(&context.settings(Overrides::default())?.node)?;
+async fn unprotect(context: &Context) -> Result<Exit, Problem> {
+    let config = stopped(context).await?;
     confirm(
         context,
         "Whoever reads node.key can then spend as this node.",
     )?;
-    let before = config.key_passphrase.as_deref();
-    let node = keys::protect(&config.data_dir, before, None)?;
+    let node = keys::protect(&config, None).await?;
     said(context, &node.to_string(), false);
     Ok(Exit::Ok)
 }
@@ -87,17 +85,23 @@ fn said(context: &Context, node: &str, protected: bool) {
     }
 }
 
-async fn rotate(context: &Context, args: &RotateArgs) -> Result<Exit, Problem> {
+/// The settings, with what opens the key, where no node runs.
+pub(super) async fn stopped(context: &Context) -> Result<NodeConfig, Problem> {
     let settings = context.settings(Overrides::default())?.node;
     if Access::is_served(&settings).await {
         let problem = Problem::usage("a node runs in this data directory").exit(Exit::Store);
         return Err(problem.hint("stop it first"));
     }
-    let config = context.unlocked(&settings)?;
+    context.unlocked(&settings)
+}
+
+async fn rotate(context: &Context, args: &RotateArgs) -> Result<Exit, Problem> {
+    let config = stopped(context).await?;
     confirm(
         context,
         "The node gets another id: peers, tickets and mandates that name the present one no longer reach \
-         it, and a receipt of its work that has not come yet can no longer be booked.",
+         it, a receipt of its work that has not come yet can no longer be booked, and no backup of its \
+         wallet from before can be restored.",
     )?;
     let rotated = keys::rotate(&config, args.successor.as_deref()).await?;
     if context.out.is_json() {

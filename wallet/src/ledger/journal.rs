@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 use tirami_manifest::point::Point;
-use tirami_manifest::{AgentId, Amount, ApprovalId, NodeId, Timestamp, TransferId};
+use tirami_manifest::{AgentId, Amount, ApprovalId, NodeId, OwnerId, Timestamp, TransferId};
 
 use super::apply::{apply, renew};
 use super::approval::Approval;
@@ -19,7 +19,7 @@ use super::transfer::Entry;
 use crate::store::StoreError;
 
 /// Tables that follow from the journal.
-pub const FOLLOWING: [Table; 8] = [
+pub const FOLLOWING: [Table; 9] = [
     Table::Accounts,
     Table::Transfers,
     Table::Log,
@@ -28,6 +28,7 @@ pub const FOLLOWING: [Table; 8] = [
     Table::Mandates,
     Table::Usage,
     Table::PayeeUsage,
+    Table::Approvals,
 ];
 
 /// Something that happened.
@@ -49,6 +50,10 @@ pub enum Event {
     Refused(Refused),
     /// A row that was there before there was a journal, by the place of its table.
     Row(u8, Vec<u8>, Vec<u8>),
+    /// A token of an agent was made, or revoked; by its hash.
+    Token(AgentId, [u8; 32], bool),
+    /// The node got its owner.
+    Owner(OwnerId),
 }
 
 /// A spend that was refused.
@@ -81,6 +86,8 @@ impl Event {
             Self::Quota(_) => "quota",
             Self::Refused(_) => "refused",
             Self::Row(..) => "opening",
+            Self::Token(..) => "token",
+            Self::Owner(_) => "owner",
         }
     }
 }
@@ -248,7 +255,8 @@ pub fn redo(tables: &mut MemoryTables, record: &Record) -> Result<(), ApplyError
         (Event::Approval(id, approval), _) => tables.set_approval(id, approval.as_deref())?,
         (Event::Freeze(freeze), _) => tables.set_freeze(freeze.as_ref())?,
         (Event::Quota(quota), _) => tables.set_quota(*quota)?,
-        (Event::Refused(_), _) => {}
+        // These change nothing of the ledger.
+        (Event::Refused(_) | Event::Token(..) | Event::Owner(_), _) => {}
         (Event::Row(table, key, value), _) => {
             let place = usize::from(*table);
             let (table, _) = Table::ALL.get(place).ok_or_else(damaged)?;
@@ -309,6 +317,9 @@ pub fn difference(
     one: &impl ReadTables,
     other: &impl ReadTables,
 ) -> Result<Option<Table>, StoreError> {
+    if one.freeze()? != other.freeze()? || one.quota()? != other.quota()? {
+        return Ok(Some(Table::Meta));
+    }
     for table in FOLLOWING {
         let mut after = None::<Vec<u8>>;
         loop {

@@ -94,13 +94,17 @@ pub enum Table {
     Refusals,
     /// Kind and id to a loan or credit that is open after the newest entry of the chain.
     Open,
+    /// Time (big-endian milliseconds) and quote id of a job for a stranger whose receipt takes long.
+    Late,
+    /// Quote id to that time.
+    LateQuotes,
     /// Node id to the keys before and after it, where one succeeded another.
     Keys,
 }
 
 impl Table {
     /// Every table with its name on disk.
-    pub const ALL: [(Self, &'static str); 38] = [
+    pub const ALL: [(Self, &'static str); 40] = [
         (Self::Accounts, "accounts-2"),
         (Self::Transfers, "transfers-2"),
         (Self::Log, "log-1"),
@@ -138,6 +142,8 @@ impl Table {
         (Self::JournalTree, "journal-tree-1"),
         (Self::Refusals, "refusals-1"),
         (Self::Open, "open-1"),
+        (Self::Late, "late-1"),
+        (Self::LateQuotes, "late-quotes-1"),
         (Self::Keys, "keys-1"),
     ];
 

@@ -195,26 +195,74 @@ async fn a_key_changes_only_while_nothing_is_open_and_where_the_network_allows()
     drop(held);
     assert_eq!(member.node(), key(4).id());
     sound(&member);
+    // A receipt that has not reached its provider names the present key.
+    let (member, _) = party(6);
+    member.name_successor(key(5).id()).await.unwrap();
+    join(&witness, &member, [6; 16]).await;
+    let trade = Trade::new(genesis().id(), &key(1), &key(6), (50, 1));
+    let receipt = bought(&member, &trade, 40).await;
+    let refused = member.succeed(key(5), key(7).id()).await;
+    assert!(refused.unwrap_err().to_string().contains("has not reached"));
+    witness.earn(receipt.clone()).await.unwrap();
+    member.acknowledged(receipt.id()).await.unwrap();
+    // And so would that of a job which runs for a stranger.
+    let sale = Trade::new(genesis().id(), &key(6), &key(8), (5, 2));
+    member.reserve(&sale.quote, None).await.unwrap();
+    let refused = member.succeed(key(5), key(7).id()).await;
+    assert!(
+        refused
+            .unwrap_err()
+            .to_string()
+            .contains("was not paid yet")
+    );
+    for same in [key(6), key(5)] {
+        assert!(member.succeed(key(5), same.id()).await.is_err());
+    }
+    let quote = sale.quote.id();
+    member.release_reservation(quote, false).await.unwrap();
+    member.succeed(key(5), key(7).id()).await.unwrap();
 }
 
 #[tokio::test]
-async fn another_members_key_succeeds_nobody() {
+async fn a_key_succeeds_only_when_it_agrees_and_is_nobody_elses() {
     let (witness, _) = founder(10).await;
-    let (one, _) = party(3);
-    let (other, _) = party(4);
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::at(START));
+    let one = opened(folder.path(), &clock, key(3)).unwrap();
     one.name_successor(key(4).id()).await.unwrap();
-    for (wallet, n) in [(&one, 3), (&other, 4)] {
-        join(&witness, wallet, [n; 16]).await;
-    }
+    join(&witness, &one, [3; 16]).await;
     certified(&witness, &one).await;
     one.succeed(key(4), key(7).id()).await.unwrap();
     let end = one.chains_before().unwrap().pop().unwrap();
-    let shown = one.ended_after(&end, 0, usize::MAX).unwrap();
-    let refused = witness.certify(key(3).id(), shown, &[]).await;
+    let ended = one.ended_after(&end, 0, usize::MAX).unwrap();
+    one.close().await;
+    // Whoever signs its end alone makes nobody its successor.
+    for author in [key(3), key(4)] {
+        let refused = witness.certify(author.id(), ended.clone(), &[]).await;
+        assert!(
+            matches!(
+                refused,
+                Err(WalletError::NotYet(_) | WalletError::Succession(_))
+            ),
+            "{refused:?}"
+        );
+    }
+    let heads = witness.certified_heads().unwrap();
+    assert_eq!((heads.len(), heads[0].node), (1, key(3).id()));
+    let (other, _) = party(4);
+    join(&witness, &other, [4; 16]).await;
+    // By now that key is a member of its own.
+    let one = opened(folder.path(), &clock, key(4)).unwrap();
+    let shown = one.uncertified(250).unwrap();
+    assert!(shown.len() >= 2);
+    let refused = witness.certify(key(4).id(), shown, &[]).await;
     assert!(
         matches!(refused, Err(WalletError::Succession(_))),
         "{refused:?}"
     );
-    assert_eq!(witness.certified_heads().unwrap().len(), 1);
+    assert_eq!(
+        totals(&witness, Account::Clearing(key(3).id())),
+        100_000_000_000
+    );
     sound(&witness);
 }
