@@ -442,7 +442,7 @@ fn has_word(text: &str, name: &str) -> bool {
         .any(|word| word == name)
 }
 
-/// Rows of `| capability | state | test |` tables that claim what no test shows.
+/// Rows of `| capability | state | test |` tables, and of those of exploits, that claim what no test shows.
 fn unproven(status: &str, file: impl Fn(&str) -> Option<String>) -> Vec<String> {
     let mut complaints = Vec::new();
     let mut rows = 0;
@@ -457,7 +457,7 @@ fn unproven(status: &str, file: impl Fn(&str) -> Option<String>) -> Vec<String> 
             .collect();
         if !line.trim_start().starts_with('|') {
             in_table = false;
-        } else if cells == ["capability", "state", "test"] {
+        } else if matches!(cells[..], ["capability" | "exploit", "state", "test"]) {
             in_table = true;
         } else if in_table && !line.contains("---") {
             rows += 1;

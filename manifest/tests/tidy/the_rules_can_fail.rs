@@ -219,4 +219,6 @@ fn on_a_claim_without_a_test() {
     count(&claims("| x | works | `real` |"), 1);
     count(&claims("| x | works |"), 1);
     count(&unproven("# Status\n\nEverything works.", files), 1);
+    let exploit = "| exploit | state | test |\n|---|---|---|\n| x | works | `a/tests/b.rs: rea` |";
+    count(&unproven(exploit, files), 1);
 }

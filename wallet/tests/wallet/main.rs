@@ -29,6 +29,7 @@ mod world;
 
 mod approvals;
 mod archive;
+mod exploits;
 mod files;
 mod freeze;
 mod holds;

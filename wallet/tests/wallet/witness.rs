@@ -23,7 +23,7 @@ fn forged(entry: &Signed<Entry>, by: &SecretKey, change: impl Fn(&mut Entry)) ->
     Signed::new(body, by)
 }
 
-async fn certified(witness: &Wallet, member: &Wallet) -> u64 {
+pub(super) async fn certified(witness: &Wallet, member: &Wallet) -> u64 {
     let waiting: Vec<_> = member.waiting().unwrap();
     let waiting: Vec<_> = waiting.into_iter().map(|(receipt, _)| receipt).collect();
     let attested = witness
