@@ -117,12 +117,19 @@ impl Wallet {
         let certified = self.certified_seq()?;
         let mut shown = Vec::new();
         if certified == 0 {
-            for ended in self.chains_before()? {
-                let view = self.view()?;
+            let view = self.view()?;
+            let mut open = Vec::new();
+            for ended in self.chains_before()?.into_iter().rev() {
                 let newest = keeping::certificate(&view, &ended.author)?;
+                let seq = newest.map_or(0, |newest| newest.head.seq);
+                open.push((ended, seq));
+                if seq > 0 {
+                    break;
+                }
+            }
+            for (ended, seq) in open.into_iter().rev() {
                 // Its last entry is shown again, so that what follows it is read as what goes on.
-                let last = ended.entries.saturating_sub(1);
-                let after = newest.map_or(0, |newest| newest.head.seq).min(last);
+                let after = seq.min(ended.entries.saturating_sub(1));
                 let left = limit.saturating_sub(shown.len());
                 shown.extend(self.ended_after(&ended, after, left)?);
             }
