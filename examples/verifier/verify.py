@@ -1,157 +1,156 @@
 #!/usr/bin/env python3
 """Checks files of Tirami offline. Written from docs/protocol.md alone; needs `cryptography`."""
+import argparse
 import base64
 import hashlib
 import json
 import re
-import sys
 from datetime import datetime, timedelta
 from functools import reduce
-from types import SimpleNamespace
+from types import SimpleNamespace as Fields
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 CAP, MAX_DOCUMENT, MAX_MANDATE, DAY_MS = 21 * 10**15, 4096, 16384, 24 * 60 * 60 * 1000
-SCALARS = 2**252 + 27742317777372353535851937790883648493
-# The points of small order, the sign bit cleared; two of them are not canonical.
-SMALL_ORDER = {bytes.fromhex(text) for text in (
-    "00" * 32, "01" + "00" * 31, "ec" + "ff" * 30 + "7f", "ed" + "ff" * 30 + "7f", "ee" + "ff" * 30 + "7f",
-    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
-    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a")}
-# A field is name:kind=allowed, and 32 bytes when it has no kind. A kind is so many bytes, an integer, another
-# layout, or one that Reader.read names; then + means not 0, ? maybe absent, *8 a list of at most 8.
+SCALARS, PRIME = 2**252 + 27742317777372353535851937790883648493, 2**255 - 19  # of Ed25519
+# The y of the points of small order: of order 8 are EIGHTH and its negative; PRIME and PRIME + 1
+# are 0 and 1 in a form that is not canonical.
+EIGHTH = 0x7a03ac9277fdc74ec6cc392cfa53202a0f67100d760b3cba4fd84d3d706a17c7
+SMALL_ORDER = {0, 1, PRIME - 1, PRIME, PRIME + 1, EIGHTH, PRIME - EIGHTH}
+REFUSALS = (OSError, ValueError, OverflowError, RecursionError)  # what a bad file can raise
+# A field is name:kind=allowed, and 32 bytes when it has no kind. A kind is so many bytes, another
+# layout, or one that `read` names; then + means not 0, ? maybe absent, *8 a list of at most 8.
 LAYOUTS = dict(layout.strip().split(" = ") for layout in """
-quote = version:u8=1 network provider consumer model block:u64 head:u64 attention:u64 card_window:u32
-    context:u32 multiplier:u32 max_in:u32 max_out:u32 max_amount:amount chunk:u16 window:u16 issued:u64
-    expires:u64 nonce:16 signature:64;
-agreement = version:u8=1 network kind:u16=1 provider consumer nonce:16 quote ledger:u8=1 hold:16 model
-    tokens_in:u32 cached:u32 tokens_out:u32 kflop:u64 multiplier:u32 earlier:u64=0 amount:amount transcript
-    seed:u64 temperature:u32 top_k:u32 lane:u32=0 voucher:u32 audit:u8=0|1 engine:8 started:u64 ended:u64
-    finish:u8=1|2|3;
-receipt = version:u8=1 quote:blob agreement:blob by_provider:64 by_consumer:64;
-genesis = version:u8=1 name:name founded:u64 nonce:16 issuers:issuer*64 witnesses:32*64 price:u32
+quote = version:u8=1 network provider consumer model block:u64 head:u64 attention:u64
+    card_window:u32 context:u32 multiplier:u32 max_tokens_in:u32 max_tokens_out:u32
+    max_amount:amount chunk:u16 window:u16 issued:u64 expires:u64 nonce:16 signature:64;
+agreement = version:u8=1 network kind:u16=1 provider consumer nonce:16 quote ledger:u8=1 hold:16
+    model tokens_in:u32 cached:u32 tokens_out:u32 kflop:u64 multiplier:u32 earlier:u64=0
+    amount:amount transcript seed:u64 temperature:u32 top_k:u32 lane:u32=0 voucher:u32 audit:u8=0|1
+    engine:8 started:u64 ended:u64 finish:u8=1|2|3;
+receipt = version:u8=1 quote:bytes agreement:bytes by_provider:64 by_consumer:64;
+genesis = version:u8=1 name:bytes founded:u64 nonce:16 issuers:issuer*64 witnesses:32*64 price:u32
     welcome:amount term:u64 daily:amount; issuer = node quota:amount;
-loan-grant = version:u8=1 network issuer borrower invitation:16 principal:amount granted:u64 due:u64
-    signature:64;
+loan-grant = version:u8=1 network issuer borrower invitation:16 amount:amount granted:u64
+    due:u64 signature:64;
 voucher = version:u8=1 network hold:16 lane:u32 payee seq:u32+ total:amount tokens:u32 transcript
     signature:64;
-mandate = version:u8=1 grants:blob*4;
-grant = version:u8=1 network root parent serial:u64 lo:u64 hi:amount holder pinned:32? per_request:u64
-    ceiling:u32? actions:u32=1 models:32*8 payees:32*8 expires:u64 epoch:u64 depth:u8 signature:64;
-entry = version:u8=1 type:u16=1|2|3|13|15|41|50|51|52 flags:u16=0|1 network author seq:u64+ prev time:u64
-    spendable:amount held:amount staked:amount root payload:blob signature:64;
-payload 1 = successor before:link?; link = author seq:u64 entry; payload 2 = digest; payload 3 = key;
-payload 13 = payer agreement:agreement by_provider:64 by_consumer:64;
-payload 15 = payer receipt amount:amount entry; payload 41 = other invitation:16 amount:amount receipt;
-payload 50 = grant:loan-grant; payload 51 = grant:loan-grant;
-payload 52 = other invitation:16 amount:amount receipt;
-cert = version:u8=1 network epoch:u64=0 author seq:u64 entry votes:vote*64; vote = witness signature:64;
-fraud = version:u8=1 network kind:u16=1|2|3|4 accused first:blob second:blob""".split(";"))
-TYPES = {1: "genesis", 2: "checkpoint", 3: "succession", 13: "trade", 15: "receive", 41: "repay", 50: "mint",
-         51: "borrow", 52: "retire"}
-FRAUDS = {1: "fork", 2: "arithmetic", 3: "voucher_contradiction", 4: "double_agreement"}
-FINISH = {1: "stop", 2: "length", 3: "cancelled"}
-BORROWED, LENT = b"\0", b"\1"
-ERRORS = (OSError, ValueError, OverflowError, RecursionError)  # Invalid is a ValueError
-
-class Invalid(ValueError):
-    """Why a file is refused."""
+mandate = version:u8=1 grants:bytes*4;
+grant = version:u8=1 network root parent serial:u64 lo:u64 hi:amount holder pinned:32?
+    per_request:u64 ceiling:u32? actions:u32=1 models:32*8 payees:32*8 expires:u64 epoch:u64
+    depth:u8 signature:64;
+entry = version:u8=1 type:u16=1|2|3|13|15|41|50|51|52 flags:u16=0|1 network author seq:u64+ prev
+    time:u64 spendable:amount held:amount staked:amount root payload:bytes signature:64;
+genesis payload = successor before:link?; link = author seq:u64 entry;
+checkpoint payload = digest; succession payload = key;
+trade payload = payer agreement:agreement by_provider:64 by_consumer:64;
+receive payload = payer receipt amount:amount entry;
+mint payload = grant:loan-grant; borrow payload = grant:loan-grant;
+repay payload = other invitation:16 amount:amount receipt;
+retire payload = other invitation:16 amount:amount receipt;
+cert = version:u8=1 network epoch:u64=0 author seq:u64 entry votes:vote*64;
+vote = witness signature:64;
+fraud = version:u8=1 network fraud:u16=1|2|3|4 accused first:bytes second:bytes;
+sth = version:u8=1 network node size:u64 hash root time:u64 signature:64""".split(";"))
+EVENTS = ("transfer renewed mandate approval freeze quota refused opening token owner").split()
+MAX_RECORD = 24 * 1024
+NAMES = {  # the fields whose numbers have names, which stand there instead after reading
+    "type": {1: "genesis", 2: "checkpoint", 3: "succession", 13: "trade", 15: "receive",
+             41: "repay", 50: "mint", 51: "borrow", 52: "retire"},
+    "fraud": {1: "fork", 2: "arithmetic", 3: "voucher_contradiction", 4: "double_agreement"},
+    "finish": {1: "stop", 2: "length", 3: "cancelled"}}
 
 def need(holds, reason):
     if not holds:
-        raise Invalid(reason)
+        raise ValueError(reason)
+
+def expect(document, **truth):
+    for name, value in truth.items():
+        found = getattr(document, name)
+        need(type(found) is type(value) and found == value, f"{document.layout}: {name} is wrong")
+
+def fields(document, names):
+    """Some fields of a document; a=b is its field b under the name a."""
+    pairs = (name.partition("=")[::2] for name in names.split())
+    return {name: getattr(document, field or name) for name, field in pairs}
 
 def sha(data):
     return hashlib.sha256(data).digest()
 
-class Reader:
-    """Reads layouts and refuses whatever does not fit them; `what` names the document in refusals."""
+def number(reader, size, least=0, most=2**64):
+    value = int.from_bytes(read(reader, str(size)), "little")
+    need(least <= value <= most, f"{reader.what}: the number {value} is out of range")
+    return value
 
-    def __init__(self, data, what):
-        self.data, self.what, self.pos = data, what, 0
+def read(reader, kind):
+    if kind in LAYOUTS:
+        return read_fields(reader, kind)
+    if kind[-1] == "?":
+        return read(reader, kind[:-1]) if number(reader, 1, most=1) else None
+    if "*" in kind:
+        kind, most = kind.split("*")
+        return [read(reader, kind) for _ in range(number(reader, 4, most=int(most)))]
+    if kind == "amount":
+        return number(reader, 8, most=CAP)
+    if kind[0] == "u":
+        return number(reader, int(kind.strip("u+")) // 8, least=kind.count("+"))
+    size = number(reader, 4, most=MAX_DOCUMENT) if kind == "bytes" else int(kind)
+    need(reader.at + size <= len(reader.data), f"{reader.what}: too short")
+    reader.at += size
+    return reader.data[reader.at - size:reader.at]
 
-    def take(self, count):
-        need(self.pos + count <= len(self.data), f"{self.what}: too short")
-        self.pos += count
-        return self.data[self.pos - count:self.pos]
-
-    def number(self, size, least=0, most=2**64):
-        number = int.from_bytes(self.take(size), "little")
-        need(least <= number <= most, f"{self.what}: the number {number} is out of range")
-        return number
-
-    def read(self, kind):
-        if "*" in kind:
-            kind, most = kind.split("*")
-            return [self.read(kind) for _ in range(self.number(4, most=int(most)))]
-        if kind[-1] == "?":
-            return self.read(kind[:-1]) if self.number(1, most=1) else None
-        if kind in LAYOUTS:
-            return self.document(kind)
-        if kind in ("blob", "name"):
-            data = self.take(self.number(4, most=MAX_DOCUMENT if kind == "blob" else 64))
-            return data if kind == "blob" else data.decode()
-        if kind == "amount":
-            return self.number(8, most=CAP)
-        if kind.isdigit():
-            return self.take(int(kind))
-        return self.number(int(kind.strip("u+")) // 8, least=1 if kind.endswith("+") else 0)
-
-    def document(self, kind):
-        """All fields of a layout, and the id, which leaves out signatures."""
-        found, start, body = SimpleNamespace(), self.pos, None
-        for field in LAYOUTS[kind].split():
-            name, of, allowed = re.fullmatch("([^:]+):?([^=]*)=?(.*)", field).groups()
-            body = self.data[start:self.pos] if name in ("signature", "votes") else None
-            value = self.read(of or "32")
-            need(not allowed or str(value) in allowed.split("|"), f"{self.what}: {name} is {value}")
-            setattr(found, name, value)
-        found.id = sha(f"trm/v1/{kind}\0".encode() + (body or self.data[start:self.pos]))
-        return found
-
-def parse(kind, data, limit=MAX_DOCUMENT):
-    reader = Reader(data, kind)
-    found = reader.document(kind)
-    need(reader.pos == len(data) <= limit, f"{kind}: bytes left over, or more than {limit}")
+def read_fields(reader, layout):
+    """All fields of a layout, and the id, which leaves out signatures."""
+    found, start = Fields(layout=layout), reader.at
+    for name, kind, allowed in re.findall(r"(\w+):?([^=\s]*)=?(\S*)", LAYOUTS[layout]):
+        value = read(reader, kind or "32")
+        need(not allowed or str(value) in allowed.split("|"), f"{layout}: {name} is {value}")
+        setattr(found, name, NAMES[name][value] if name in NAMES else value)
+        if name not in ("signature", "votes"):
+            end = reader.at
+    found.id = sha(f"trm/v1/{layout}\0".encode() + reader.data[start:end])
     return found
 
-def parse_genesis(text):
-    genesis = parse("genesis", unhex(text))
+def unhex(what, text):
+    plain = type(text) is str and re.fullmatch("([0-9a-fA-F]{2})*", text)
+    need(plain, f"{what}: not hexadecimal")
+    return bytes.fromhex(text)
+
+def parse(kind, data, limit=MAX_DOCUMENT):
+    """What all of these bytes are, or all of this hexadecimal."""
+    data = data if type(data) is bytes else unhex(kind, data)
+    reader = Fields(data=data, at=0, what=kind)
+    found = read(reader, kind)
+    need(reader.at == len(data) <= limit, f"{kind}: bytes left over, or more than {limit}")
+    return found
+
+def parse_entry(data):
+    """An entry. It gets the fields of its payload, and the amount of an agreement or loan there."""
+    entry = parse("entry", data)
+    payload = parse(f"{entry.type} payload", entry.payload)
+    inner = getattr(payload, "agreement", None) or getattr(payload, "grant", payload)
+    return Fields(**{"amount": getattr(inner, "amount", 0), **vars(payload), **vars(entry)})
+
+def parse_genesis(data):
+    genesis = parse("genesis", data)
     genesis.quotas = {issuer.node: issuer.quota for issuer in genesis.issuers}
-    once = len(genesis.quotas), len(set(genesis.witnesses))
-    need(once == (len(genesis.issuers), len(genesis.witnesses)), "genesis: a node stands twice")
-    need(genesis.witnesses and sum(genesis.quotas.values()) == CAP, "genesis: no witness, or wrong quotas")
+    plain = not re.search("[\0-\x1f\x7f-\x9f]", genesis.name.decode())
+    need(plain and len(genesis.name) <= 64, "genesis: a long name, or control characters in it")
+    need(len(genesis.quotas) == len(genesis.issuers), "genesis: an issuer stands twice")
+    need(len(set(genesis.witnesses)) == len(genesis.witnesses) > 0, "genesis: no witness, or twice")
+    need(sum(genesis.quotas.values()) == CAP, "genesis: the quotas do not sum to the supply cap")
     return genesis
 
-def parse_entry(text):
-    """An entry, with the name of its type and its payload as `step`."""
-    entry = parse("entry", unhex(text))
-    entry.name = TYPES[entry.type]
-    entry.step = parse(f"payload {entry.type}", entry.payload)
-    return entry
-
-def signed_by(key, document, signature=None):
+def signed(document, key, signature=None):
     """Whether `verify_strict` of Ed25519 accepts the signature."""
     signature = signature or document.signature
-    points = {part[:31] + bytes([part[31] & 127]) for part in (key, signature[:32])}
-    if int.from_bytes(signature[32:], "little") >= SCALARS or points & SMALL_ORDER:
-        return False
+    points = {int.from_bytes(point, "little") % 2**255 for point in (key, signature[:32])}
+    strict = not points & SMALL_ORDER and int.from_bytes(signature[32:], "little") < SCALARS
     try:
         Ed25519PublicKey.from_public_bytes(key).verify(signature, b"trm/v1/sig\0" + document.id)
+        return strict
     except (InvalidSignature, ValueError):
         return False
-    return True
-
-def trm(micro):
-    return f"{micro // 10**6}.{micro % 10**6:06}".rstrip("0").rstrip(".")
-
-def at(hybrid):
-    moment = datetime(1970, 1, 1) + timedelta(milliseconds=hybrid >> 16)
-    return moment.isoformat(timespec="milliseconds") + "Z"
-
-def unhex(value):
-    need(type(value) is str and re.fullmatch("([0-9a-fA-F]{2})*", value), "not hexadecimal")
-    return bytes.fromhex(value)
 
 def unique(pairs):
     need(len(dict(pairs)) == len(pairs), "a field stands twice")
@@ -162,234 +161,234 @@ def load(text):
     need(type(words) is dict, "not an object of JSON")
     return words
 
-def check_words(words, others, truth):
-    """Only these fields stand there, and what `truth` names is true. A certificate may be absent."""
-    fields = {*truth, *others.split()}
+def in_words(name, value):
+    """How a file says what the bytes have."""
+    if name.startswith("trm_"):
+        return f"{value // 10**6}.{value % 10**6:06}".rstrip("0").rstrip(".")
+    if name in ("at", "as_of", "ended_at"):
+        moment = datetime(1970, 1, 1) + timedelta(milliseconds=value >> 16)
+        return moment.isoformat(timespec="milliseconds") + "Z"
+    return value.hex() if type(value) is bytes else value
+
+def check_words(words, others="", **truth):
+    """Only these fields are there, and what `truth` names is so. A certificate may be absent."""
+    known = {*truth, *others.split()}
     need(type(words) is dict, "not an object of JSON")
-    odd = fields ^ words.keys()
-    need(odd <= fields & {"certificate"}, f"missing or unknown fields: {sorted(odd)}")
-    for name, value in truth.items():
-        same = type(words[name]) is type(value) and words[name] == value
-        need(same, f"{name} says something else than the bytes")
+    odd = sorted(known ^ words.keys())
+    need(words.keys() <= known <= {*words, "certificate"}, f"missing or unknown fields: {odd}")
+    expect(Fields(layout="words", **words), **{name: in_words(name, truth[name]) for name in truth})
 
 def nominal_kflop(quote, work):
     def attended(count):
         """The sum of min(t, window) for t = 1 to count; without the min when the window is 0."""
         short = min(count, quote.card_window or count)
         return short * (short + 1) // 2 + (count - short) * quote.card_window
-    before, out = work.tokens_in, work.tokens_out
-    seen = attended(before) - attended(work.cached)
+    before, cached, out = work.tokens_in, work.cached, work.tokens_out
+    seen = attended(before) - attended(cached)
     seen += attended(max(0, before + out - 1)) - attended(max(0, before - 1))
-    rows = max(0, before - work.cached + out - (out > 0))
+    rows = max(0, before - cached + out - (out > 0))
     return -(-(2 * quote.block * rows + 2 * quote.head * out + quote.attention * seen) // 1000)
 
 def check_work(work, signatures):
     """What holds for an agreement in a receipt and in a trade."""
     need(work.cached <= work.tokens_in, "more tokens cached than there were")
-    need(work.amount == -(-work.kflop * work.multiplier // 10**6), "amount is not kFLOP times multiplier")
-    need(signed_by(work.provider, work, signatures.by_provider), "the provider's signature does not hold")
-    need(signed_by(work.consumer, work, signatures.by_consumer), "the consumer's signature does not hold")
+    expect(work, amount=-(-work.kflop * work.multiplier // 10**6))
+    need(signed(work, work.provider, signatures.by_provider), "agreement: provider's signature")
+    need(signed(work, work.consumer, signatures.by_consumer), "agreement: consumer's signature")
 
 def check_receipt(words):
-    receipt = parse("receipt", unhex(words.get("signed")))
+    receipt = parse("receipt", words.get("signed"))
     quote, work = parse("quote", receipt.quote), parse("agreement", receipt.agreement)
-    need(signed_by(quote.provider, quote), "the quote's signature does not hold")
-    need(work.quote == quote.id, "the agreement is not under this quote")
-    for name in ("network", "provider", "consumer", "model", "multiplier"):
-        need(getattr(work, name) == getattr(quote, name), f"{name} differs from the quote's")
+    need(signed(quote, quote.provider), "quote: signature")
+    expect(work, **fields(quote, "quote=id network provider consumer model multiplier"),
+           kflop=nominal_kflop(quote, work))
     check_work(work, receipt)
-    need(work.kflop == nominal_kflop(quote, work), "kFLOP is not what the tokens give")
-    most = work.tokens_in <= quote.max_in and work.tokens_out <= quote.max_out
-    need(most and work.amount <= quote.max_amount, "tokens or amount are above the quote's maxima")
-    check_words(words, "signed", {
-        "tirami_receipt": 1, "receipt": work.id.hex(), "network": work.network.hex(),
-        "provider": work.provider.hex(), "consumer": work.consumer.hex(), "model_id": work.model.hex(),
-        "tokens_in": work.tokens_in, "tokens_out": work.tokens_out, "kflop": str(work.kflop),
-        "multiplier_ppm": work.multiplier, "trm_amount": trm(work.amount), "ended_at": at(work.ended),
-        "trm_quoted_max": trm(quote.max_amount), "finish": FINISH[work.finish]})
+    for name in ("tokens_in", "tokens_out", "amount"):
+        need(getattr(work, name) <= getattr(quote, f"max_{name}"), f"{name} is above the quote's")
+    check_words(words, "signed", tirami_receipt=1, kflop=str(work.kflop), **fields(
+        work, "receipt=id network provider consumer model_id=model tokens_in tokens_out finish "
+        "multiplier_ppm=multiplier trm_amount=amount ended_at=ended"),
+        trm_quoted_max=quote.max_amount)
 
 def check_trade(entry, genesis):
-    step, work = entry.step, entry.step.agreement
-    need(work.network == genesis.id and work.amount > 0, "another network's agreement, or for nothing")
-    need(work.provider not in (work.consumer, step.payer), "the provider pays itself")
-    need(entry.author in (work.provider, step.payer), "the author has no part in the trade")
-    check_work(work, step)
-    waits = entry.author == work.provider and genesis.witnesses not in ([entry.author], [step.payer])
-    need(entry.flags == waits, "flags: what is sold has to wait here" if waits else "flags: it must not wait")
+    work, payer = entry.agreement, entry.payer
+    need(work.network == genesis.id and entry.amount > 0, "trade: elsewhere, or for nothing")
+    need(work.provider not in (work.consumer, payer), "trade: the provider pays itself")
+    need(entry.author in (work.provider, payer), "trade: the author has no part in it")
+    check_work(work, entry)
+    waits = entry.author == work.provider and genesis.witnesses not in ([entry.author], [payer])
+    expect(entry, flags=int(waits))
 
 def check_loan(entry, genesis):
-    grant = entry.step.grant
-    known = grant.network == genesis.id and grant.issuer in genesis.quotas
-    need(known and signed_by(grant.issuer, grant), "the loan is not signed by an issuer of this network")
-    need(0 < grant.principal <= genesis.welcome, "the principal is 0 or above the welcome loan")
-    side = grant.borrower if entry.name == "borrow" else grant.issuer
-    need(entry.author == side and grant.borrower != grant.issuer, "the loan is not the author's, or its own")
+    grant = entry.grant
+    expect(grant, network=genesis.id)
+    need(grant.issuer in genesis.quotas and signed(grant, grant.issuer), "loan: not an issuer's")
+    need(0 < entry.amount <= genesis.welcome, "loan: nothing, or above the welcome loan")
+    need(grant.borrower != grant.issuer, "loan: the issuer borrows from itself")
+    expect(entry, author=grant.borrower if entry.type == "borrow" else grant.issuer)
+    expect(grant, due=grant.granted + genesis.term)
 
 def check_alone(entry, genesis, successor=None):
-    """The rules that need no other entry; a succession in a chain may be signed by the successor."""
-    need(entry.network == genesis.id, "the entry is of another network")
-    holds = signed_by(entry.author, entry) or successor and signed_by(successor, entry)
-    need(holds, "the author's signature does not hold")
-    need((entry.name == "genesis") == (entry.seq == 1), "a genesis entry stands first, and only there")
-    if entry.seq == 1:
-        need((entry.prev, entry.root) == (genesis.id, sha(b"")), "prev or log root of a first entry is wrong")
-        need(entry.step.before or entry.spendable == 0, "a chain that begins has nothing")
-    need(entry.held == entry.staked == 0, "something is held or staked")
-    need(entry.flags == 0 or entry.name == "trade", "flags: only a trade can wait")
-    if entry.name == "trade":
+    """The rules that need no other entry. In a chain the successor may sign a succession."""
+    expect(entry, network=genesis.id, held=0, staked=0)
+    need(signed(entry, entry.author) or successor and signed(entry, successor), "entry: signature")
+    need((entry.type == "genesis") == (entry.seq == 1), "entry: genesis stands first, only there")
+    if entry.type == "genesis":
+        expect(entry, prev=genesis.id, root=sha(b""))
+        need(entry.before or entry.spendable == 0, "genesis: a chain that begins has nothing")
+    if entry.type == "trade":
         check_trade(entry, genesis)
-    if entry.name in ("borrow", "mint"):
+    else:
+        expect(entry, flags=0)
+    if entry.type in ("borrow", "mint"):
         check_loan(entry, genesis)
     return entry
 
 def gain(entry):
     """What the entry adds to spendable; negative when it takes."""
-    if entry.name == "trade":
-        amount, sold = entry.step.agreement.amount, entry.author == entry.step.agreement.provider
-        return (0 if entry.flags else amount) if sold else -amount
-    if entry.name == "borrow":
-        return entry.step.grant.principal
-    return {"receive": 1, "repay": -1}.get(entry.name, 0) * getattr(entry.step, "amount", 0)
+    sold = entry.type == "trade" and entry.author == entry.agreement.provider
+    signs = {"trade": not entry.flags if sold else -1, "borrow": 1, "receive": 1, "repay": -1}
+    return signs.get(entry.type, 0) * entry.amount
 
 def digest(state):
     """The digest of a state. Each table is a count and its rows by ascending key."""
-    data = [b"trm/v1/state\0", state.spendable, 0, 0, state.made, state.retired, state.successor]
+    parts = [state.spendable, 0, 0, state.made, state.retired, state.successor]
     for table in (state.loans, state.waiting):
-        data.append(len(table).to_bytes(4, "little"))
-        for key, row in sorted(table.items()):
-            data += [key, *row]
-    return sha(b"".join(part.to_bytes(8, "little") if type(part) is int else part for part in data))
+        parts.append(len(table).to_bytes(4, "little"))
+        parts += [part for key, row in sorted(table.items()) for part in (key, *row)]
+    data = b"".join(part if type(part) is bytes else part.to_bytes(8, "little") for part in parts)
+    return sha(b"trm/v1/state\0" + data)
 
-class Chain:
-    """A chain as far as it was read. Its state passes to the chain that goes on."""
+def root_of(trees):
+    """The root over all leaves; `trees` are the roots of full trees, the largest first."""
+    return reduce(lambda right, left: sha(b"\1" + left + right), reversed(trees or [sha(b"")]))
 
-    def __init__(self, genesis, author, before):
-        self.genesis, self.author, self.before, self.entries, self.trees = genesis, author, before, [], []
-        self.state = before.state if before else SimpleNamespace(
-            spendable=0, made=0, retired=0, successor=b"", loans={}, waiting={}, agreements=set(),
-            invitations=set(), mints=[])
+def grow(trees, count, leaf):
+    """Adds a leaf to the trees over as many as `count`."""
+    tree = sha(b"\0" + leaf)
+    while count & 1:
+        tree, count = sha(b"\1" + trees.pop() + tree), count >> 1
+    trees.append(tree)
 
-    def append(self, entry):
-        """Adds an entry that keeps all six rules. `trees` are roots over ids, the largest first."""
-        last, count, state = self.entries[-1] if self.entries else None, len(self.entries), self.state
-        successor = entry.step.key if last and entry.name == "succession" else None
-        named = not successor or sha(b"trm/v1/successor\0" + successor) == state.successor
-        need(named, "the key is not that of the successor")
-        check_alone(entry, self.genesis, successor)
-        need((entry.author, entry.seq) == (self.author, count + 1), "author or seq is not the next")
-        need(not last or entry.prev == last.id, "prev is not the entry before")
-        earlier = last or (self.before and self.before.entries[-1])
-        need(not earlier or entry.time > earlier.time, "the time is not later")
-        need(not last or last.name != "succession", "an entry follows a succession")
-        root = reduce(lambda right, left: sha(b"\1" + left + right), self.trees[::-1]) if last else sha(b"")
-        need(entry.root == root, "the log root is not that of the entries before")
-        self.follow(entry, entry.step, state)
-        state.spendable += gain(entry)
-        need(state.spendable >= 0, "it takes more than is spendable")
-        need(entry.spendable == state.spendable, "spendable is not what follows")
-        self.entries.append(entry)
-        tree = sha(b"\0" + entry.id)
-        while count & 1:
-            tree, count = sha(b"\1" + self.trees.pop() + tree), count >> 1
-        self.trees.append(tree)
+def append(state, entry):
+    """Adds an entry that keeps all six rules."""
+    last, count, trees = state.last, len(state.entries), state.trees
+    key = getattr(entry, "key", None)  # of the successor; only a succession has it
+    need(not key or sha(b"trm/v1/successor\0" + key) == state.successor, "not the successor's key")
+    check_alone(entry, state.genesis, key)
+    need(not count or last.type != "succession", "entry: it follows a succession")
+    prev = last.id if count else state.genesis.id
+    expect(entry, author=state.node, seq=count + 1, prev=prev, root=root_of(trees))
+    need(not last or entry.time > last.time, "entry: the time is not later")
+    follow(state, entry)
+    state.spendable += gain(entry)
+    need(state.spendable >= 0, "entry: it takes more than is spendable")
+    expect(entry, spendable=state.spendable)
+    state.entries.append(entry)
+    state.last = entry
+    grow(trees, count, entry.id)
 
-    def follow(self, entry, step, state):
-        """Rule 5 where it depends on the entries before, and what the entry changes."""
-        if entry.name == "genesis":
-            last = self.before.entries[-1] if self.before else None
-            link = step.before and (step.before.author, step.before.seq, step.before.entry)
-            need(link == (last and (last.author, last.seq, last.id)), "another chain before than it names")
-            passed = not last or last.name == "succession" and last.step.key == self.author
-            need(passed and (not last or last.network == entry.network), "the chain before passes to another")
-            state.successor = step.successor
-        elif entry.name == "checkpoint":
-            need(step.digest == digest(state), "the digest is not that of the state")
-        elif entry.name == "trade":
-            work = step.agreement
-            need(work.id not in state.agreements, "the agreement stands on the chain already")
-            state.agreements.add(work.id)
-            if entry.flags:
-                state.waiting[work.id] = (step.payer, work.amount)
-        elif entry.name == "receive":
-            need(state.waiting.pop(step.receipt, None) == (step.payer, step.amount), "no such credit waits")
-        elif entry.name in ("borrow", "mint"):
-            grant, mint = step.grant, entry.name == "mint"
-            need(grant.invitation not in state.invitations, "the invitation stands on the chain already")
-            state.invitations.add(grant.invitation)
-            side = (LENT, grant.borrower) if mint else (BORROWED, grant.issuer)
-            state.loans[grant.invitation] = (*side, grant.principal)
-            if mint:
-                self.mint(entry.time >> 16, grant.principal, state)
-        elif entry.name in ("repay", "retire"):
-            lent, other, owed = state.loans.pop(step.invitation, (None, None, 0))
-            side = LENT if entry.name == "retire" else BORROWED
-            need((lent, other) == (side, step.other), "no such loan is open")
-            need(0 < step.amount <= owed, "the amount is 0 or above what is owed")
-            if owed > step.amount:
-                state.loans[step.invitation] = (lent, other, owed - step.amount)
-            state.retired += step.amount if lent == LENT else 0
+def follow(state, entry):
+    """Rule 5 where it depends on the entries before, and what the entry changes."""
+    lent = entry.type in ("mint", "retire")
+    if entry.type == "genesis":
+        link = entry.before and fields(entry.before, "author seq entry")
+        last = state.last and fields(state.last, "author seq entry=id")
+        need(link == last, "genesis: it names another chain before")
+        state.successor = entry.successor
+    elif entry.type == "checkpoint":
+        expect(entry, digest=digest(state))
+    elif entry.type == "trade":
+        receipt = entry.agreement.id
+        need(receipt not in state.once, "trade: the agreement stands on the chain already")
+        state.once.add(receipt)
+        if entry.flags:
+            state.waiting[receipt] = (entry.payer, entry.amount)
+    elif entry.type == "receive":
+        credit = state.waiting.pop(entry.receipt, None)
+        need(credit == (entry.payer, entry.amount), "receive: no such credit waits")
+    elif entry.type in ("borrow", "mint"):
+        grant, other = entry.grant, entry.grant.borrower if lent else entry.grant.issuer
+        need(grant.invitation not in state.once, "loan: the invitation stands on the chain already")
+        state.once.add(grant.invitation)
+        state.loans[grant.invitation] = (bytes([lent]), other, entry.amount)
+        if lent:
+            mint(state, entry.amount, entry.time >> 16)
+    elif entry.type in ("repay", "retire"):
+        *loan, owed = state.loans.pop(entry.invitation, (None, 0))
+        need(loan == [bytes([lent]), entry.other], f"{entry.type}: no such loan is open")
+        need(0 < entry.amount <= owed, f"{entry.type}: nothing, or more than is owed")
+        if owed > entry.amount:
+            state.loans[entry.invitation] = (*loan, owed - entry.amount)
+        state.retired += entry.amount * lent
 
-    def mint(self, now, principal, state):
-        """What an issuer makes stays within its quota and the day's most."""
-        quota = self.genesis.quotas[self.author]
-        need(state.made + principal <= quota, "more is made than the quota")
-        era = sum(1 for k in range(1, 65) if quota >> k >= quota - state.made)
-        budget = -(-(quota >> (era + 1)) // 1461)
-        day = principal + sum(amount for time, amount in state.mints if now - time < DAY_MS)
-        most = min(max(budget, self.genesis.welcome), self.genesis.daily)
-        need(day <= most, "more is made than the day's most")
-        state.made += principal
-        state.mints.append((now, principal))
+def mint(state, amount, now):
+    """What an issuer makes stays within its quota and the day's most."""
+    genesis, quota = state.genesis, state.genesis.quotas[state.node]
+    era = sum(quota >> k >= quota - state.made for k in range(1, 65))
+    most = min(max(-(-(quota >> (era + 1)) // 1461), genesis.welcome), genesis.daily)
+    state.made += amount
+    state.mints.append((now, amount))
+    need(state.made <= quota, "mint: more than the quota")
+    day = sum(made for time, made in state.mints if now - time < DAY_MS)
+    need(day <= most, "mint: more than the day's most")
 
 def check_certificate(words, entry, genesis):
-    """The assurance that a file gives: `certified` when it has a certificate over the entry."""
+    """The assurance of a file: `certified` when it has a certificate over the entry."""
     if "certificate" not in words:
         return "signed"
-    cert, count = parse("cert", unhex(words["certificate"]), limit=2 * MAX_DOCUMENT), len(genesis.witnesses)
-    over = (cert.network, cert.author, cert.seq, cert.entry)
-    need(over == (entry.network, entry.author, entry.seq, entry.id), "certificate: it is over another entry")
+    cert, count = parse("cert", words["certificate"], 2 * MAX_DOCUMENT), len(genesis.witnesses)
+    expect(cert, **fields(entry, "network author seq entry=id"))
     voters = [vote.witness for vote in cert.votes]
-    need(voters == sorted(set(voters)), "certificate: the witnesses do not ascend")
-    need(set(voters) <= set(genesis.witnesses), "certificate: a vote is not by a witness")
-    need(len(voters) >= count - (count - 1) // 3, "certificate: too few votes")
+    need(voters == sorted(set(voters)), "cert: the witnesses do not ascend")
+    need(set(voters) <= set(genesis.witnesses), "cert: a vote is not by a witness")
+    need(len(voters) >= count - (count - 1) // 3, "cert: there are too few votes")
     for vote in cert.votes:
-        need(signed_by(vote.witness, cert, vote.signature), "certificate: a signature does not hold")
+        need(signed(cert, vote.witness, vote.signature), "cert: signature")
     return "certified"
 
+def begin_chain(words, state):
+    """The first line of a chain. What the chain before left in `state` goes on."""
+    need("tirami_chain" in words, "not a file of a known kind")
+    state.genesis = parse_genesis(words.get("genesis"))
+    state.node = parse("32", words.get("node"))
+    check_words(words, "genesis", tirami_chain=1, network=state.genesis.id, node=state.node)
+    if state.last:
+        need(state.last.type == "succession", "the chain before has no successor")
+        expect(state.last, network=state.genesis.id, key=state.node)
+    state.entries, state.trees = [], []
+
 def check_chain(text):
-    """The chains of a file, each going on the one before: a first line, a line per entry, a last line."""
-    chains, chain = [], None
-    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
+    """The entries of each chain: a first line, a line for each entry, a last line; and again."""
+    chains, state = [], Fields(spendable=0, made=0, retired=0, successor=b"", loans={}, mints=[],
+                               waiting={}, once=set(), last=None, entries=None)
+    for line_number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
         try:
             words = load(line)
-            if chain is None:
-                genesis, node = parse_genesis(words.get("genesis")), unhex(words.get("node"))
-                chain = Chain(genesis, node, chains[-1] if chains else None)
-                truth = {"tirami_chain": 1, "network": genesis.id.hex(), "node": node.hex()}
-                check_words(words, "genesis", truth)
+            if state.entries is None:
+                begin_chain(words, state)
             elif "entry" in words:
-                entry = parse_entry(words["entry"])
-                chain.append(entry)
-                check_words(words, "entry", {"seq": entry.seq, "type": entry.name, "at": at(entry.time),
-                                             "trm_spendable": trm(entry.spendable)})
+                append(state, parse_entry(words["entry"]))
+                said = fields(state.last, "seq type at=time trm_spendable=spendable")
+                check_words(words, "entry", **said)
             else:
-                need(chain.entries, "cut off: there is no entry")
-                last, chains, chain = chain.entries[-1], chains + [chain], None
-                check_words(words, "certificate", {"entries": last.seq, "head": last.id.hex()})
-                check_certificate(words, last, genesis)
-        except ERRORS as reason:
-            raise Invalid(f"line {number}: {reason}") from None
-    need(chain is None, "cut off: there is no last line")
+                need(state.entries, "cut off: there is no entry")
+                check_words(words, "certificate", **fields(state.last, "entries=seq head=id"))
+                check_certificate(words, state.last, state.genesis)
+                chains.append(state.entries)
+                state.entries = None
+        except REFUSALS as reason:
+            raise ValueError(f"line {line_number}: {reason}") from None
+    need(state.entries is None, "cut off: there is no last line")
     return chains
 
 def check_balance(words):
-    check_words(words, "says genesis entry certificate", {"tirami_balance": 1})
+    check_words(words, "says genesis entry certificate", tirami_balance=1)
     genesis = parse_genesis(words["genesis"])
     entry = check_alone(parse_entry(words["entry"]), genesis)
-    check_words(words["says"], "", {
-        "network": genesis.id.hex(), "node": entry.author.hex(), "seq": entry.seq, "head": entry.id.hex(),
-        "as_of": at(entry.time), "trm_spendable": trm(entry.spendable), "trm_held": trm(entry.held),
-        "trm_staked": trm(entry.staked), "assurance": check_certificate(words, entry, genesis)})
+    check_words(words["says"], assurance=check_certificate(words, entry, genesis), **fields(
+        entry, "network node=author seq head=id as_of=time trm_spendable=spendable trm_held=held "
+        "trm_staked=staked"))
 
 def included_root(leaf, index, size, path):
     """The root of a tree of this size that an inclusion proof gives (RFC 9162, 2.1.3)."""
@@ -401,63 +400,138 @@ def included_root(leaf, index, size, path):
         return sha(b"\1" + included_root(leaf, index, split, path[:-1]) + path[-1])
     return sha(b"\1" + path[-1] + included_root(leaf, index - split, size - split, path[:-1]))
 
+def hashes(texts):
+    need(type(texts) is list, "not a list of hashes")
+    return [parse("32", text) for text in texts]
+
 def check_inclusion(words):
-    check_words(words, "says genesis entry head path certificate", {"tirami_inclusion": 1})
-    need(type(words["path"]) is list, "path is not a list")
-    genesis, path = parse_genesis(words["genesis"]), [unhex(part) for part in words["path"]]
+    check_words(words, "says genesis entry head path certificate", tirami_inclusion=1)
+    genesis, path = parse_genesis(words["genesis"]), hashes(words["path"])
     entry, head = (check_alone(parse_entry(words[name]), genesis) for name in ("entry", "head"))
     if entry.id == head.id:
         need(not path, "the head is the entry, and there is a path")
     else:
-        newer = entry.seq < head.seq and entry.time < head.time and entry.name != "succession"
-        need(newer and entry.author == head.author, "the head is not a newer entry of the same author")
-        need(all(len(part) == 32 for part in path), "path has something else than hashes")
-        root = included_root(entry.id, entry.seq - 1, head.seq - 1, path)
-        need(root == head.root, "the entry does not stand under the head")
-    truth = {"network": genesis.id.hex(), "node": entry.author.hex(), "seq": entry.seq, "under": head.seq,
-             "entry": entry.id.hex(), "type": entry.name, "at": at(entry.time),
-             "assurance": check_certificate(words, head, genesis)}
-    if entry.name == "trade":
-        truth["receipt"] = entry.step.agreement.id.hex()
-        truth["trm_amount"] = trm(entry.step.agreement.amount)
-    check_words(words["says"], "", truth)
+        newer = entry.seq < head.seq and entry.time < head.time and entry.type != "succession"
+        need(newer and head.author == entry.author, "the head is not a newer entry of the author")
+        expect(head, root=included_root(entry.id, entry.seq - 1, head.seq - 1, path))
+    truth = fields(entry, "network node=author seq entry=id type at=time")
+    if entry.type == "trade":
+        truth |= fields(entry.agreement, "receipt=id trm_amount=amount")
+    assurance = check_certificate(words, head, genesis)
+    check_words(words["says"], under=head.seq, assurance=assurance, **truth)
 
-def proves(kind, first, second):
-    if kind == "fork":
-        return first.seq == second.seq and first.id < second.id
-    if kind == "arithmetic":
-        wrong = second.name != "genesis" and second.spendable != first.spendable + gain(second)
-        moved = (first.held, first.staked) != (second.held, second.staked) or second.time <= first.time
-        return (second.prev, second.seq) == (first.id, first.seq + 1) and (wrong or moved)
-    if kind == "voucher_contradiction":
-        same = (first.hold, first.lane, first.payee) == (second.hold, second.lane, second.payee)
-        less = second.total < first.total or second.tokens < first.tokens
-        return same and (first.seq < second.seq and less or first.seq == second.seq and first.id < second.id)
-    trades = first.name == second.name == "trade" and first.seq < second.seq
-    return trades and first.step.agreement.id == second.step.agreement.id
+def check_head(text):
+    head = parse("sth", text)
+    need(signed(head, head.node), "sth: signature")
+    return head
+
+def varint(data, at):
+    """An integer of 7 bits in each byte, the lowest first, and where it ends."""
+    end = next((n for n in range(at, min(at + 10, len(data))) if data[n] < 128), None)
+    need(end is not None, "record: a number does not end")
+    value = sum((data[n] & 127) << 7 * (n - at) for n in range(at, end + 1))
+    need(value < 2**64, "record: a number is too large")
+    return value, end + 1
+
+def glance(record):
+    """The time and event of a journal's record, which is all that it says to others."""
+    need(0 < len(record) <= MAX_RECORD and record[0] == 1, "record: its length or version")
+    (time, at), length = varint(record, 1), len(record)
+    kind, at = varint(record, at)
+    need(kind < len(EVENTS) and (kind != 4 or at < length), "record: not of a known kind")
+    return {"at": time << 16, "event": "unfreeze" if kind == 4 and not record[at] else EVENTS[kind]}
+
+def record_hash(before, record):
+    return sha(b"trm/v1/journal\0" + before + record)
+
+def whole(words, name, most=2**64):
+    value = words.get(name) if type(words) is dict else None
+    need(type(value) is int and 1 <= value <= most, f"{name} is not a number from 1 to {most}")
+    return value
+
+def check_record(words):
+    check_words(words, "says record before path head", tirami_record=1)
+    head, before = check_head(words["head"]), parse("32", words["before"])
+    seq, record = whole(words["says"], "seq", head.size), unhex("record", words["record"])
+    found = record_hash(before, record)
+    need(seq > 1 or before == bytes(32), "before: nothing comes before the first")
+    need(seq < head.size or found == head.hash, "the hash is not the head's")
+    expect(head, root=included_root(found, seq - 1, head.size, hashes(words["path"])))
+    check_words(words["says"], seq=seq, hash=found, as_of=head.time << 16, **glance(record),
+                **fields(head, "network node size root"))
+
+def grown(first, size, path, root, proved=True):
+    """The roots over the first leaves and over all, by a consistency proof (RFC 9162, 2.1.4)."""
+    need(len(path) == (not proved) if first == size else path, "the path is too short or too long")
+    if first == size:
+        return (root, root) if proved else (path[0], path[0])
+    split, rest, side = 1 << ((size - 1).bit_length() - 1), path[:-1], path[-1]
+    if first <= split:
+        old, new = grown(first, split, rest, root, proved)
+        return old, sha(b"\1" + new + side)
+    old, new = grown(first - split, size - split, rest, root, False)
+    return sha(b"\1" + side + old), sha(b"\1" + side + new)
+
+def check_growth(words):
+    check_words(words, "says from from_root path head", tirami_growth=1)
+    head, root = check_head(words["head"]), parse("32", words["from_root"])
+    first = whole(words, "from", head.size)
+    roots = grown(first, head.size, hashes(words["path"]), root)
+    need(roots == (root, head.root), "the path does not lead from one root to the other")
+    check_words(words["says"], from_root=root, as_of=head.time << 16, **{"from": first},
+                **fields(head, "network node size root"))
+
+def check_archive(text):
+    """A first line, a line for each record, a last line."""
+    begin, *lines, end = map(load, text.removesuffix("\n").split("\n"))
+    check_words(begin, "network node first before peaks", tirami_archive=1)
+    count, trees = whole(begin, "first") - 1, hashes(begin["peaks"])
+    before = parse("32", begin["before"])
+    need(len(trees) == count.bit_count(), "there are not as many peaks as full trees")
+    need(count or before == bytes(32), "before: nothing comes before the first")
+    for words in lines:
+        record = unhex("record", words.get("record"))
+        check_words(words, "record", seq=count + 1, **glance(record))
+        before = record_hash(before, record)
+        grow(trees, count, before)
+        count += 1
+    need(lines, "cut off: there is no record")
+    check_words(end, "head", records=len(lines))
+    expect(check_head(end["head"]), size=count, hash=before, root=root_of(trees),
+           network=parse("32", begin["network"]), node=parse("32", begin["node"]))
+
+PROOFS = {  # when two documents that the accused signed prove it
+    "fork": lambda one, two: one.seq == two.seq and one.id < two.id,
+    "arithmetic": lambda one, two: (one.id, one.seq + 1) == (two.prev, two.seq) and (
+        two.time <= one.time or (one.held, one.staked) != (two.held, two.staked)
+        or two.type != "genesis" and two.spendable != one.spendable + gain(two)),
+    "voucher_contradiction": lambda one, two: (one.seq, one.id) < (two.seq, two.id) and (
+        fields(one, "hold lane payee") == fields(two, "hold lane payee")
+        and (one.seq == two.seq or two.total < one.total or two.tokens < one.tokens)),
+    "double_agreement": lambda one, two: one.seq < two.seq and (
+        one.type == two.type == "trade" and one.agreement.id == two.agreement.id)}
 
 def check_fraud(words):
-    check_words(words, "says proof", {"tirami_fraud": 1})
-    proof = parse("fraud", unhex(words["proof"]), limit=3 * MAX_DOCUMENT)
-    kind, vouchers = FRAUDS[proof.kind], FRAUDS[proof.kind] == "voucher_contradiction"
-    both = [parse("voucher", data) if vouchers else parse_entry(data.hex())
+    check_words(words, "says proof", tirami_fraud=1)
+    proof = parse("fraud", words["proof"], 3 * MAX_DOCUMENT)
+    vouchers = proof.fraud == "voucher_contradiction"
+    both = [parse("voucher", data) if vouchers else parse_entry(data)
             for data in (proof.first, proof.second)]
     for one in both:
-        own = one.network == proof.network and (vouchers or one.author == proof.accused)
-        need(own and signed_by(proof.accused, one), "a document is not the accused's in this network")
-    need(proves(kind, *both), f"the documents do not prove {kind}")
-    check_words(words["says"], "", {"network": proof.network.hex(), "accused": proof.accused.hex(),
-                                    "fraud": kind, "id": proof.id.hex()})
+        expect(one, network=proof.network)
+        need(vouchers or one.author == proof.accused, "entry: it is not on the accused's chain")
+        need(signed(one, proof.accused), f"{one.layout}: signature")
+    need(PROOFS[proof.fraud](*both), f"the documents do not prove {proof.fraud}")
+    check_words(words["says"], **fields(proof, "network accused fraud id"))
 
-def narrows(grant, parent):
-    names = ("network", "root", "pinned", "epoch")
-    same = all(getattr(grant, name) == getattr(parent, name) for name in names)
-    inside = parent.lo <= grant.lo and grant.hi <= parent.hi and grant.per_request <= parent.per_request
-    ceiling = parent.ceiling is None or grant.ceiling is not None and grant.ceiling <= parent.ceiling
-    sooner = grant.expires <= parent.expires and grant.depth < parent.depth
-    lists = ((grant.models, parent.models), (grant.payees, parent.payees))
-    subsets = all(not before or (mine and set(mine) <= set(before)) for mine, before in lists)
-    return grant.parent == parent.id and same and inside and ceiling and sooner and subsets
+def check_narrower(grant, parent):
+    expect(grant, **fields(parent, "parent=id network root pinned epoch"))
+    for name in ("hi", "per_request", "ceiling", "expires"):
+        value, most = getattr(grant, name), getattr(parent, name)
+        need(most is None or value is not None and value <= most, f"grant: {name} is not narrower")
+    need(parent.lo <= grant.lo and grant.depth < parent.depth, "grant: lo or depth is not narrower")
+    for ids, most in ((grant.models, parent.models), (grant.payees, parent.payees)):
+        need(not most or ids and set(ids) <= set(most), "grant: models or payees are not narrower")
 
 def check_mandate(text):
     """The text of a mandate: a chain of grants. Whether one is over is not judged."""
@@ -465,73 +539,74 @@ def check_mandate(text):
     data = base64.urlsafe_b64decode(coded + "=" * (-len(coded) % 4))
     need(base64.urlsafe_b64encode(data).decode().rstrip("=") == coded, "not base64url")
     need(sha(data[:-4])[:4] == data[-4:], "the check bytes are wrong")
-    grants = [parse("grant", grant) for grant in parse("mandate", data[:-4], limit=MAX_MANDATE).grants]
+    grants = [parse("grant", grant) for grant in parse("mandate", data[:-4], MAX_MANDATE).grants]
     need(grants and grants[0].parent == bytes(32), "mandate: no grant, or the first has a parent")
-    for grant, parent in zip(grants, [None] + grants):
-        need(signed_by(parent.holder if parent else grant.root, grant), "grant: its signature does not hold")
+    for parent, grant in zip([None, *grants], grants):
+        need(signed(grant, parent.holder if parent else grant.root), "grant: signature")
+        need(grant.lo < grant.hi, "grant: the range is empty")
         ascend = all(ids == sorted(set(ids)) for ids in (grant.models, grant.payees))
-        need(ascend and grant.lo < grant.hi, "grant: an empty range, or models or payees that do not ascend")
-        need(not parent or narrows(grant, parent), "grant: it does not narrow the one before")
+        need(ascend, "grant: models or payees do not ascend")
+        if parent:
+            check_narrower(grant, parent)
 
 def verify(path):
     """The kind of a file that holds, and the chains in it."""
-    checks = {"tirami_chain": check_chain, "tirami_receipt": check_receipt, "tirami_balance": check_balance,
-              "tirami_inclusion": check_inclusion, "tirami_fraud": check_fraud}
     with open(path, "rb") as file:
         text = file.read().decode()
     if text.strip().startswith("tirami-mandate1_"):
         return "mandate", check_mandate(text.strip())
+    checks = {"receipt": check_receipt, "balance": check_balance, "inclusion": check_inclusion,
+              "fraud": check_fraud, "record": check_record, "growth": check_growth}
     try:
         words = load(text)
     except ValueError:
-        words = load(text.split("\n", 1)[0])
-        need("tirami_chain" in words, "not one object of JSON")
-    found = checks.keys() & words.keys()
-    need(len(found) == 1, "not a file of a known kind")
-    kind = found.pop()
-    return kind.removeprefix("tirami_"), checks[kind](text if kind == "tirami_chain" else words)
+        words = {}  # a chain is several objects
+    for kind, check in checks.items():
+        if f"tirami_{kind}" in words:
+            return kind, check(words)
+    if "tirami_archive" in load(text.split("\n")[0]):
+        return "archive", check_archive(text)
+    return "chain", check_chain(text)
 
 def other_side(entry):
-    """Who pays or lends, on which receipt or loan."""
-    step = entry.step
-    if entry.name in ("borrow", "mint"):
-        return entry.network, step.grant.issuer, step.grant.id
-    if entry.name in ("trade", "receive"):
-        return entry.network, step.payer, step.agreement.id if entry.name == "trade" else step.receipt
-    return entry.network, None, None
+    """The network, who pays or lends, and the receipt or loan."""
+    if entry.type in ("borrow", "mint"):
+        return entry.network, entry.grant.issuer, entry.grant.id
+    if entry.type == "trade":
+        return entry.network, entry.payer, entry.agreement.id
+    return entry.network, getattr(entry, "payer", None), getattr(entry, "receipt", None)
 
 def disagreements(files):
-    """What chains hold against each other: forks, and credits that the payer or lender does not have."""
-    chains = sorted((chain for found in files.values() for chain in found), key=lambda one: len(one.entries))
-    longest = {(one.genesis.id, one.author): one.entries for one in chains}
-    debits = {other_side(one): one.id for entries in longest.values() for one in entries
+    """Forks, and credits that the payer or lender does not have, each with its file."""
+    chains = sorted((chain for found in files.values() for chain in found), key=len)
+    longest = {(chain[0].network, chain[0].author): chain for chain in chains}
+    debits = {other_side(one): one.id for chain in longest.values() for one in chain
               if other_side(one)[1] == one.author}
-    for path, one in ((path, one) for path in files for chain in files[path] for one in chain.entries):
+    for path, one in ((path, one) for path in files for chain in files[path] for one in chain):
         if longest[one.network, one.author][one.seq - 1].id != one.id:
             yield path, f"entry {one.seq}: another file has another one, a fork"
         debit = debits.get(other_side(one))
-        right = debit == one.step.entry if one.name == "receive" else debit or one.flags
+        right = debit == one.entry if one.type == "receive" else debit or one.flags
         if other_side(one)[:2] in longest and not right:
             yield path, f"entry {one.seq}: the other side's chain lacks it"
 
-def main(arguments):
-    """Prints a line for each file; 0 when all hold, 1 when not, 2 when the command is wrong."""
-    ledger = arguments[:1] == ["--ledger"]
-    paths = arguments[1:] if ledger else arguments
-    if not paths or any(path.startswith("--") for path in paths):
-        print("usage: verify.py [--ledger] FILE...", file=sys.stderr)
-        return 2
-    valid, invalid = {}, {}
-    for path in paths:
+def main():
+    """Prints a line for each file; the status is 0 when all hold, 1 when not, 2 for bad usage."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--ledger", action="store_true", help="compare the chains with each other")
+    parser.add_argument("files", nargs="+", metavar="FILE")
+    options = parser.parse_args()
+    verdicts, chains = {}, {}
+    for path in options.files:
         try:
-            valid[path] = verify(path)
-        except ERRORS as reason:
-            invalid[path] = reason
-    if ledger:
-        invalid |= disagreements({path: chains or [] for path, (_, chains) in valid.items()})
-    for path in paths:
-        print(f"invalid {path}: {invalid[path]}" if path in invalid else f"valid {valid[path][0]} {path}")
-    return 1 if invalid else 0
+            kind, found = verify(path)
+            verdicts[path], chains[path] = f"valid {kind} {path}", found or []
+        except REFUSALS as reason:
+            verdicts[path] = f"invalid {path}: {reason}"
+    for path, reason in disagreements(chains) if options.ledger else ():
+        verdicts[path] = f"invalid {path}: {reason}"
+    print("\n".join(verdicts.values()))
+    return int(any(verdict.startswith("invalid") for verdict in verdicts.values()))
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    raise SystemExit(main())
