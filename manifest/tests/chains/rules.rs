@@ -236,6 +236,11 @@ fn loans_are_made_by_issuers_and_paid_back_once() {
         refused(&pen, Step::Borrow(larger), |_| ()),
         Rejected::Loan(_)
     ));
+    let mut soon = grant(&genesis, (1, 2), 1);
+    soon.body.due = soon.body.granted.after_ms(1);
+    let soon = Box::new(Signed::new(soon.body, &key(1)));
+    let said = refused(&pen, Step::Borrow(soon), |_| ()).to_string();
+    assert!(said.contains("not due when the network says"), "{said}");
     assert!(matches!(
         refused(&issuer(), Step::Retire(part(2, 900, None)), |_| ()),
         Rejected::Loan(_)

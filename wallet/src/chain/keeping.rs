@@ -115,11 +115,20 @@ pub(super) fn before(tables: &impl ReadTables) -> Result<Vec<Part>, StoreError> 
     Ok(tables.row(Table::Meta, BEFORE)?.unwrap_or_default())
 }
 
+/// How many chains came before the present one.
+pub(super) fn generation(tables: &impl ReadTables) -> Result<u8, StoreError> {
+    number_of(&before(tables)?)
+}
+
+fn number_of(before: &[Part]) -> Result<u8, StoreError> {
+    u8::try_from(before.len()).map_err(|_| damaged())
+}
+
 /// Every chain of `node`, the oldest first; the last is the present one.
 pub(super) fn parts(tables: &impl ReadTables, node: NodeId) -> Result<Vec<Part>, StoreError> {
     let mut parts = before(tables)?;
     let head = Head::read(tables)?;
-    let generation = u8::try_from(parts.len()).map_err(|_| damaged())?;
+    let generation = number_of(&parts)?;
     parts.push(head.part(generation, node));
     Ok(parts)
 }

@@ -44,7 +44,7 @@ pub(crate) fn publish(
     };
     let mut head = Head::read(tables)?;
     let written = head.covered;
-    let generation = keeping::present(tables, key.id())?.generation;
+    let generation = keeping::generation(tables)?;
     let mut chain = Publisher {
         genesis,
         node: key.id(),
@@ -132,7 +132,7 @@ pub(crate) fn succeed(
     }
     may_succeed(tables, &successor.id())?;
     let mut head = Head::read(tables)?;
-    let generation = keeping::present(tables, key.id())?.generation;
+    let generation = keeping::generation(tables)?;
     let mut ending = Publisher {
         genesis: genesis.clone(),
         node: key.id(),

@@ -158,14 +158,29 @@ async fn a_loan_is_booked_once_and_only_from_an_issuer_to_this_node() {
     };
     // The same again changes nothing.
     assert_eq!(accept(grant.clone(), 1).await.unwrap(), trm(100_000));
+    let less = LoanGrant {
+        principal: trm(99_999),
+        ..grant.clone()
+    };
+    assert!(matches!(
+        accept(less, 1).await,
+        Err(WalletError::Refused(Refusal::IdTaken { .. }))
+    ));
+    // More than the network lends, or due when its lender likes.
     let more = LoanGrant {
         principal: trm(100_001),
         ..grant.clone()
     };
-    assert!(matches!(
-        accept(more, 1).await,
-        Err(WalletError::Refused(Refusal::IdTaken { .. }))
-    ));
+    let soon = LoanGrant {
+        due: START.after_ms(1),
+        ..grant.clone()
+    };
+    for wrong in [more, soon] {
+        assert!(matches!(
+            accept(wrong, 1).await,
+            Err(WalletError::Invitation(_))
+        ));
+    }
     let second = LoanGrant {
         invitation: InvitationId::from_bytes([4; 16]),
         ..grant.clone()

@@ -83,11 +83,11 @@ async fn a_member_changes_its_key_and_the_witness_follows() {
 
     // The witness keeps one member, under the new key, with the same money.
     buys(&pair, "two").await;
-    let left = b.ask(&["balance"]).await["trm_balance"].clone();
+    let has = b.ask(&["balance"]).await["trm_balance"].clone();
     until("the new chain is certified", async || {
         let _up = Up::start(b).await;
         let proved = b.ask(&["prove", "balance"]).await["says"].clone();
-        (proved["assurance"] == "certified" && proved["trm_spendable"] == left).then_some(())
+        (proved["assurance"] == "certified" && proved["trm_spendable"] == has).then_some(())
     })
     .await;
     let heads = pair.a.ask(&["network"]).await["certified"].clone();
