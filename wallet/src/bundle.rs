@@ -1,6 +1,6 @@
 //! Several files in one, under a passphrase: a node's keys and wallet on their way to another machine.
 //!
-//! After the head of [`sealed`] come pieces of [`PIECE`] bytes, each encrypted on its own and bound to its
+//! After the head of [`sealed`] come pieces of 64 KiB, each encrypted on its own and bound to its
 //! place, so that none can be left out, doubled or moved, and the last is known to be the last (STREAM).
 //! Inside: for each file the length of its name (`u8`), its name, its length (`u64`, little-endian) and its
 //! bytes; then a zero.

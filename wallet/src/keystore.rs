@@ -74,7 +74,7 @@ pub enum KeyError {
     Random(String),
 }
 
-/// Reads the node's key, or makes one: 32 bytes in a file of mode 600, which [`protect`] puts under a
+/// Reads the node's key, or makes one: 32 bytes in a file of mode 600, which [`keep`] puts under a
 /// passphrase.
 ///
 /// # Errors
