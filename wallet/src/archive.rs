@@ -21,12 +21,13 @@ pub use putting_back::{PutBack, Rows};
 pub(crate) use reading::{Reading, misfit};
 
 use crate::chain::own_keys;
+use crate::draft::Draft;
 use crate::error::WalletError;
 use crate::journal::{sealed, tree_of};
 use crate::ledger::journal::{self, Record, damaged};
 use crate::ledger::tables::{ReadTables, Table, Tables};
 use crate::membership::network;
-use crate::store::{Draft, StoreError, io};
+use crate::store::{StoreError, io};
 use crate::wallet::Wallet;
 
 /// Rows dropped or put back in one transaction; chosen so that nobody waits long behind it.
@@ -69,7 +70,7 @@ impl Wallet {
         let last = last_row(&view, &from, up_to)?;
         let network = network(&view)?.ok_or(WalletError::NoNetwork)?;
         let header = ArchiveHeader::new((network.id(), self.node()), &from);
-        let (draft, file) = Draft::beside(to)?;
+        let (draft, file) = Draft::beside(to).map_err(|e| io(to, &e))?;
         let mut file = BufWriter::new(file);
         let failed = |error: std::io::Error| WalletError::from(io(to, &error));
         line(&mut file, &header).map_err(failed)?;
@@ -98,7 +99,7 @@ impl Wallet {
         drop(file);
         // What is on the disk is read again before it counts.
         let facts = self.is_what_was_meant(&draft.path, (&from, &end))?;
-        draft.keep_new(to)?;
+        draft.keep_new(to).map_err(|e| io(to, &e))?;
         Ok(Archived {
             facts,
             file: to.to_owned(),

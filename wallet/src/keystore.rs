@@ -11,8 +11,9 @@ use zeroize::Zeroizing;
 
 use crate::store::StoreError;
 
+pub use crate::draft::sync_folder;
 use file::read;
-pub use file::{replace, sync_folder, write_new};
+pub use file::{replace, write_new};
 use sealed::Unopened;
 pub use sealed::{PASSPHRASE_MIN, Passphrase};
 

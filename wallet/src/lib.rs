@@ -15,6 +15,7 @@ pub mod archive;
 pub mod budget;
 pub mod bundle;
 pub mod chain;
+mod draft;
 pub mod economy;
 pub mod error;
 pub mod hold;

@@ -6,7 +6,6 @@
 mod backup;
 mod check;
 mod checked;
-mod draft;
 mod migrate;
 mod node;
 mod open;
@@ -24,7 +23,6 @@ pub(crate) use backup::backup;
 pub use backup::{BackupInfo, Restored, restore};
 pub(crate) use check::Check;
 pub use check::Integrity;
-pub(crate) use draft::{Draft, io};
 pub use migrate::FORMAT_VERSION;
 pub(crate) use node::{check_node, set_node};
 pub(crate) use open::open_cached;
@@ -80,5 +78,16 @@ pub enum StoreError {
 impl StoreError {
     pub(crate) fn io(error: impl std::fmt::Display) -> Self {
         Self::Io(error.to_string())
+    }
+}
+
+/// What a failure at a file means for the store.
+pub(crate) fn io(path: &std::path::Path, error: &std::io::Error) -> StoreError {
+    if checked::is_full(error) {
+        return StoreError::Full;
+    }
+    match error.kind() {
+        std::io::ErrorKind::AlreadyExists => StoreError::Exists(path.display().to_string()),
+        _ => StoreError::Io(format!("{}: {error}", path.display())),
     }
 }

@@ -8,10 +8,10 @@ use redb::backends::FileBackend;
 use serde::Serialize;
 use tirami_manifest::NodeId;
 
-use super::draft::{Draft, io};
 use super::node::check_node;
 use super::open::{Opening, open_with, view};
-use super::{CACHE_BYTES, Opened, ReadTransaction, Storage, StoreError};
+use super::{CACHE_BYTES, Opened, ReadTransaction, Storage, StoreError, io};
+use crate::draft::Draft;
 use crate::ledger::audit::audit;
 use crate::ledger::tables::{Order, ReadTables, Table, Tables};
 
@@ -44,7 +44,7 @@ pub(crate) fn backup(opened: &Opened, to: &Path) -> Result<BackupInfo, StoreErro
     if to.try_exists().map_err(|e| io(to, &e))? {
         return Err(StoreError::Exists(to.display().to_string()));
     }
-    let (draft, file) = Draft::beside(to)?;
+    let (draft, file) = Draft::beside(to).map_err(|e| io(to, &e))?;
     let backend = FileBackend::new(file).map_err(StoreError::io)?;
     let copy = open_with(
         Storage::Backend(Box::new(backend)),
@@ -57,7 +57,7 @@ pub(crate) fn backup(opened: &Opened, to: &Path) -> Result<BackupInfo, StoreErro
     drop(read);
     drop(copy);
     let info = verify(&draft.path)?;
-    draft.keep_new(to)?;
+    draft.keep_new(to).map_err(|e| io(to, &e))?;
     Ok(info)
 }
 
@@ -135,7 +135,7 @@ fn verify(path: &Path) -> Result<BackupInfo, StoreError> {
 /// [`StoreError::Io`] otherwise. Nothing has changed then.
 pub fn restore(from: &Path, to: &Path, node: Option<&NodeId>) -> Result<Restored, StoreError> {
     let mut source = File::open(from).map_err(|e| io(from, &e))?;
-    let (draft, mut file) = Draft::beside(to)?;
+    let (draft, mut file) = Draft::beside(to).map_err(|e| io(to, &e))?;
     let copied = std::io::copy(&mut source, &mut file).and_then(|_| file.sync_all());
     copied.map_err(|e| io(&draft.path, &e))?;
     drop(file);
@@ -143,13 +143,13 @@ pub fn restore(from: &Path, to: &Path, node: Option<&NodeId>) -> Result<Restored
     let info = verify(&draft.path)?;
     check_node(&view(&draft.path, Opening::new(CACHE_BYTES))?.read()?, node)?;
     if !to.try_exists().map_err(|e| io(to, &e))? {
-        draft.keep_new(to)?;
+        draft.keep_new(to).map_err(|e| io(to, &e))?;
         return Ok(Restored { info, moved: None });
     }
     // Held until the end, so that no node opens what is about to be moved.
     let _held = hold(to)?;
     let moved = aside(to)?;
-    draft.keep_over(to)?;
+    draft.keep_over(to).map_err(|e| io(to, &e))?;
     Ok(Restored {
         info,
         moved: Some(moved),
