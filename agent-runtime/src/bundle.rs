@@ -94,7 +94,8 @@ pub async fn export(
         leave(dir, (&id, to))?;
         publish(&draft, to).inspect_err(|failure| {
             // Where a bundle may be there, the node stays where it is not.
-            if failure.code == FailureCode::InvalidInput || std::fs::remove_file(to).is_ok() {
+            let others = failure.code == FailureCode::InvalidInput;
+            if others || std::fs::remove_file(to).is_ok() || !to.exists() {
                 drop(std::fs::remove_file(data_dir::moved(dir)));
             }
         })?;
@@ -149,9 +150,7 @@ fn write(
     (copy, draft): (&Path, &Path),
     (id, passphrase): (&str, &Passphrase),
 ) -> Result<Found, Failure> {
-    keystore::write_new(draft, &[])?;
-    let file = File::options().write(true).open(draft);
-    let file = BufWriter::new(file.map_err(|error| io(draft, error))?);
+    let file = BufWriter::new(private(draft).map_err(|error| io(draft, error))?);
     let mut bundle = BundleWriter::new(file, passphrase).map_err(failed(draft))?;
     let mut files = vec![NAME.to_owned()];
     let length = |bytes: &[u8]| u64::try_from(bytes.len()).unwrap_or(u64::MAX);
