@@ -235,6 +235,9 @@ pub(crate) async fn give_back(runtime: &Runtime, asked: &ReturnUnits) -> Frame {
 /// back now.
 pub(crate) async fn reclaim(runtime: &Runtime, grant: GrantId) -> Result<Amount, Failure> {
     let wallet = &runtime.inner.wallet;
+    if let Some(came) = wallet.reclaim_unpinned(grant).await? {
+        return Ok(came);
+    }
     let (mut came, mut part) = (Amount::ZERO, None);
     for _ in 0..PARTS_MAX {
         let (chain, request) = wallet.reclaim_request(&grant, part)?;

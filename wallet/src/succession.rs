@@ -17,6 +17,7 @@ use crate::membership::network;
 use crate::store::set_node;
 use crate::strangers;
 use crate::travelling::holding::HeldRow;
+use crate::travelling::tracking;
 use crate::wallet::Wallet;
 
 /// Most entries that may wait to be certified when the key is changed: they are shown at once.
@@ -130,7 +131,7 @@ fn nothing_is_open(
             "nothing stands on the chain yet; begin with another --data-dir",
         ));
     }
-    if chain::own_keys(tables, *node)?.len() > KEYS_MAX {
+    if chain::own_keys(tables, *node)?.len() >= KEYS_MAX {
         return Err(no("the node has had as many keys as one may have"));
     }
     if !tables
@@ -154,6 +155,11 @@ fn nothing_is_open(
              its receipt would name the present key: wait until it comes, or a day",
             since.to_rfc3339()
         )));
+    }
+    if tracking::is_any_open(tables, now)? {
+        return Err(no(
+            "a job that a mandate of another machine pays for was not paid yet; wait until its time is over",
+        ));
     }
     for (_, row) in tables.scan(Table::Held, &[], None, Order::Ascending, usize::MAX)? {
         let row: HeldRow = decode(Table::Held, &row)?;

@@ -275,21 +275,6 @@ impl Wallet {
         Ok(None)
     }
 
-    /// That entry `seq` stands on the present chain whose newest entry is given beside it; `None` when
-    /// there is no such entry.
-    ///
-    /// # Errors
-    ///
-    /// [`WalletError::NoNetwork`] or a store failure.
-    pub fn prove_entry(&self, seq: u64) -> Result<Option<Proof>, WalletError> {
-        let view = self.view()?;
-        let part = keeping::present(&view, self.node())?;
-        if seq == 0 || seq > part.seq {
-            return Ok(None);
-        }
-        self.prove(&view, part, seq).map(Some)
-    }
-
     fn prove(&self, view: &impl ReadTables, part: Part, seq: u64) -> Result<Proof, WalletError> {
         let genesis = network(view)?.ok_or(WalletError::NoNetwork)?;
         let entry = keeping::entry(view, &genesis, part, seq)?;

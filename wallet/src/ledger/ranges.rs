@@ -28,7 +28,7 @@ pub use accept::{
     used,
 };
 pub use carve::{
-    Carving, Share, Source, carve, carvings, forget_carving, give_back, next_serial, seal,
+    Carving, Share, Source, all_back, carve, carvings, forget_carving, give_back, next_serial, seal,
 };
 pub use own::{forget_names, free_rest, free_units, keep_units, name_units};
 

@@ -8,6 +8,7 @@ use tirami_manifest::{Amount, GrantId, Timestamp};
 use super::handing_out::{HandedOut, carving, last, row};
 use super::tracking::give_units_back;
 use crate::error::WalletError;
+use crate::keys;
 use crate::ledger::apply::apply;
 use crate::ledger::ranges;
 use crate::ledger::rows::ReadRows;
@@ -62,6 +63,32 @@ impl Wallet {
             let backs = give_units_back(tables, &key, asked, now)?;
             let came = take_back(tables, (&grant, &backs), now)?;
             Ok((came, rest(units, &backs)))
+        })
+        .await
+    }
+
+    /// Takes back what is left of a mandate that is pinned to a provider whose key was changed since: it
+    /// cannot be asked under the earlier key, and it changed that only once nothing was on its way under
+    /// it. `None` where the pin stands.
+    ///
+    /// # Errors
+    ///
+    /// [`WalletError::UnknownGrant`] for one that was not handed out here.
+    pub async fn reclaim_unpinned(&self, grant: GrantId) -> Result<Option<Amount>, WalletError> {
+        self.write(move |tables, now| {
+            let row = row(tables, &grant)?;
+            let chain = row.chain()?;
+            let terms = last(&chain)?;
+            let stands = match &terms.pinned {
+                Some(pin) => !keys::succeeded(tables, pin)?,
+                None => true,
+            };
+            if stands {
+                return Ok(None);
+            }
+            let came = ranges::all_back(tables, terms)?;
+            close(tables, (&grant, row), now)?;
+            Ok(Some(came.total()))
         })
         .await
     }

@@ -18,7 +18,7 @@ use super::{Under, damaged, units_hold};
 use crate::error::WalletError;
 use crate::hold::Work;
 use crate::ledger::ranges::{self, RangesError, Reserved, ReturnRequest};
-use crate::ledger::tables::{ReadTables, Table, Tables};
+use crate::ledger::tables::{Order, ReadTables, Table, Tables, decode};
 use crate::membership::network;
 use crate::store::StoreError;
 use crate::wallet::Wallet;
@@ -303,6 +303,17 @@ pub(crate) fn begin(
     }
     let row = checked.drawing();
     Ok(tables.put_row(Table::Drawings, quote.id().as_bytes(), &row)?)
+}
+
+/// Whether a job that a mandate pays for was begun here and may still end.
+pub(crate) fn is_any_open(tables: &impl ReadTables, now: Timestamp) -> Result<bool, StoreError> {
+    for (quote, row) in tables.scan(Table::Drawings, &[], None, Order::Ascending, usize::MAX)? {
+        let row: Drawing = decode(Table::Drawings, &row)?;
+        if tables.get(Table::Drawn, &quote)?.is_none() && row.under()?.spend.body.expires > now {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The job was done: `actual` units stay used, where this node remembers them.

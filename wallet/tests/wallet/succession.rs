@@ -3,18 +3,23 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tirami_manifest::chain::Step;
+use tirami_manifest::chain::{Entry, Predecessor, Step};
 use tirami_manifest::commerce::VerifiedReceipt;
 use tirami_manifest::key::SecretKey;
+use tirami_manifest::merkle::{self, Frontier};
+use tirami_manifest::signed::Signed;
 use tirami_manifest::time::ManualClock;
 use tirami_wallet::intent::Intent;
 use tirami_wallet::ledger::account::Account;
 use tirami_wallet::store::{Storage, StoreError};
 use tirami_wallet::succession::Successor;
+use tirami_wallet::travelling::handing_out::HandOut;
 use tirami_wallet::{Wallet, WalletError};
 
 use crate::world::{self, START, Trade, genesis, key, sound, trm};
-use crate::{available, body_of, bought, bought_as, founder, hold, intent, join, party, totals};
+use crate::{
+    DAY, attempt, available, body_of, bought, bought_as, founder, hold, intent, join, party, totals,
+};
 
 /// A member's wallet in a file, opened with one of its keys.
 fn opened(folder: &Path, clock: &Arc<ManualClock>, key: SecretKey) -> Result<Wallet, WalletError> {
@@ -145,7 +150,9 @@ async fn the_old_key_is_worth_nothing_once_another_succeeded_it() {
     member.succeed(key(5), key(7).id()).await.unwrap();
     member.close().await;
     let member = opened(folder.path(), &clock, key(5)).unwrap();
-    certified(&witness, &member).await;
+    // The witness books it, and its answer is lost.
+    let shown = member.uncertified(250).unwrap();
+    witness.certify(member.node(), shown, &[]).await.unwrap();
     let thief = opened(copy.path(), &clock, key(3)).unwrap();
     let asked = witness.certify(key(3).id(), Vec::new(), &[]).await;
     assert!(
@@ -233,6 +240,10 @@ async fn a_key_succeeds_only_when_it_agrees_and_is_nobody_elses() {
     one.name_successor(key(4).id()).await.unwrap();
     join(&witness, &one, [3; 16]).await;
     certified(&witness, &one).await;
+    // Nor in the other's name.
+    let forged = another_key(&one, &key(3), (&key(4), &key(3)));
+    let refused = witness.certify(key(3).id(), forged, &[]).await;
+    assert!(refused.is_err(), "{refused:?}");
     one.succeed(key(4), key(7).id()).await.unwrap();
     let end = one.chains_before().unwrap().pop().unwrap();
     let ended = one.ended_after(&end, 0, usize::MAX).unwrap();
@@ -263,4 +274,115 @@ async fn a_key_succeeds_only_when_it_agrees_and_is_nobody_elses() {
     );
     assert_eq!(totals(&witness, Account::Clearing(key(3).id())), 100_000);
     sound(&witness);
+}
+
+#[tokio::test]
+async fn what_is_pinned_to_a_key_that_was_changed_comes_back_to_its_payer() {
+    let (payer, _) = founder(1_000).await;
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::at(START));
+    let provider = opened(folder.path(), &clock, key(3)).unwrap();
+    provider.name_successor(key(5).id()).await.unwrap();
+    join(&payer, &provider, [3; 16]).await;
+    certified(&payer, &provider).await;
+    let before = available(&payer);
+    let asked = HandOut {
+        from: None,
+        holder: key(4).id(),
+        amount: trm(100),
+        pinned: Some(key(3).id()),
+        per_request: None,
+        ceiling: None,
+        models: Vec::new(),
+        payees: Vec::new(),
+        expires: START.after_ms(DAY),
+        depth_left: 1,
+    };
+    let attempt = attempt(&payer, "out").await;
+    let chain = payer.hand_out(attempt, asked, |_| Vec::new()).await;
+    let grant = chain.unwrap().last().unwrap().id();
+    assert_eq!(payer.reclaim_unpinned(grant).await.unwrap(), None);
+    provider.succeed(key(5), key(7).id()).await.unwrap();
+    provider.close().await;
+    let provider = opened(folder.path(), &clock, key(5)).unwrap();
+    certified(&payer, &provider).await;
+    assert_eq!(payer.reclaim_unpinned(grant).await.unwrap(), Some(trm(100)));
+    assert_eq!(available(&payer), before);
+    assert_eq!(payer.reclaim_unpinned(grant).await.unwrap(), Some(trm(0)));
+    sound(&payer);
+}
+
+#[tokio::test]
+async fn a_node_has_so_many_keys_and_the_last_one_works() {
+    let (witness, _) = founder(10).await;
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::at(START));
+    let mut member = opened(folder.path(), &clock, key(3)).unwrap();
+    member.name_successor(key(4).id()).await.unwrap();
+    join(&witness, &member, [3; 16]).await;
+    let mut n = 3;
+    loop {
+        certified(&witness, &member).await;
+        match member.succeed(key(n + 1), key(n + 2).id()).await {
+            Ok(()) => n += 1,
+            Err(refused) => {
+                assert!(refused.to_string().contains("as many keys"), "{refused}");
+                break;
+            }
+        }
+        member.close().await;
+        member = opened(folder.path(), &clock, key(n)).unwrap();
+    }
+    assert_eq!(member.chains_before().unwrap().len(), 199);
+    buys(&witness, (&member, n), 1).await;
+    certified(&witness, &member).await;
+    // One that does not keep to it is stopped by the witness.
+    let ends = another_key(&member, &key(n), (&key(n + 1), &key(n + 1)));
+    let refused = witness.certify(key(n + 1).id(), ends, &[]).await;
+    assert!(refused.unwrap_err().to_string().contains("as many keys"));
+    sound(&witness);
+    sound(&member);
+}
+
+/// What a member that does not count its keys shows: its chain ends with another one, which goes on.
+/// `signer` signs the first entry of the new one.
+fn another_key(
+    member: &Wallet,
+    old: &SecretKey,
+    (new, signer): (&SecretKey, &SecretKey),
+) -> Vec<Signed<Entry>> {
+    let (network, head) = member.chain_head().unwrap();
+    let before = head.unwrap().body;
+    let mut log = Frontier::default();
+    for entry in member.chain_after(0, usize::MAX).unwrap() {
+        log.push(merkle::leaf(entry.body.id().as_bytes()), |_, _, _| ());
+    }
+    let end = Entry {
+        seq: before.seq + 1,
+        prev: *before.id().as_bytes(),
+        hlc: before.hlc + 1,
+        log_root: log.root(),
+        waits: false,
+        step: Step::Succession {
+            successor: new.id(),
+        },
+        ..before.clone()
+    };
+    let first = Entry {
+        author: new.id(),
+        seq: 1,
+        prev: *network.id().as_bytes(),
+        hlc: end.hlc + 1,
+        log_root: Frontier::default().root(),
+        step: Step::Genesis {
+            successor: [0; 32],
+            predecessor: Some(Predecessor {
+                author: old.id(),
+                seq: end.seq,
+                entry: end.id(),
+            }),
+        },
+        ..end.clone()
+    };
+    vec![Signed::new(end, old), Signed::new(first, signer)]
 }

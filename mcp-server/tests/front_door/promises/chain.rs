@@ -167,7 +167,7 @@ struct Three {
     founder: Home,
     buyer: Home,
     seller: Home,
-    _founder_up: Up,
+    founder_up: Up,
     seller_up: Up,
 }
 
@@ -191,7 +191,7 @@ impl Three {
             founder,
             buyer,
             seller,
-            _founder_up: founder_up,
+            founder_up,
             seller_up,
         }
     }
@@ -247,6 +247,83 @@ async fn what_a_stranger_pays_waits_until_the_witness_certifies_it() {
 }
 
 #[tokio::test]
+async fn members_trade_while_the_witness_is_away_and_what_is_earned_waits() {
+    let Three {
+        founder,
+        buyer,
+        seller,
+        founder_up,
+        seller_up,
+    } = Three::start("").await;
+    founder_up.kill().await;
+    let mcp = Mcp::start(&buyer).await;
+    let ask = json!({ "prompt": "one two three", "max_tokens": 20 });
+    let answer = mcp.ask("chat", ask).await;
+    assert_eq!(answer["provider"], seller_up.ready["node"]);
+    let waits = until("the sale is booked", async || {
+        let books = seller.ask(&["balance"]).await;
+        (books["trm_waiting"] != "0").then_some(books)
+    })
+    .await;
+    assert_eq!(waits["trm_waiting"], answer["trm_cost"]);
+    assert_eq!(
+        (&waits["trm_balance"], &waits["trm_earned"]),
+        (&json!("1000"), &json!("0"))
+    );
+    assert_eq!(
+        seller.ask(&["network"]).await["trm_waiting"],
+        answer["trm_cost"]
+    );
+    let _founder_up = Up::start(&founder).await;
+    let balance = until("the credit is certified", async || {
+        let books = seller.ask(&["balance"]).await;
+        (books["trm_waiting"] == "0").then_some(books)
+    })
+    .await;
+    assert_eq!(balance["trm_earned"], answer["trm_cost"]);
+    for home in [&founder, &buyer, &seller] {
+        home.audit().await;
+    }
+}
+
+#[tokio::test]
+async fn a_wallet_that_was_taken_back_is_certified_no_more_and_says_so() {
+    let pair = Pair::start().await;
+    let b = &pair.b;
+    let certified = async |entries: u64| {
+        until("the chain is certified", async || {
+            let _up = Up::start(b).await;
+            let proved = b.ask(&["prove", "balance"]).await["says"].clone();
+            (proved["assurance"] == "certified" && proved["seq"] == entries).then_some(())
+        })
+        .await;
+    };
+    bought(&pair, "one two three").await;
+    certified(3).await;
+    let copy = b.text("copy.redb");
+    b.ask(&["wallet", "backup", &copy]).await;
+    bought(&pair, "four five six").await;
+    certified(4).await;
+    b.ask(&["wallet", "restore", &copy, "--yes"]).await;
+    let mcp = Mcp::start(b).await;
+    let ask = json!({ "prompt": "another history", "max_tokens": 20 });
+    mcp.ask("chat", ask).await;
+    let why = until("the witness was asked", async || {
+        let network = b.ask(&["network"]).await;
+        network["uncertified"].as_str().map(str::to_owned)
+    })
+    .await;
+    assert!(why.contains("does not have"), "{why}");
+    let doctor = b.run(&["doctor"]).await.stdout;
+    assert!(
+        doctor.contains("did not certify this node's chain"),
+        "{doctor}"
+    );
+    // It proves no fraud of itself.
+    assert_eq!(pair.a.ask(&["network"]).await["frauds"], json!([]));
+}
+
+#[tokio::test]
 async fn no_more_is_accepted_of_strangers_than_their_budget() {
     let net = Three::start("stranger_budget_trm = \"0.05\"").await;
     let mcp = Mcp::start(&net.buyer).await;
@@ -267,6 +344,15 @@ async fn everything_that_happens_is_in_the_log_and_the_log_only_grows() {
     bought(&pair, "one two three").await;
     let early = pair.b.ask(&["audit", "--events"]).await;
     let size = early["size"].as_u64().unwrap();
+    pair.b.init_owner().await;
+    let whole = pair.b.ask(&["audit", "--events", "--limit", "500"]).await;
+    for event in ["token", "owner", "transfer"] {
+        let entries = whole["entries"].as_array().unwrap();
+        assert!(
+            entries.iter().any(|entry| entry["event"] == event),
+            "{event}: {whole}"
+        );
+    }
     let mcp = Mcp::start(&pair.b).await;
     let refused = mcp
         .refused("chat", json!({ "prompt": "x", "max_trm": "0.000001" }))

@@ -147,6 +147,28 @@ pub fn give_back(
     Ok(proved)
 }
 
+/// Frees every unit of a grant that was not used, where its tracker is no more. Gives what became free.
+///
+/// # Errors
+///
+/// [`Refusal::NotCarved`] for a grant that was not sealed here.
+pub fn all_back(tables: &mut impl Tables, grant: &Grant) -> Result<RangeSet, RangesError> {
+    let mut row = carved(tables, grant)?;
+    let used = super::used(tables, &grant.root, grant.range)?;
+    let mut free = RangeSet::new();
+    for unused in used.gaps(grant.range).ranges() {
+        for units in row.back.gaps(*unused).ranges() {
+            free.insert(*units).map_err(|_| DAMAGED)?;
+        }
+    }
+    for units in free.ranges() {
+        row.back.insert(*units).map_err(|_| DAMAGED)?;
+        given(&grant.parent).remove(tables, *units)?;
+    }
+    put(tables, &grant.parent, grant.serial, &row)?;
+    Ok(free)
+}
+
 /// Forgets what was carved for a grant that is over; its units stay as they are. The newest number of a
 /// parent is kept: it says which comes next.
 ///
