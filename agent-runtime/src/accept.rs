@@ -7,7 +7,7 @@ use tirami_mesh::proto::message::{Frame, Offers, RefuseCode, Retry};
 use crate::failure::Failure;
 use crate::refusing::{refuse, say};
 use crate::runtime::Runtime;
-use crate::{certifying, offers, serve, sync, travelling};
+use crate::{certifying, claiming, offers, serve, sync, travelling};
 
 /// Requests of one peer served at once; chosen: one peer alone cannot keep out the others.
 const SERVED_PER_PEER: usize = 64;
@@ -100,6 +100,9 @@ async fn request(runtime: &Runtime, peer: NodeId, mut link: Link) -> Result<(), 
         }
         Frame::Countersign(receipt) => {
             say(link, sync::book_sale(runtime, peer, &receipt.receipt).await).await;
+        }
+        Frame::Claim(claim) => {
+            say(link, claiming::book(runtime, peer, &claim.receipt).await).await;
         }
         Frame::ReserveUnits(asked) => {
             say(link, travelling::reserve(runtime, peer, &asked).await).await;

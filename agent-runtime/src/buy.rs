@@ -1,17 +1,18 @@
 //! The consumer's side of one job. Read it beside `serve.rs`; the two are mirror images.
 //!
-//! One purchase: intent, choice, quote, hold, work, receipt, post. Nothing is paid that was not
-//! quoted, held and countersigned; a purchase that breaks off before our signature costs nothing.
+//! One purchase: intent, choice, quote, hold, work against vouchers (`intake.rs`), receipt, post. Nothing is
+//! paid that was not quoted, held and signed by us; where a provider breaks off, what was vouched for is
+//! owed, and the next one goes on where it stopped.
 
 use std::time::Duration;
 
 use tirami_manifest::commerce::{Agreement, Quote, Receipt};
-use tirami_manifest::job::{Finish, Sampler};
+use tirami_manifest::job::{Finish, Message, Sampler};
 use tirami_manifest::model::Usage;
 use tirami_manifest::signed::{Verified, hash};
-use tirami_manifest::{Amount, Timestamp};
-use tirami_mesh::net::transport::{Link, NetError, PeerAddr};
-use tirami_mesh::proto::message::{Countersign, Frame, Offer, RefuseCode, Start};
+use tirami_manifest::{Amount, ReceiptId};
+use tirami_mesh::net::transport::{Link, PeerAddr};
+use tirami_mesh::proto::message::{Countersign, Frame, Offer};
 use tirami_wallet::hold::{VoidReason, Work};
 use tirami_wallet::intent::{Attempt, Intent, IntentKey};
 use tirami_wallet::ledger::refusal::Refusal;
@@ -19,19 +20,16 @@ use tirami_wallet::{Hold, HoldRequest, WalletError};
 
 use crate::clock::random;
 use crate::failure::{Failure, FailureCode};
-use crate::intake::{self, Intake};
 use crate::means::Means;
 use crate::ops::budget::bought_from;
 use crate::ops::{Caller, Chat, ChatOutput, TextSink};
-use crate::quoting::{Wanted, ask_quote, broke_its_word, refusal};
+use crate::quoting::{Wanted, ask_quote, broke_its_word};
 use crate::runtime::Runtime;
-use crate::{offers, plan, travelling};
+use crate::so_far::SoFar;
+use crate::{offers, plan};
 
 /// Longest idempotency key, in bytes.
 pub(crate) use tirami_wallet::intent::KEY_MAX;
-
-/// How long a provider may be silent while it works; chosen: a cold model may load in between.
-const SILENT_FOR: Duration = Duration::from_mins(1);
 
 /// How long a reader of the text may take for one piece; chosen. One that takes longer is gone.
 const READ_WITHIN: Duration = Duration::from_secs(30);
@@ -87,22 +85,25 @@ pub(crate) async fn buy(
         attempt,
         means,
         text,
+        so_far: SoFar::default(),
     };
     for ranked in chosen {
         let Some((seller, offer)) = plan::find(&sellers, ranked.provider, &ranked.name) else {
             continue;
         };
         if seller.local {
-            return purchase.do_it_here(offer).await;
+            let done = purchase.do_it_here(offer).await;
+            return done.map_err(|failure| purchase.so_far.told(failure));
         }
         match purchase.from(&seller.peer, offer).await {
             Ok(answer) => return Ok(answer),
-            Err(Stopped::Final(failure)) => return Err(failure),
+            Err(Stopped::Final(failure)) => return Err(purchase.so_far.told(failure)),
             Err(Stopped::TryNext(failure)) => last = Some(failure),
         }
         purchase.again().await?;
     }
-    Err(last.unwrap_or_else(|| plan::nobody(chat, &plan, &sellers)))
+    let failure = last.unwrap_or_else(|| plan::nobody(chat, &plan, &sellers));
+    Err(purchase.so_far.told(failure))
 }
 
 /// What the idempotency key stands for: everything but the key.
@@ -128,7 +129,7 @@ fn replay(runtime: &Runtime, caller: Caller, stored: &[u8]) -> Result<ChatOutput
 }
 
 /// Why one provider did not answer the request.
-enum Stopped {
+pub(crate) enum Stopped {
     /// Nobody else would either.
     Final(Failure),
     /// Another may.
@@ -158,38 +159,8 @@ pub(crate) struct Purchase<'a> {
     pub(crate) attempt: Attempt,
     pub(crate) means: Means,
     pub(crate) text: Option<TextSink>,
-}
-
-/// A purchase that broke off, and how its hold ends.
-struct Cut {
-    stopped: Stopped,
-    reason: VoidReason,
-}
-
-impl From<Stopped> for Cut {
-    fn from(stopped: Stopped) -> Self {
-        let reason = why(&stopped);
-        Self { stopped, reason }
-    }
-}
-
-impl Cut {
-    /// The provider said no, so it claims nothing. Units of a mandate are free then, except where it
-    /// says that they are not: the next try shall name others. What failed counts where this node pays.
-    fn refused(stopped: Stopped, code: RefuseCode, under_mandate: bool) -> Self {
-        let reason = match why(&stopped) {
-            reason if code == RefuseCode::Units => reason,
-            VoidReason::Failed if !under_mandate => VoidReason::Failed,
-            _ => VoidReason::NotTaken,
-        };
-        Self { stopped, reason }
-    }
-}
-
-/// What a provider delivered.
-struct Delivered {
-    text: String,
-    proposal: Verified<Agreement>,
+    /// What providers delivered that did not come to the end.
+    so_far: SoFar,
 }
 
 impl Purchase<'_> {
@@ -214,19 +185,21 @@ impl Purchase<'_> {
         Ok(())
     }
 
-    /// Buys from one provider.
-    async fn from(&self, peer: &PeerAddr, offer: &Offer) -> Result<ChatOutput, Stopped> {
+    /// Buys from one provider what is still missing of the answer.
+    async fn from(&mut self, peer: &PeerAddr, offer: &Offer) -> Result<ChatOutput, Stopped> {
         let mut link = match self.runtime.transport()?.open(peer).await {
             Ok(link) => link,
             Err(error) => return Err(Stopped::TryNext(error.into())),
         };
-        let (quote, capped_by) = self.quote(&mut link, offer).await?;
+        let messages = self.so_far.continued(&self.chat.messages);
+        let (quote, capped_by) = self.quote(&mut link, offer, &messages).await?;
         let hold = self.hold(&quote).await?;
-        let delivered = match self.perform(&mut link, &quote, &hold).await {
+        let delivered = self.perform(&mut link, (&quote, &messages), &hold).await;
+        let delivered = match delivered {
             Ok(delivered) => delivered,
-            Err(Cut { stopped, reason }) => {
-                give_back(hold, reason).await;
-                return Err(stopped);
+            Err(cut) => {
+                give_back(hold, cut.reason).await;
+                return Err(self.so_far.cut(peer.id, cut, self.text.is_some()));
             }
         };
         let agreement = delivered.proposal.signed().body.clone();
@@ -241,25 +214,11 @@ impl Purchase<'_> {
                 )));
             }
         };
-        let answer = ChatOutput {
-            text: delivered.text,
-            finish_reason: agreement.finish.to_string(),
-            capped_by: (agreement.finish == Finish::Length)
-                .then_some(capped_by)
-                .flatten(),
-            model: offer.name.clone(),
-            provider: peer.id,
-            local: false,
-            tokens_in: agreement.usage.tokens_in,
-            tokens_out: agreement.usage.tokens_out,
-            trm_cost: agreement.amount,
-            trm_balance: Amount::ZERO,
-            trm_would_cost: None,
-            receipt: Some(receipt.id()),
-            payer: self.means.under.as_ref().map(|grant| grant.root),
-            idempotency_key: self.key.clone(),
-            replayed: false,
-        };
+        let answer = self.answer(
+            offer,
+            (delivered.text, capped_by),
+            (&agreement, receipt.id()),
+        );
         let stored = stored(&answer)?;
         let bytes = receipt.to_bytes();
         if let Err((hold, error)) = hold.settle(receipt, stored).await {
@@ -284,20 +243,55 @@ impl Purchase<'_> {
         })
     }
 
+    /// The whole answer, what others began included.
+    fn answer(
+        &self,
+        offer: &Offer,
+        (text, capped_by): (String, Option<String>),
+        (agreement, receipt): (&Agreement, ReceiptId),
+    ) -> ChatOutput {
+        let so_far = &self.so_far;
+        ChatOutput {
+            text: format!("{}{}", so_far.text, text),
+            finish_reason: agreement.finish.to_string(),
+            capped_by: (agreement.finish == Finish::Length)
+                .then_some(capped_by)
+                .flatten(),
+            model: offer.name.clone(),
+            provider: agreement.provider,
+            local: false,
+            tokens_in: agreement.usage.tokens_in,
+            tokens_out: agreement.usage.tokens_out.saturating_add(so_far.tokens),
+            trm_cost: agreement
+                .amount
+                .checked_add(so_far.paid)
+                .unwrap_or(Amount::MAX),
+            trm_balance: Amount::ZERO,
+            trm_would_cost: None,
+            receipt: Some(receipt),
+            payer: self.means.under.as_ref().map(|grant| grant.root),
+            idempotency_key: self.key.clone(),
+            replayed: false,
+            parts: so_far.parts.clone(),
+        }
+    }
+
     /// Asks for a binding price that fits what the request may spend. Answers also what caps the
     /// length, when the request does not.
     async fn quote(
         &self,
         link: &mut Link,
         offer: &Offer,
+        messages: &[Message],
     ) -> Result<(Verified<Quote>, Option<String>), Stopped> {
         let wanted = self.chat.max_tokens;
-        let estimate = plan::guess_in(&self.chat.messages, offer.card.context);
+        let wanted = wanted.map(|most| most.saturating_sub(self.so_far.tokens));
+        let estimate = plan::guess_in(messages, offer.card.context);
         let (first, mut by) =
             self.means
                 .affordable_out((link.peer(), &offer.card), estimate, offer.multiplier);
         let first = wanted.unwrap_or(first);
-        let mut quote = self.ask(link, offer, first).await?;
+        let mut quote = self.ask(link, offer, (messages, first)).await?;
         if wanted.is_none() {
             let fits;
             (fits, by) = self.means.affordable_out(
@@ -308,7 +302,7 @@ impl Purchase<'_> {
             // The first guess was rough; the exact bound of the prompt may allow more, or less.
             let better = fits.min(quote.card.context.saturating_sub(quote.max_in));
             if better != quote.max_out && first != better && better > 0 {
-                quote = self.ask(link, offer, better).await?;
+                quote = self.ask(link, offer, (messages, better)).await?;
             }
         }
         let room = quote.card.context.saturating_sub(quote.max_in);
@@ -325,20 +319,22 @@ impl Purchase<'_> {
         &self,
         link: &mut Link,
         offer: &Offer,
-        max_out: u32,
+        (messages, max_out): (&[Message], u32),
     ) -> Result<Verified<Quote>, Stopped> {
         let wanted = Wanted {
             max_out,
             under_mandate: self.means.under.is_some(),
         };
-        ask_quote(self.runtime, link, offer, &self.chat.messages, wanted)
+        ask_quote(self.runtime, link, offer, messages, wanted)
             .await
             .map_err(Stopped::TryNext)
     }
 
     /// Sets the quote's maximum aside. The gate says no here, if anywhere.
     async fn hold(&self, quote: &Verified<Quote>) -> Result<Hold, Stopped> {
-        if let Some(most) = self.chat.max_trm.filter(|most| quote.max_amount > *most) {
+        let left = self.chat.max_trm;
+        let left = left.map(|most| most.saturating_sub(self.so_far.paid));
+        if let Some(most) = left.filter(|most| quote.max_amount > *most) {
             let failure = Failure::new(
                 FailureCode::AboveMaxTrm,
                 format!(
@@ -376,83 +372,6 @@ impl Purchase<'_> {
             })
     }
 
-    /// Sends the prompt and takes the work, until the provider proposes what it costs.
-    async fn perform(
-        &self,
-        link: &mut Link,
-        quote: &Verified<Quote>,
-        hold: &Hold,
-    ) -> Result<Delivered, Cut> {
-        let sampler = sampler(self.chat);
-        let start = Start {
-            quote: quote.id(),
-            hold: hold.id(),
-            messages: self.chat.messages.clone(),
-            sampler,
-            stop: self.chat.stop.clone(),
-            under: hold.under().map(travelling::to_wire),
-        };
-        let lost = |error: NetError| Stopped::TryNext(error.into());
-        link.send(&Frame::Start(start)).await.map_err(lost)?;
-        let mut take = Intake::start(quote, &self.chat.messages);
-        let mut frozen = self.runtime.inner.frozen.subscribe();
-        let (mut renewed, mut cancelled) = (self.runtime.now(), false);
-        loop {
-            let frame = tokio::select! {
-                biased;
-                () = until(&mut frozen) => {
-                    // The provider stops at the next token; what it did is not paid for.
-                    if let Err(error) = link.send(&Frame::Cancel).await {
-                        tracing::debug!(%error, "the provider did not hear the cancellation");
-                    }
-                    return Err(Stopped::Final(self.frozen_now()).into());
-                }
-                frame = link.receive_within(SILENT_FOR) => frame,
-            };
-            let peer = link.peer();
-            let after = |failure| stopped(&take, failure);
-            match frame.map_err(|error| stopped(&take, error.into()))? {
-                Some(Frame::Chunk(chunk)) => {
-                    take.chunk(chunk.index, &chunk.tokens, &chunk.text)
-                        .map_err(|what| stopped(&take, broke_its_word(peer, what)))?;
-                    let read = tokio::select! {
-                        biased;
-                        () = until(&mut frozen) => continue,
-                        read = self.pass_on(chunk.text) => read,
-                    };
-                    if !read && !cancelled {
-                        cancelled = true;
-                        link.send(&Frame::Cancel)
-                            .await
-                            .map_err(|error| stopped(&take, error.into()))?;
-                    }
-                    self.renew(hold, &mut renewed)
-                        .await
-                        .map_err(Stopped::from)?;
-                }
-                Some(Frame::Propose(propose)) => {
-                    let checked =
-                        intake::check(&propose.agreement, quote, hold.id(), &take, sampler);
-                    let proposal = checked.map_err(|what| after(broke_its_word(peer, &what)))?;
-                    return Ok(Delivered {
-                        text: take.text,
-                        proposal,
-                    });
-                }
-                Some(Frame::Refuse(refused)) => {
-                    let stopped = after(refusal(peer, &refused));
-                    let under = self.means.under.is_some();
-                    return Err(Cut::refused(stopped, refused.code, under));
-                }
-                Some(other) => {
-                    let what = format!("it said {} in the middle of a job", other.name());
-                    return Err(after(broke_its_word(peer, &what)).into());
-                }
-                None => return Err(after(broke_its_word(peer, "it hung up")).into()),
-            }
-        }
-    }
-
     /// What the gate says to a request that the kill switch stopped on its way.
     pub(crate) fn frozen_now(&self) -> Failure {
         match self.runtime.inner.wallet.frozen() {
@@ -476,16 +395,6 @@ impl Purchase<'_> {
         }
     }
 
-    /// Keeps the hold alive while the provider gives signs of life.
-    async fn renew(&self, hold: &Hold, renewed: &mut Timestamp) -> Result<(), Failure> {
-        let now = self.runtime.now();
-        if now.since_ms(*renewed) > self.runtime.inner.config.hold_timeout_ms / 4 {
-            *renewed = now;
-            hold.renew().await?;
-        }
-        Ok(())
-    }
-
     /// Sends the countersigned receipt. If the provider does not answer now, the outbox sends it
     /// again: the payment is made either way.
     async fn deliver(&self, link: &mut Link, receipt: Vec<u8>) {
@@ -506,35 +415,17 @@ impl Purchase<'_> {
     }
 }
 
-/// Ends a hold under which nothing of ours is signed, so nothing is owed. Where that fails, the hold
-/// has ended already or ends with its time.
+/// Ends a hold: what was vouched for stays owed, the rest comes back. Where that fails, the hold has ended
+/// already or ends with its time.
 async fn give_back(hold: Hold, reason: VoidReason) {
     if let Err(error) = hold.void(reason).await {
         tracing::warn!(%error, "a hold is left to its time");
     }
 }
 
-/// Whether the provider failed, or nobody wanted it any more.
-fn why(stopped: &Stopped) -> VoidReason {
-    let (Stopped::Final(failure) | Stopped::TryNext(failure)) = stopped;
-    match failure.code {
-        FailureCode::ProviderFailed | FailureCode::Model => VoidReason::Failed,
-        _ => VoidReason::CalledOff,
-    }
-}
-
 /// What is bought, as mandates see it.
 pub(crate) fn work(quote: &Quote) -> Work {
     bought_from(quote.provider, quote.card.id, quote.multiplier)
-}
-
-/// Another provider can start afresh only while nothing of this one was passed on.
-fn stopped(take: &Intake, failure: Failure) -> Stopped {
-    if take.is_empty() {
-        Stopped::TryNext(failure)
-    } else {
-        Stopped::Final(failure)
-    }
 }
 
 /// What is kept of an answer for whoever asks again with its key.
@@ -582,39 +473,5 @@ fn what_fits(quote: &Quote, most: Amount) -> String {
              shorten the prompt"
         ),
         Err(_) => "shorten the prompt".to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tirami_manifest::NodeId;
-    use tirami_mesh::proto::message::Retry;
-
-    use super::*;
-    use crate::refusing::refused;
-
-    #[test]
-    fn a_refusal_frees_units_unless_it_says_that_they_are_not_free() {
-        let provider = NodeId::from_bytes([1; 32]);
-        let ends = |code, under| {
-            let said = refused(code, "no", Retry::Never);
-            let stopped = Stopped::TryNext(refusal(provider, &said));
-            Cut::refused(stopped, code, under).reason
-        };
-        for code in [
-            RefuseCode::Busy,
-            RefuseCode::NotMember,
-            RefuseCode::NotFunded,
-            RefuseCode::QuoteExpired,
-            RefuseCode::BadRequest,
-            RefuseCode::Internal,
-            RefuseCode::Mandate,
-        ] {
-            assert_eq!(ends(code, true), VoidReason::NotTaken, "{code}");
-        }
-        assert_ne!(ends(RefuseCode::Units, true), VoidReason::NotTaken);
-        // Where this node pays, its breakers count what failed.
-        assert_eq!(ends(RefuseCode::Internal, false), VoidReason::Failed);
-        assert_eq!(ends(RefuseCode::NotFunded, false), VoidReason::NotTaken);
     }
 }

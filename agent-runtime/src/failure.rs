@@ -70,7 +70,7 @@ pub enum FailureCode {
     InProgress,
     /// No provider can do it.
     NoProvider,
-    /// The provider failed or broke its word; nothing was paid.
+    /// The provider failed or broke its word; what was vouched for by then is owed.
     ProviderFailed,
     /// The ticket or invitation is of another network, used or damaged.
     Ticket,

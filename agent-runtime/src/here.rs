@@ -56,6 +56,7 @@ impl Purchase<'_> {
             payer: None,
             idempotency_key: self.key.clone(),
             replayed: false,
+            parts: Vec::new(),
         };
         wallet
             .answer(self.attempt.intent().clone(), stored(&answer)?)

@@ -1,109 +1,307 @@
-//! What a provider delivers, and whether its proposal matches it.
+//! Takes one job from its provider: runs [`Buying`] on a link, a hold and whoever reads the answer.
 
-use tirami_manifest::TransferId;
-use tirami_manifest::commerce::{Agreement, Quote};
-use tirami_manifest::job::{Message, Sampler, Transcript};
+use std::time::Duration;
+
+use tirami_manifest::commerce::{Agreement, Quote, Voucher};
+use tirami_manifest::job::Message;
 use tirami_manifest::signed::{Signed, Verified};
+use tirami_manifest::{Amount, Timestamp};
+use tirami_mesh::net::transport::Link;
+use tirami_mesh::proto::Terms;
+use tirami_mesh::proto::buying::{Buying, Effect, Event};
+use tirami_mesh::proto::message::{Frame, Refuse, RefuseCode, SignedBytes, Start};
+use tirami_wallet::Hold;
+use tirami_wallet::hold::VoidReason;
 
-/// Chunks that may come beside one for each token: the rest of a text, and an end.
-const SPARE_CHUNKS: u32 = 2;
+use crate::buy::{Purchase, sampler, until};
+use crate::failure::{Failure, FailureCode};
+use crate::quoting::{broke_its_word, refusal};
+use crate::travelling;
 
-/// Most bytes of text that one token makes; no vocabulary we know has a longer one.
-const TOKEN_BYTES_MAX: u64 = 4_096;
+/// How long a provider may be silent while it works; chosen: a cold model may load in between.
+const SILENT_FOR: Duration = Duration::from_mins(1);
 
-/// What has arrived so far.
-pub(crate) struct Intake {
-    transcript: Transcript,
-    chunks: u32,
-    tokens: u32,
-    most: u32,
+/// What a provider delivered.
+pub(crate) struct Delivered {
     pub(crate) text: String,
+    pub(crate) proposal: Box<Verified<Agreement>>,
 }
 
-impl Intake {
-    /// Before the first chunk.
-    pub(crate) fn start(quote: &Verified<Quote>, messages: &[Message]) -> Self {
-        let transcript = Transcript::start(&quote.id(), messages);
+/// A job that broke off: why, what had arrived by then, and how its hold ends.
+pub(crate) struct Cut {
+    pub(crate) failure: Failure,
+    pub(crate) rest: Rest,
+    pub(crate) text: String,
+    pub(crate) tokens: u32,
+    /// What is owed for it.
+    pub(crate) vouched: Amount,
+    pub(crate) reason: VoidReason,
+}
+
+/// Who may do what is missing of a job that broke off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// Nobody: it would break off there too.
+    Nobody,
+    /// Another provider, from the beginning: what arrived is not to be trusted.
+    Afresh,
+    /// Another provider, from where this one stopped.
+    FromThere,
+}
+
+/// What becomes of a job after an effect.
+enum Next {
+    Goes,
+    Nobody,
+    Done(Box<Verified<Agreement>>),
+}
+
+/// Why a job stops.
+struct Stop {
+    failure: Failure,
+    rest: Rest,
+    refused: Option<RefuseCode>,
+}
+
+impl Stop {
+    const fn new(failure: Failure, rest: Rest) -> Self {
         Self {
-            transcript,
-            chunks: 0,
-            tokens: 0,
-            most: quote.max_out,
-            text: String::new(),
+            failure,
+            rest,
+            refused: None,
         }
     }
 
-    /// One more chunk.
-    pub(crate) fn chunk(
-        &mut self,
-        index: u32,
-        tokens: &[u32],
-        text: &str,
-    ) -> Result<(), &'static str> {
-        if index != self.chunks {
-            return Err("it sent a chunk out of order");
+    /// It is nobody's fault but this node's.
+    const fn here(failure: Failure) -> Self {
+        Self::new(failure, Rest::Nobody)
+    }
+}
+
+/// One job on its way.
+struct Intake<'a> {
+    purchase: &'a Purchase<'a>,
+    link: &'a mut Link,
+    hold: &'a Hold,
+    buying: Buying,
+    renewed: Timestamp,
+    /// What is on disk of what was vouched for.
+    promised: Amount,
+    /// Whether the provider was told that nobody wants the rest.
+    cancelled: bool,
+}
+
+impl Purchase<'_> {
+    /// Sends the prompt and takes the work against vouchers, until the provider proposes what it costs.
+    pub(crate) async fn perform(
+        &self,
+        link: &mut Link,
+        (quote, messages): (&Verified<Quote>, &[Message]),
+        hold: &Hold,
+    ) -> Result<Delivered, Cut> {
+        let terms = Terms::new(quote, hold.id());
+        let sampler = sampler(self.chat);
+        let mut intake = Intake {
+            purchase: self,
+            link,
+            hold,
+            buying: Buying::new(quote, terms, messages, sampler),
+            renewed: self.runtime.now(),
+            promised: Amount::ZERO,
+            cancelled: false,
+        };
+        let start = Start {
+            quote: quote.id(),
+            hold: hold.id(),
+            messages: messages.to_vec(),
+            sampler,
+            stop: self.chat.stop.clone(),
+            under: hold.under().map(travelling::to_wire),
+        };
+        match intake.take(start).await {
+            Ok(proposal) => Ok(Delivered {
+                text: intake.buying.text().to_owned(),
+                proposal,
+            }),
+            Err(stop) => Err(intake.cut(stop)),
         }
-        let count = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
-        self.tokens = self.tokens.saturating_add(count);
-        if self.tokens > self.most {
-            return Err("it sent more tokens than it quoted");
+    }
+}
+
+impl Intake<'_> {
+    fn cut(&self, stop: Stop) -> Cut {
+        let Stop {
+            failure,
+            rest,
+            refused,
+        } = stop;
+        let reason = ends(&failure, refused, self.purchase.means.under.is_some());
+        Cut {
+            failure,
+            rest,
+            text: self.buying.text().to_owned(),
+            tokens: self.buying.tokens(),
+            vouched: self.promised,
+            reason,
         }
-        if index > self.most.saturating_add(SPARE_CHUNKS) {
-            return Err("it sent more chunks than an answer can have");
+    }
+
+    async fn take(&mut self, start: Start) -> Result<Box<Verified<Agreement>>, Stop> {
+        self.send(&Frame::Start(start)).await?;
+        let mut frozen = self.purchase.runtime.inner.frozen.subscribe();
+        loop {
+            let frame = tokio::select! {
+                biased;
+                () = until(&mut frozen) => return Err(self.freeze().await),
+                frame = self.link.receive_within(SILENT_FOR) => frame,
+            };
+            let event = match frame {
+                Ok(Some(frame)) => Event::Said(frame),
+                Ok(None) => Event::Closed,
+                Err(error) => return Err(Stop::new(error.into(), Rest::FromThere)),
+            };
+            let mut effects: std::collections::VecDeque<_> = self.buying.on(event).into();
+            while let Some(effect) = effects.pop_front() {
+                let next = tokio::select! {
+                    biased;
+                    () = until(&mut frozen), if matches!(effect, Effect::PassOn(_)) => break,
+                    next = self.does(effect.clone()) => next?,
+                };
+                match next {
+                    Next::Goes => {}
+                    Next::Nobody if self.cancelled => {}
+                    Next::Nobody => {
+                        self.cancelled = true;
+                        effects.extend(self.buying.on(Event::Cancel));
+                    }
+                    Next::Done(proposal) => return Ok(proposal),
+                }
+            }
+            self.renew().await?;
         }
-        let text_max = u64::from(self.most).saturating_mul(TOKEN_BYTES_MAX);
-        let bytes = self.text.len().saturating_add(text.len());
-        if u64::try_from(bytes).unwrap_or(u64::MAX) > text_max {
-            return Err("it sent more text than its tokens can make");
+    }
+
+    /// Nothing is promised any more: the provider stops at the next token.
+    async fn freeze(&mut self) -> Stop {
+        for effect in self.buying.on(Event::Freeze) {
+            if let Effect::Send(frame) = effect
+                && let Err(error) = self.link.send(&frame).await
+            {
+                tracing::debug!(%error, "the provider did not hear the cancellation");
+            }
         }
-        self.chunks = self.chunks.saturating_add(1);
-        self.transcript.extend(tokens, text.as_bytes());
-        self.text.push_str(text);
+        Stop::here(self.purchase.frozen_now())
+    }
+
+    async fn does(&mut self, effect: Effect) -> Result<Next, Stop> {
+        let peer = self.link.peer();
+        match effect {
+            Effect::Vouch(voucher) => self.vouch(voucher).await?,
+            Effect::PassOn(text) => {
+                if !self.purchase.pass_on(text).await {
+                    return Ok(Next::Nobody);
+                }
+            }
+            Effect::Send(frame) => self.send(&frame).await?,
+            Effect::Agree(proposal) => return Ok(Next::Done(proposal)),
+            Effect::Refused(refuse) => return Err(said_no(peer, &refuse)),
+            Effect::CalledOff => {
+                let text = "nobody read the answer any more; nothing was paid";
+                return Err(Stop::here(Failure::new(FailureCode::ProviderFailed, text)));
+            }
+            Effect::Gone => {
+                let failure = broke_its_word(peer, "it hung up");
+                return Err(Stop::new(failure, Rest::FromThere));
+            }
+            Effect::Broke(what) => {
+                return Err(Stop::new(broke_its_word(peer, &what), Rest::Afresh));
+            }
+        }
+        Ok(Next::Goes)
+    }
+
+    /// The promise is on disk before it is sent.
+    async fn vouch(&mut self, voucher: Voucher) -> Result<(), Stop> {
+        // Tokens that cost nothing more need no promise of more.
+        if voucher.total > self.promised {
+            let stored = self.hold.vouch(voucher.total).await;
+            stored.map_err(|error| Stop::here(error.into()))?;
+            self.promised = voucher.total;
+        }
+        let signed = Signed::new(voucher, &self.purchase.runtime.inner.key);
+        let frame = Frame::Voucher(SignedBytes(signed.to_bytes()));
+        self.send(&frame).await
+    }
+
+    async fn send(&mut self, frame: &Frame) -> Result<(), Stop> {
+        let sent = self.link.send(frame).await;
+        sent.map_err(|error| Stop::new(error.into(), Rest::FromThere))
+    }
+
+    /// Keeps the hold alive while the provider gives signs of life.
+    async fn renew(&mut self) -> Result<(), Stop> {
+        let runtime = self.purchase.runtime;
+        let now = runtime.now();
+        if now.since_ms(self.renewed) > runtime.inner.config.hold_timeout_ms / 4 {
+            self.renewed = now;
+            let renewed = self.hold.renew().await;
+            renewed.map_err(|error| Stop::here(error.into()))?;
+        }
         Ok(())
     }
+}
 
-    /// True while nothing was passed on, so that another provider can start afresh.
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.chunks == 0
+fn said_no(peer: tirami_manifest::NodeId, refuse: &Refuse) -> Stop {
+    Stop {
+        refused: Some(refuse.code),
+        ..Stop::new(refusal(peer, refuse), Rest::FromThere)
     }
 }
 
-/// Checks a proposal against everything we saw ourselves.
-pub(crate) fn check(
-    bytes: &[u8],
-    quote: &Verified<Quote>,
-    hold: TransferId,
-    take: &Intake,
-    sampler: Sampler,
-) -> Result<Verified<Agreement>, String> {
-    let proposal = Signed::<Agreement>::from_bytes(bytes).map_err(|e| e.to_string())?;
-    let proposal = proposal
-        .verify(&quote.provider)
-        .map_err(|e| e.to_string())?;
-    proposal.check_against(quote).map_err(|e| e.to_string())?;
-    let asked = Sampler {
-        temperature_milli: proposal.temperature_milli,
-        top_k: proposal.top_k,
-        seed: proposal.seed,
-    };
-    for (same, what) in [
-        (proposal.hold == hold, "it names another hold"),
-        (
-            proposal.usage.tokens_out == take.tokens,
-            "it counts other tokens than it sent",
-        ),
-        (
-            proposal.transcript == *take.transcript.root(),
-            "its transcript is not what it sent",
-        ),
-        (
-            asked == sampler,
-            "it used another sampler than was asked for",
-        ),
-    ] {
-        if !same {
-            return Err(what.to_owned());
-        }
+/// How a hold ends. A provider that said no claims nothing: units of a mandate are free then, except where it
+/// says that they are not, so that the next try names others. What failed counts where this node pays.
+fn ends(failure: &Failure, refused: Option<RefuseCode>, under_mandate: bool) -> VoidReason {
+    let failed = matches!(
+        failure.code,
+        FailureCode::ProviderFailed | FailureCode::Model
+    );
+    match (failed, refused) {
+        (true, Some(RefuseCode::Units) | None) => VoidReason::Failed,
+        (false, Some(RefuseCode::Units) | None) => VoidReason::CalledOff,
+        (true, Some(_)) if !under_mandate => VoidReason::Failed,
+        (_, Some(_)) => VoidReason::NotTaken,
     }
-    Ok(proposal)
+}
+
+#[cfg(test)]
+mod tests {
+    use tirami_manifest::NodeId;
+    use tirami_mesh::proto::message::Retry;
+
+    use super::*;
+    use crate::refusing::refused;
+
+    #[test]
+    fn a_refusal_frees_units_unless_it_says_that_they_are_not_free() {
+        let provider = NodeId::from_bytes([1; 32]);
+        let reason = |code, under| {
+            let stop = said_no(provider, &refused(code, "no", Retry::Never));
+            ends(&stop.failure, stop.refused, under)
+        };
+        for code in [
+            RefuseCode::Busy,
+            RefuseCode::NotMember,
+            RefuseCode::NotFunded,
+            RefuseCode::QuoteExpired,
+            RefuseCode::BadRequest,
+            RefuseCode::Internal,
+            RefuseCode::Mandate,
+        ] {
+            assert_eq!(reason(code, true), VoidReason::NotTaken, "{code}");
+        }
+        assert_ne!(reason(RefuseCode::Units, true), VoidReason::NotTaken);
+        // Where this node pays, its breakers count what failed.
+        assert_eq!(reason(RefuseCode::Internal, false), VoidReason::Failed);
+        assert_eq!(reason(RefuseCode::NotFunded, false), VoidReason::NotTaken);
+    }
 }

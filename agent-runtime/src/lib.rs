@@ -1,7 +1,8 @@
 //! What an agent's node does: buys, serves, keeps its place in a network, and recovers.
 //!
-//! The only crate that knows both money and network. They meet in six files: `buy.rs`, `serve.rs`,
-//! `sync.rs`, `certifying.rs`, `travelling.rs` and `recover.rs`; `runtime.rs` builds both.
+//! The only crate that knows both money and network. They meet in nine files: `buy.rs` with `intake.rs`,
+//! `serve.rs` with `sale.rs`, `claiming.rs`, `sync.rs`, `certifying.rs`, `travelling.rs` and `recover.rs`;
+//! `runtime.rs` builds both.
 
 pub mod agent;
 pub mod bundle;
@@ -18,6 +19,7 @@ mod agent_manifest;
 mod backoff;
 mod buy;
 mod certifying;
+mod claiming;
 mod config;
 mod here;
 mod intake;
@@ -28,7 +30,10 @@ mod price;
 mod quoting;
 mod recover;
 mod refusing;
+mod running;
+mod sale;
 mod serve;
+mod so_far;
 mod sync;
 mod travelling;
 

@@ -163,6 +163,10 @@ pub struct BalanceOutput {
     /// What of others' payments to the node no witness has certified yet; it cannot be spent.
     #[serde(default)]
     pub trm_waiting: Amount,
+    /// What the node vouched for in jobs that broke off and their providers have not claimed yet; it is
+    /// part of what was paid.
+    #[serde(default)]
+    pub trm_unclaimed: Amount,
     /// What the node owes on loans.
     pub trm_owed: Amount,
     /// The loans the node owes.
@@ -254,6 +258,21 @@ pub struct ChatOutput {
     pub idempotency_key: String,
     /// Whether this is the stored answer of an earlier call with the same key.
     pub replayed: bool,
+    /// Providers that began the answer and broke off, in their order; what they are owed is part of what
+    /// was paid.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Part>,
+}
+
+/// What one provider delivered before another went on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Part {
+    /// Who.
+    pub provider: NodeId,
+    /// Tokens generated.
+    pub tokens_out: u32,
+    /// What was vouched for.
+    pub trm_cost: Amount,
 }
 
 /// A request for a price. The prompt does not leave the node.
@@ -479,7 +498,7 @@ pub struct StatusOutput {
     pub frozen: Option<String>,
     /// Purchases and sales in progress.
     pub open_holds: u32,
-    /// Receipts the other side has not acknowledged yet.
+    /// Receipts and claims that the other side has not acknowledged yet.
     pub outbox: u32,
     /// Whether a welcome loan is still to be fetched.
     pub joining: bool,

@@ -140,9 +140,6 @@ pub(crate) fn refusal(provider: NodeId, refused: &Refuse) -> Failure {
 
 /// A provider that did something else than it should.
 pub(crate) fn broke_its_word(provider: NodeId, what: &str) -> Failure {
-    let text = format!(
-        "provider {} failed: {what}; nothing was paid",
-        provider.short()
-    );
+    let text = format!("provider {} failed: {what}", provider.short());
     Failure::new(FailureCode::ProviderFailed, text).retryable()
 }

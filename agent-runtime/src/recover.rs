@@ -40,6 +40,11 @@ pub(crate) async fn keep_swept(runtime: Runtime) {
         {
             tracing::error!(%error, "what is over for good could not be forgotten");
         }
+        if tick == 0
+            && let Err(error) = wallet.take_back_unclaimed().await
+        {
+            tracing::error!(%error, "what nobody claimed could not be taken back");
+        }
         let due = match wallet.open_holds() {
             Ok(holds) => holds.iter().any(|(_, row)| row.expires <= runtime.now()),
             Err(error) => {

@@ -1,6 +1,6 @@
 //! Builds wallet, mesh and engines, and knows the order in which they start and stop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -12,6 +12,7 @@ use tirami_mesh::engine::Engine;
 use tirami_mesh::net::iroh::{IrohOptions, IrohTransport};
 use tirami_mesh::net::transport::{NetError, Transport};
 use tirami_wallet::intent::IntentKey;
+use tirami_wallet::jobs::Lane;
 use tirami_wallet::store::{CACHE_BYTES, Storage};
 use tirami_wallet::token::{main_agent, token_hash};
 use tirami_wallet::{OpenOptions, Wallet};
@@ -56,6 +57,8 @@ pub(crate) struct Inner {
     served: Mutex<BTreeMap<NodeId, usize>>,
     /// Why the witness refused when it was last asked; held for an assignment only.
     uncertified: Mutex<Option<String>>,
+    /// Jobs that run at this provider.
+    running: Mutex<BTreeSet<Lane>>,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -200,6 +203,7 @@ impl Builder {
             jobs: Arc::new(tokio::sync::Semaphore::new(SERVED_AT_ONCE)),
             served: Mutex::default(),
             uncertified: Mutex::default(),
+            running: Mutex::default(),
             tasks: Mutex::default(),
         };
         let runtime = Runtime {
@@ -338,6 +342,14 @@ impl Runtime {
     pub(crate) fn served(&self) -> std::sync::MutexGuard<'_, BTreeMap<NodeId, usize>> {
         self.inner
             .served
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Jobs that run at this provider now.
+    pub(crate) fn running(&self) -> std::sync::MutexGuard<'_, BTreeSet<Lane>> {
+        self.inner
+            .running
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }

@@ -1,28 +1,28 @@
 //! The provider's side of one job. Read it beside `buy.rs`; the two are mirror images.
 //!
-//! One job: price asked, quote signed, consumer's means set aside, tokens streamed, agreement
-//! proposed, countersignature awaited, earnings booked, booking confirmed.
+//! One job: price asked, quote signed, consumer's means set aside; then `sale.rs`: tokens streamed against
+//! vouchers, agreement proposed, countersignature awaited, earnings booked, booking confirmed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tirami_manifest::commerce::{Agreement, Quote, Receipt};
-use tirami_manifest::job::{Finish, Transcript};
+use tirami_manifest::commerce::Quote;
 use tirami_manifest::model::Usage;
 use tirami_manifest::signed::{Signed, Verified};
 use tirami_manifest::{Amount, NodeId, Timestamp};
-use tirami_mesh::engine::{Engine, EngineError, Event, Job, Run};
-use tirami_mesh::net::transport::{Link, LinkReceiver, LinkSender, NetError};
-use tirami_mesh::proto::message::{
-    AskQuote, Chunk, Frame, Propose, Quoted, Refuse, RefuseCode, Retry, Start,
-};
+use tirami_mesh::engine::Engine;
+use tirami_mesh::net::transport::Link;
+use tirami_mesh::proto::message::{AskQuote, Frame, Quoted, Refuse, RefuseCode, Retry, Start};
 use tirami_wallet::WalletError;
+use tirami_wallet::jobs::JobStart;
 use tirami_wallet::sales::Standing;
 
 use crate::clock::random;
-use crate::failure::{Failure, FailureCode};
+use crate::failure::Failure;
 use crate::refusing::{engine_refused, in_default, internal, refuse, refused, say};
 use crate::runtime::Runtime;
-use crate::{sync, travelling};
+use crate::sale::Sale;
+use crate::travelling;
 
 /// How long a quote binds: 30 s.
 const QUOTE_VALID_MS: u64 = 30_000;
@@ -30,8 +30,12 @@ const QUOTE_VALID_MS: u64 = 30_000;
 /// How long a consumer that was quoted may think: as long as the quote binds.
 const START_WITHIN: Duration = Duration::from_secs(30);
 
-/// How long a countersignature may take before the consumer's own outbox is relied on; chosen.
-const COUNTERSIGN_WITHIN: Duration = Duration::from_secs(30);
+/// Tokens of a chunk and chunks without a voucher, for a consumer that never paid here; chosen: eight tokens
+/// are at risk, and the prompt is paid for before it is read.
+const TO_UNKNOWN: (u16, u16) = (8, 1);
+
+/// The same for one that has paid; chosen, so that a round trip does not hold up the stream.
+const TO_KNOWN: (u16, u16) = (32, 2);
 
 /// Quotes on one stream; chosen: a consumer asks once, and once more when it knows the exact bound.
 const QUOTES_PER_STREAM: usize = 4;
@@ -76,16 +80,16 @@ pub(crate) async fn job(
                 };
                 // Before a mandate is checked, so that it held at the time that both will sign.
                 let started = runtime.now();
-                return match begin(runtime, &quote, &start).await {
-                    Ok(run) => {
-                        Sale {
+                return match begin(runtime, &quote, &start, started).await {
+                    Ok(engine) => {
+                        let sale = Sale {
                             runtime,
+                            engine: &**engine,
                             quote,
                             start,
                             started,
-                        }
-                        .work(link, run)
-                        .await
+                        };
+                        Box::pin(sale.work(link)).await
                     }
                     Err(refused) => {
                         say(link, Frame::Refuse(refused)).await;
@@ -142,6 +146,7 @@ fn quote(runtime: &Runtime, consumer: NodeId, ask: &AskQuote) -> Result<Verified
     if !ask.under_mandate {
         can_pay(runtime, &consumer, max_amount)?;
     }
+    let (chunk_tokens, window) = credit(runtime, &consumer, ask.under_mandate)?;
     let issued = runtime.now();
     let quote = Quote {
         network: runtime.genesis().id(),
@@ -152,9 +157,8 @@ fn quote(runtime: &Runtime, consumer: NodeId, ask: &AskQuote) -> Result<Verified
         max_in,
         max_out,
         max_amount,
-        // Paid by receipt alone: no vouchers are due.
-        chunk_tokens: 0,
-        window: 0,
+        chunk_tokens,
+        window,
         issued,
         expires: issued.after_ms(QUOTE_VALID_MS),
         nonce: random(),
@@ -162,6 +166,24 @@ fn quote(runtime: &Runtime, consumer: NodeId, ask: &AskQuote) -> Result<Verified
     Signed::new(quote, &runtime.inner.key)
         .verify(&runtime.node())
         .map_err(|e| refused(RefuseCode::Internal, &e.to_string(), Retry::Later))
+}
+
+/// How much is given on credit while a job streams: little, and no prompt, to whom this node never earned
+/// from. What a mandate of another machine pays for is paid by receipt alone.
+fn credit(
+    runtime: &Runtime,
+    consumer: &NodeId,
+    under_mandate: bool,
+) -> Result<(u16, u16), Refused> {
+    if under_mandate {
+        return Ok((0, 0));
+    }
+    let known = runtime.inner.wallet.has_paid(consumer);
+    Ok(if known.map_err(|e| internal(&e))? {
+        TO_KNOWN
+    } else {
+        TO_UNKNOWN
+    })
 }
 
 /// Whether a consumer's own account covers a price.
@@ -201,8 +223,13 @@ pub(crate) fn divide_context(context: u32, bound: u32, max_out: u32) -> (u32, u3
     (max_in, max_out.min(context.saturating_sub(max_in)))
 }
 
-/// Sets the means of who pays aside and starts the engine.
-async fn begin(runtime: &Runtime, quote: &Verified<Quote>, start: &Start) -> Result<Run, Refused> {
+/// Writes the job down and sets the means of who pays aside.
+async fn begin<'a>(
+    runtime: &'a Runtime,
+    quote: &Verified<Quote>,
+    start: &Start,
+    started: Timestamp,
+) -> Result<&'a Arc<dyn Engine>, Refused> {
     if start.quote != quote.id() || quote.expires <= runtime.now() {
         let text = "the quote is another one or has expired; ask for a new one";
         return Err(refused(RefuseCode::QuoteExpired, text, Retry::Later));
@@ -219,26 +246,19 @@ async fn begin(runtime: &Runtime, quote: &Verified<Quote>, start: &Start) -> Res
         .as_ref()
         .filter(|under| under.tracker() != runtime.node())
         .map(|under| (under.tracker(), under.under().spend.clone()));
-    if let Err(error) = runtime.inner.wallet.reserve(quote, under).await {
+    let begun = JobStart {
+        hold: start.hold,
+        sampler: start.sampler,
+        started,
+        engine_fingerprint: engine.fingerprint(),
+    };
+    if let Err(error) = runtime.inner.wallet.reserve(quote, begun, under).await {
         if let Some((tracker, spend)) = elsewhere {
             travelling::let_go(runtime, tracker, &spend);
         }
         return Err(not_reserved(&error));
     }
-    let job = Job {
-        messages: start.messages.clone(),
-        max_in: quote.max_in,
-        max_out: quote.max_out,
-        sampler: start.sampler,
-        stop: start.stop.clone(),
-    };
-    match engine.start(job) {
-        Ok(run) => Ok(run),
-        Err(error) => {
-            release(runtime, quote, false).await;
-            Err(engine_refused(&error))
-        }
-    }
+    Ok(engine)
 }
 
 fn not_reserved(error: &WalletError) -> Refused {
@@ -256,245 +276,6 @@ fn not_reserved(error: &WalletError) -> Refused {
             refused(RefuseCode::Mandate, &error.to_string(), Retry::Never)
         }
         other => internal(other),
-    }
-}
-
-/// One job that was begun.
-struct Sale<'a> {
-    runtime: &'a Runtime,
-    quote: Verified<Quote>,
-    start: Start,
-    started: Timestamp,
-}
-
-/// What was delivered.
-struct Delivered {
-    usage: Usage,
-    finish: Finish,
-    transcript: Transcript,
-}
-
-impl Sale<'_> {
-    /// Streams the work and collects the countersignature.
-    async fn work(self, link: Link, mut run: Run) -> Result<(), Failure> {
-        let (mut sender, mut receiver) = link.split();
-        let agreement = match self.stream(&mut run, &mut sender, &mut receiver).await {
-            Ok(delivered) => self.agree(&delivered),
-            Err(broken) => {
-                run.cancel();
-                if let Broken::Engine(error) = &broken {
-                    let frame = Frame::Refuse(engine_refused(error));
-                    if sender
-                        .send(&frame)
-                        .await
-                        .and_then(|()| sender.finish())
-                        .is_err()
-                    {
-                        tracing::debug!("the consumer did not hear that the engine failed");
-                    }
-                }
-                Err(broken.into())
-            }
-        };
-        let agreement = match agreement {
-            Ok(agreement) => agreement,
-            Err(failure) => {
-                release(self.runtime, &self.quote, true).await;
-                return Err(failure);
-            }
-        };
-        let signed = Signed::new(agreement, &self.runtime.inner.key);
-        sender
-            .send(&Frame::Propose(Propose {
-                agreement: signed.to_bytes(),
-            }))
-            .await?;
-        // From here the consumer may have signed: the reservation is left to its time.
-        if let Some(answer) = self.countersigned(&mut receiver, &signed).await? {
-            sender.send(&answer).await?;
-        }
-        Ok(sender.finish()?)
-    }
-
-    /// Waits for the countersignature and books the sale. `None` when the consumer hung up.
-    async fn countersigned(
-        &self,
-        receiver: &mut LinkReceiver,
-        signed: &Signed<Agreement>,
-    ) -> Result<Option<Frame>, Failure> {
-        loop {
-            return Ok(Some(
-                match receiver.receive_within(COUNTERSIGN_WITHIN).await? {
-                    Some(Frame::Countersign(receipt)) => {
-                        let same = Receipt::from_bytes(&receipt.receipt)
-                            .is_ok_and(|receipt| receipt.agreement == signed.body);
-                        if same {
-                            sync::book_sale(self.runtime, self.quote.consumer, &receipt.receipt)
-                                .await
-                        } else {
-                            refuse(
-                                RefuseCode::BadRequest,
-                                "that is another agreement",
-                                Retry::Never,
-                            )
-                        }
-                    }
-                    Some(Frame::Cancel) => continue,
-                    Some(other) => {
-                        let text = format!("{} is not expected here", other.name());
-                        refuse(RefuseCode::BadRequest, &text, Retry::Never)
-                    }
-                    None => return Ok(None),
-                },
-            ));
-        }
-    }
-
-    /// Sends what the engine generates as it comes, and listens for a cancellation.
-    async fn stream(
-        &self,
-        run: &mut Run,
-        sender: &mut LinkSender,
-        receiver: &mut LinkReceiver,
-    ) -> Result<Delivered, Broken> {
-        let mut transcript = Transcript::start(&self.start.quote, &self.start.messages);
-        let (mut index, mut listening) = (0_u32, true);
-        let mut renewed = self.started;
-        loop {
-            let event = tokio::select! {
-                event = run.next() => event,
-                word = receiver.receive(), if listening => {
-                    listening = heard(word, run)?;
-                    continue;
-                }
-            };
-            match event
-                .unwrap_or(Err(EngineError::Stopped))
-                .map_err(Broken::Engine)?
-            {
-                Event::Piece(piece) => {
-                    transcript.extend(&piece.tokens, piece.text.as_bytes());
-                    let chunk = Chunk {
-                        index,
-                        tokens: piece.tokens,
-                        text: piece.text,
-                    };
-                    sender
-                        .send(&Frame::Chunk(chunk))
-                        .await
-                        .map_err(|e| Broken::Other(e.into()))?;
-                    index = index.saturating_add(1);
-                    self.renew(&mut renewed).await;
-                }
-                Event::End { usage, finish } => {
-                    return Ok(Delivered {
-                        usage,
-                        finish,
-                        transcript,
-                    });
-                }
-            }
-        }
-    }
-
-    /// Keeps the reservation alive while the work goes on.
-    async fn renew(&self, renewed: &mut Timestamp) {
-        let now = self.runtime.now();
-        if now.since_ms(*renewed) > self.runtime.inner.config.hold_timeout_ms / 4 {
-            *renewed = now;
-            if let Err(error) = self
-                .runtime
-                .inner
-                .wallet
-                .renew_reservation(self.quote.id())
-                .await
-            {
-                tracing::warn!(%error, "a reservation could not be renewed");
-            }
-        }
-    }
-
-    /// What both sides shall sign.
-    fn agree(&self, delivered: &Delivered) -> Result<Agreement, Failure> {
-        let internal = |what: &dyn std::fmt::Display| {
-            Failure::new(
-                FailureCode::Internal,
-                format!("no agreement can be made: {what}"),
-            )
-        };
-        let Self {
-            runtime,
-            quote,
-            start,
-            started,
-        } = self;
-        let kflop = quote
-            .card
-            .kflop(delivered.usage)
-            .map_err(|e| internal(&e))?;
-        let engine = runtime.inner.engine.as_ref();
-        let hlc = |at: Timestamp| at.ms() << 16;
-        let agreement = Agreement {
-            network: quote.network,
-            provider: quote.provider,
-            consumer: quote.consumer,
-            nonce: random(),
-            quote: quote.id(),
-            hold: start.hold,
-            model: quote.card.id,
-            usage: delivered.usage,
-            kflop,
-            multiplier: quote.multiplier,
-            earlier: Amount::ZERO,
-            amount: quote.multiplier.price(kflop).map_err(|e| internal(&e))?,
-            transcript: *delivered.transcript.root(),
-            seed: start.sampler.seed,
-            temperature_milli: start.sampler.temperature_milli,
-            top_k: start.sampler.top_k,
-            lane: 0,
-            voucher_seq: 0,
-            audit_ok: false,
-            engine_fingerprint: engine.map_or([0; 8], |engine| engine.fingerprint()),
-            started_hlc: hlc(*started),
-            ended_hlc: hlc(runtime.now()),
-            finish: delivered.finish,
-        };
-        agreement.check_against(quote).map_err(|e| internal(&e))?;
-        Ok(agreement)
-    }
-}
-
-/// What a consumer said while it was served; false when it will say nothing more.
-fn heard(word: Result<Option<Frame>, NetError>, run: &Run) -> Result<bool, Broken> {
-    match word {
-        Ok(Some(Frame::Cancel)) => {
-            run.cancel();
-            Ok(true)
-        }
-        Ok(Some(other)) => {
-            let text = format!("a consumer said {} while it was served", other.name());
-            Err(Broken::Other(Failure::new(
-                FailureCode::ProviderFailed,
-                text,
-            )))
-        }
-        Ok(None) => Ok(false),
-        Err(error) => Err(Broken::Other(error.into())),
-    }
-}
-
-/// Why a stream ended without an agreement.
-enum Broken {
-    Engine(EngineError),
-    Other(Failure),
-}
-
-impl From<Broken> for Failure {
-    fn from(broken: Broken) -> Self {
-        match broken {
-            Broken::Engine(error) => Self::new(FailureCode::Model, error.to_string()),
-            Broken::Other(failure) => failure,
-        }
     }
 }
 
@@ -516,7 +297,7 @@ fn engine<'a>(
         })
 }
 
-async fn release(runtime: &Runtime, quote: &Verified<Quote>, begun: bool) {
+pub(crate) async fn release(runtime: &Runtime, quote: &Verified<Quote>, begun: bool) {
     let released = runtime.inner.wallet.release_reservation(quote.id(), begun);
     match released.await {
         Ok(Some((tracker, spend))) => travelling::let_go(runtime, tracker, &spend),

@@ -267,7 +267,7 @@ pub(crate) fn address_of(peers: &[PeerAddr], id: NodeId) -> PeerAddr {
 pub(crate) async fn keep_in_step(runtime: Runtime) {
     let mut ticks = tokio::time::interval(TRY_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut waiting = Waiting::default();
+    let (mut waiting, mut asked) = (Waiting::default(), Waiting::default());
     loop {
         ticks.tick().await;
         if matches!(runtime.inner.wallet.pending_ticket(), Ok(Some(_)))
@@ -286,6 +286,9 @@ pub(crate) async fn keep_in_step(runtime: Runtime) {
         if let Err(failure) = deliver(&runtime, &mut waiting).await {
             tracing::debug!(%failure, "receipts have to wait");
         }
+        if let Err(failure) = crate::claiming::claim_open(&runtime, &mut asked).await {
+            tracing::debug!(%failure, "what was vouched for has to wait");
+        }
         if let Err(failure) = deliver_repayment(&runtime).await {
             tracing::debug!(%failure, "a repayment has to wait");
         }
@@ -303,13 +306,15 @@ async fn stay_reachable(runtime: &Runtime) -> Result<(), Failure> {
         .iter()
         .filter(|out| out.row.is_root() && out.row.closed.is_none());
     let pinned: BTreeSet<Option<NodeId>> = open.map(|out| out.grant.pinned).collect();
-    if pinned.is_empty() {
+    // Whoever is owed by voucher claims it here, and may not know where this node is.
+    let owed = !runtime.inner.wallet.unclaimed()?.is_zero();
+    if pinned.is_empty() && !owed {
         return Ok(());
     }
     let connected = runtime.transport()?.connected();
     let mut away = crate::offers::known_peers(runtime)?;
     away.retain(|peer| {
-        let draws = pinned.contains(&None) || pinned.contains(&Some(peer.id));
+        let draws = owed || pinned.contains(&None) || pinned.contains(&Some(peer.id));
         draws && !peer.addresses.is_empty() && !connected.contains(&peer.id)
     });
     connect(runtime, away).await;
@@ -392,7 +397,11 @@ async fn deliver_one(
     runtime: &Runtime,
     peer: &PeerAddr,
     Outgoing {
-        id, receipt, under, ..
+        id,
+        receipt,
+        under,
+        claims,
+        ..
     }: Outgoing,
 ) -> Result<bool, Failure> {
     let frame = match under {
@@ -400,6 +409,7 @@ async fn deliver_one(
             receipt,
             under: travelling::to_wire(&under),
         }),
+        None if claims => Frame::Claim(Countersign { receipt }),
         None => Frame::Countersign(Countersign { receipt }),
     };
     let wallet = &runtime.inner.wallet;

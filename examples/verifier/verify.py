@@ -26,9 +26,10 @@ quote = version:u8=1 network provider consumer model block:u64 head:u64 attentio
     max_amount:amount chunk:u16 window:u16 issued:u64 expires:u64 nonce:16 signature:64;
 agreement = version:u8=1 network kind:u16=1 provider consumer nonce:16 quote ledger:u8=1 hold:16
     model tokens_in:u32 cached:u32 tokens_out:u32 kflop:u64 multiplier:u32 earlier:u64=0
-    amount:amount transcript seed:u64 temperature:u32 top_k:u32 lane:u32=0 voucher:u32 audit:u8=0|1
+    amount:amount transcript seed:u64 temperature:u32 top_k:u32 lane:u32=0 voucher_seq:u32 audit:u8=0|1
     engine:8 started:u64 ended:u64 finish:u8=1|2|3;
 receipt = version:u8=1 quote:bytes agreement:bytes by_provider:64 by_consumer:64;
+claim = version:u8=2 quote:bytes agreement:bytes by_provider:64 promise:voucher;
 genesis = version:u8=1 name:bytes founded:u64 nonce:16 issuers:issuer*64 witnesses:32*64 price:u32
     welcome:amount term:u64 daily:amount; issuer = node quota:amount;
 loan-grant = version:u8=1 network issuer borrower invitation:16 amount:amount granted:u64
@@ -39,11 +40,12 @@ mandate = version:u8=1 grants:bytes*4;
 grant = version:u8=1 network root parent serial:u64 lo:u64 hi:amount holder pinned:32?
     per_request:u64 ceiling:u32? actions:u32=1 models:32*8 payees:32*8 expires:u64 epoch:u64
     depth:u8 signature:64;
-entry = version:u8=1 type:u16=1|2|3|13|15|41|50|51|52 flags:u16=0|1 network author seq:u64+ prev
+entry = version:u8=1 type:u16=1|2|3|11|13|15|41|50|51|52 flags:u16=0|1 network author seq:u64+ prev
     time:u64 spendable:amount held:amount staked:amount root payload:bytes signature:64;
 genesis payload = successor before:link?; link = author seq:u64 entry;
 checkpoint payload = digest; succession payload = key;
 trade payload = payer agreement:agreement by_provider:64 by_consumer:64;
+claim payload = payer agreement:agreement by_provider:64 promise:voucher;
 receive payload = payer receipt amount:amount entry;
 mint payload = grant:loan-grant; borrow payload = grant:loan-grant;
 repay payload = other invitation:16 amount:amount receipt;
@@ -54,9 +56,10 @@ fraud = version:u8=1 network fraud:u16=1|2|3|4 accused first:bytes second:bytes;
 sth = version:u8=1 network node size:u64 hash root time:u64 signature:64""".split(";"))
 EVENTS = ("transfer renewed mandate approval freeze quota refused opening token owner").split()
 MAX_RECORD = 24 * 1024
+TRADES = {"trade", "claim"}
 NAMES = {  # the fields whose numbers have names, which stand there instead after reading
-    "type": {1: "genesis", 2: "checkpoint", 3: "succession", 13: "trade", 15: "receive",
-             41: "repay", 50: "mint", 51: "borrow", 52: "retire"},
+    "type": {1: "genesis", 2: "checkpoint", 3: "succession", 11: "claim", 13: "trade",
+             15: "receive", 41: "repay", 50: "mint", 51: "borrow", 52: "retire"},
     "fraud": {1: "fork", 2: "arithmetic", 3: "voucher_contradiction", 4: "double_agreement"},
     "finish": {1: "stop", 2: "length", 3: "cancelled"}}
 
@@ -194,10 +197,22 @@ def check_work(work, signatures):
     need(work.cached <= work.tokens_in, "more tokens cached than there were")
     expect(work, amount=-(-work.kflop * work.multiplier // 10**6))
     need(signed(work, work.provider, signatures.by_provider), "agreement: provider's signature")
-    need(signed(work, work.consumer, signatures.by_consumer), "agreement: consumer's signature")
+    promise = getattr(signatures, "promise", None)  # the voucher that the provider claims by
+    if promise:
+        expect(promise, **fields(work, "network hold lane payee=provider seq=voucher_seq "
+                                 "total=amount tokens=tokens_out transcript"))
+        need(signed(promise, work.consumer), "voucher: signature")
+    else:
+        need(signed(work, work.consumer, signatures.by_consumer), "agreement: consumer's signature")
+
+def job(work):
+    """What is settled once: a job of the consumer's hold with the provider."""
+    lane = work.lane.to_bytes(4, "little")
+    return sha(b"trm/v1/lane\0" + work.consumer + work.hold + lane + work.provider)
 
 def check_receipt(words):
-    receipt = parse("receipt", words.get("signed"))
+    data = unhex("receipt", words.get("signed"))
+    receipt = parse("claim" if data[:1] == b"\2" else "receipt", data)
     quote, work = parse("quote", receipt.quote), parse("agreement", receipt.agreement)
     need(signed(quote, quote.provider), "quote: signature")
     expect(work, **fields(quote, "quote=id network provider consumer model multiplier"),
@@ -215,6 +230,7 @@ def check_trade(entry, genesis):
     need(work.network == genesis.id and entry.amount > 0, "trade: elsewhere, or for nothing")
     need(work.provider not in (work.consumer, payer), "trade: the provider pays itself")
     need(entry.author in (work.provider, payer), "trade: the author has no part in it")
+    need(entry.type == "trade" or payer == work.consumer, "claim: another one pays")
     check_work(work, entry)
     waits = entry.author == work.provider and genesis.witnesses not in ([entry.author], [payer])
     expect(entry, flags=int(waits))
@@ -236,7 +252,7 @@ def check_alone(entry, genesis, successor=None):
     if entry.type == "genesis":
         expect(entry, prev=genesis.id, root=sha(b""))
         need(entry.before or entry.spendable == 0, "genesis: a chain that begins has nothing")
-    if entry.type == "trade":
+    if entry.type in TRADES:
         check_trade(entry, genesis)
     else:
         expect(entry, flags=0)
@@ -246,9 +262,10 @@ def check_alone(entry, genesis, successor=None):
 
 def gain(entry):
     """What the entry adds to spendable; negative when it takes."""
-    sold = entry.type == "trade" and entry.author == entry.agreement.provider
-    signs = {"trade": not entry.flags if sold else -1, "borrow": 1, "receive": 1, "repay": -1}
-    return signs.get(entry.type, 0) * entry.amount
+    if entry.type in TRADES:
+        sold = entry.author == entry.agreement.provider
+        return entry.amount * (not entry.flags if sold else -1)
+    return entry.amount * {"borrow": 1, "receive": 1, "repay": -1}.get(entry.type, 0)
 
 def digest(state):
     """The digest of a state. Each table is a count and its rows by ascending key."""
@@ -298,12 +315,11 @@ def follow(state, entry):
         state.successor = entry.successor
     elif entry.type == "checkpoint":
         expect(entry, digest=digest(state))
-    elif entry.type == "trade":
-        receipt = entry.agreement.id
-        need(receipt not in state.once, "trade: the agreement stands on the chain already")
-        state.once.add(receipt)
+    elif entry.type in TRADES:
+        need(job(entry.agreement) not in state.once, "trade: the job stands on the chain already")
+        state.once.add(job(entry.agreement))
         if entry.flags:
-            state.waiting[receipt] = (entry.payer, entry.amount)
+            state.waiting[entry.agreement.id] = (entry.payer, entry.amount)
     elif entry.type == "receive":
         credit = state.waiting.pop(entry.receipt, None)
         need(credit == (entry.payer, entry.amount), "receive: no such credit waits")
@@ -415,7 +431,7 @@ def check_inclusion(words):
         need(newer and head.author == entry.author, "the head is not a newer entry of the author")
         expect(head, root=included_root(entry.id, entry.seq - 1, head.seq - 1, path))
     truth = fields(entry, "network node=author seq entry=id type at=time")
-    if entry.type == "trade":
+    if entry.type in TRADES:
         truth |= fields(entry.agreement, "receipt=id trm_amount=amount")
     assurance = check_certificate(words, head, genesis)
     check_words(words["says"], under=head.seq, assurance=assurance, **truth)
@@ -509,7 +525,7 @@ PROOFS = {  # when two documents that the accused signed prove it
         fields(one, "hold lane payee") == fields(two, "hold lane payee")
         and (one.seq == two.seq or two.total < one.total or two.tokens < one.tokens)),
     "double_agreement": lambda one, two: one.seq < two.seq and (
-        one.type == two.type == "trade" and one.agreement.id == two.agreement.id)}
+        {one.type, two.type} <= TRADES and job(one.agreement) == job(two.agreement))}
 
 def check_fraud(words):
     check_words(words, "says proof", tirami_fraud=1)
@@ -572,7 +588,7 @@ def other_side(entry):
     """The network, who pays or lends, and the receipt or loan."""
     if entry.type in ("borrow", "mint"):
         return entry.network, entry.grant.issuer, entry.grant.id
-    if entry.type == "trade":
+    if entry.type in TRADES:
         return entry.network, entry.payer, entry.agreement.id
     return entry.network, getattr(entry, "payer", None), getattr(entry, "receipt", None)
 

@@ -1,13 +1,16 @@
 //! What is signed in one trade: quote, voucher, agreement, receipt.
 
+mod receipt;
+
 use crate::amount::{Amount, Multiplier};
 use crate::bytes::{DecodeError, Reader, Writer};
 use crate::id::{ModelId, NetworkId, NodeId, QuoteId, ReceiptId, TransferId};
 use crate::job::Finish;
-use crate::key::{SecretKey, Signature};
 use crate::model::{ModelCard, Usage};
-use crate::signed::{Document, SignatureError, Signed, Verified};
+use crate::signed::{Document, hash};
 use crate::time::Timestamp;
+
+pub use receipt::{Consent, Receipt, ReceiptError, VerifiedReceipt};
 
 /// A provider's binding price for one job of one consumer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +33,8 @@ pub struct Quote {
     pub max_amount: Amount,
     /// Tokens in a chunk, for which a voucher is due.
     pub chunk_tokens: u16,
-    /// Chunks the provider sends ahead of vouchers; 0 when the job is paid by receipt alone.
+    /// Chunks the provider sends ahead of vouchers; 0 when the job is paid by receipt alone. With 1 the
+    /// prompt is paid for before it is read.
     pub window: u16,
     /// When the quote was made.
     pub issued: Timestamp,
@@ -108,6 +112,19 @@ pub struct Voucher {
     pub transcript: [u8; 32],
 }
 
+impl Voucher {
+    /// Whether it promises exactly what an agreement comes to, for the same work.
+    pub fn is_for(&self, agreement: &Agreement) -> bool {
+        self.network == agreement.network
+            && (self.hold, self.lane) == (agreement.hold, agreement.lane)
+            && self.payee == agreement.provider
+            && self.seq == agreement.voucher_seq
+            && self.total == agreement.amount
+            && self.tokens_out == agreement.usage.tokens_out
+            && self.transcript == agreement.transcript
+    }
+}
+
 impl Document for Voucher {
     const DOMAIN: &'static [u8] = b"trm/v1/voucher\0";
 
@@ -140,6 +157,16 @@ impl Document for Voucher {
 
 /// Kind of agreement: a trade of inference.
 const KIND_TRADE: u16 = 1;
+
+/// Domain of what names a job of a hold.
+const LANE: &[u8] = b"trm/v1/lane\0";
+
+/// The name of a job: what [`Agreement::lane_key`] gives.
+pub fn lane_key(consumer: &NodeId, hold: &TransferId, lane: u32, provider: &NodeId) -> [u8; 32] {
+    let lane = lane.to_le_bytes();
+    let (consumer, provider) = (consumer.as_bytes(), provider.as_bytes());
+    hash(LANE, &[consumer, hold.as_bytes(), &lane, provider])
+}
 
 /// Settled TRM, the only ledger there is.
 const LEDGER_SETTLED: u8 = 1;
@@ -201,6 +228,11 @@ impl Agreement {
     /// The receipt's id: digest of the unsigned body.
     pub fn id(&self) -> ReceiptId {
         ReceiptId::from_bytes(self.digest())
+    }
+
+    /// What may be agreed once: a job of one consumer's hold with one provider, by receipt or by voucher.
+    pub fn lane_key(&self) -> [u8; 32] {
+        lane_key(&self.consumer, &self.hold, self.lane, &self.provider)
     }
 
     /// When the work ended, without the counter.
@@ -352,138 +384,6 @@ impl Document for Agreement {
             finish: Finish::from_code(from.u8("finish")?).ok_or(DecodeError::Value("finish"))?,
         })
     }
-}
-
-/// An agreement with the signatures of both parties and the quote it stands under: all that a third
-/// party needs to check it. Nobody has checked this one yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Receipt {
-    /// The quote, signed by the provider.
-    pub quote: Signed<Quote>,
-    /// The agreement.
-    pub agreement: Agreement,
-    /// The provider's signature over the agreement.
-    pub provider_signature: Signature,
-    /// The consumer's signature over the agreement.
-    pub consumer_signature: Signature,
-}
-
-impl Receipt {
-    /// Countersigns a provider's proposal that was checked.
-    pub fn countersign(
-        quote: &Verified<Quote>,
-        proposal: &Verified<Agreement>,
-        consumer: &SecretKey,
-    ) -> Self {
-        let Signed { body, signature } = proposal.signed().clone();
-        Self {
-            quote: quote.signed().clone(),
-            consumer_signature: body.sign(consumer),
-            agreement: body,
-            provider_signature: signature,
-        }
-    }
-
-    /// The id both parties know it by.
-    pub fn id(&self) -> ReceiptId {
-        self.agreement.id()
-    }
-
-    /// Checks signatures, price and maxima, with nothing but the bytes.
-    ///
-    /// # Errors
-    ///
-    /// [`ReceiptError`], which says what does not hold.
-    pub fn verify(self) -> Result<VerifiedReceipt, ReceiptError> {
-        let quote = self
-            .quote
-            .clone()
-            .verify(&self.quote.body.provider)
-            .map_err(|source| ReceiptError::Signature {
-                what: "quote",
-                source,
-            })?;
-        self.agreement.check_against(&quote)?;
-        for (what, signer, signature) in [
-            (
-                "provider's",
-                self.agreement.provider,
-                self.provider_signature,
-            ),
-            (
-                "consumer's",
-                self.agreement.consumer,
-                self.consumer_signature,
-            ),
-        ] {
-            Signed {
-                body: self.agreement.clone(),
-                signature,
-            }
-            .verify(&signer)
-            .map_err(|source| ReceiptError::Signature { what, source })?;
-        }
-        Ok(VerifiedReceipt(self))
-    }
-
-    /// Length-prefixed quote with signature, length-prefixed agreement, the provider's signature,
-    /// the consumer's signature.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Writer::default();
-        out.u8(1)
-            .string(&self.quote.to_bytes())
-            .string(&self.agreement.to_bytes())
-            .raw(self.provider_signature.as_bytes())
-            .raw(self.consumer_signature.as_bytes());
-        out.finish()
-    }
-
-    /// Reads what [`Receipt::to_bytes`] wrote; checks no signature.
-    ///
-    /// # Errors
-    ///
-    /// Any [`DecodeError`].
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut from = Reader::new(bytes);
-        from.version_1()?;
-        let receipt = Self {
-            quote: Signed::from_bytes(from.string("quote")?)?,
-            agreement: Agreement::from_bytes(from.string("agreement")?)?,
-            provider_signature: Signature::from_bytes(from.raw("provider signature")?),
-            consumer_signature: Signature::from_bytes(from.raw("consumer signature")?),
-        };
-        from.finish()?;
-        Ok(receipt)
-    }
-}
-
-/// A receipt in which everything that can be checked offline was; [`Receipt::verify`] makes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VerifiedReceipt(Receipt);
-
-impl std::ops::Deref for VerifiedReceipt {
-    type Target = Receipt;
-
-    fn deref(&self) -> &Receipt {
-        &self.0
-    }
-}
-
-/// Why a receipt proves nothing.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReceiptError {
-    /// Its terms do not follow from its quote.
-    #[error(transparent)]
-    Terms(#[from] TermsError),
-    /// A signature does not hold.
-    #[error("the {what} signature does not hold: {source}")]
-    Signature {
-        /// Which one.
-        what: &'static str,
-        /// Why.
-        source: SignatureError,
-    },
 }
 
 fn amount(from: &mut Reader<'_>, field: &'static str) -> Result<Amount, DecodeError> {

@@ -75,11 +75,14 @@ const PURE: [(&str, &[&str], &str); 2] = [
 ];
 
 /// The files in which money meets network, and the one that builds both.
-const MEETING: [&str; 7] = [
+const MEETING: [&str; 10] = [
     "agent-runtime/src/buy.rs",
     "agent-runtime/src/serve.rs",
     "agent-runtime/src/sync.rs",
     "agent-runtime/src/certifying.rs",
+    "agent-runtime/src/claiming.rs",
+    "agent-runtime/src/intake.rs",
+    "agent-runtime/src/sale.rs",
     "agent-runtime/src/travelling.rs",
     "agent-runtime/src/recover.rs",
     "agent-runtime/src/runtime.rs",

@@ -15,6 +15,7 @@ mod text;
 
 use std::any::Any;
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -141,6 +142,20 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// [`EngineError::TooLong`] when no prompt of this shape can fit, [`EngineError::Template`] and
     /// [`EngineError::NoMessages`] when no prompt of this shape can be shown to the model.
     fn max_in(&self, shape: &PromptShape) -> Result<u32, EngineError>;
+
+    /// The tokens that a prompt takes, template included, as a job with it will count them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::start`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    fn count<'a>(
+        &'a self,
+        messages: &'a [Message],
+    ) -> Pin<Box<dyn Future<Output = Result<u32, EngineError>> + Send + 'a>>;
 
     /// Starts a job, or puts it into a bounded queue.
     ///

@@ -100,6 +100,17 @@ mod echo {
     }
 
     #[tokio::test]
+    async fn an_answer_that_was_begun_goes_on() {
+        let echo = engine("echo");
+        let mut job = ask("one two three four");
+        job.messages.push(said(Role::Assistant, "one two "));
+        let counted = echo.count(&job.messages).await;
+        let rest = answer(&echo, job).await;
+        assert_eq!(rest.text(), "three four");
+        assert_eq!(counted, Ok(rest.usage.tokens_in));
+    }
+
+    #[tokio::test]
     async fn the_answer_ends_at_the_limit_a_stop_text_or_a_cancellation() {
         let echo = engine("echo");
         let mut job = ask("one two three four five");
@@ -265,6 +276,26 @@ mod sprout {
         assert_eq!(file.card(), sprout.card());
         assert_eq!(file.name(), "sprout");
         assert_eq!(answer(&file, ask(QUESTION)).await, first);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_was_begun_goes_on_wherever_it_was_cut() {
+        let sprout = engine("sprout");
+        let whole = answer(&sprout, ask(QUESTION)).await;
+        let counted = sprout.count(&ask(QUESTION).messages).await;
+        assert_eq!(counted, Ok(whole.usage.tokens_in));
+        for cut in 1..whole.pieces.len() {
+            let (begun, rest) = whole.pieces.split_at(cut);
+            let text = |pieces: &[Piece]| -> String {
+                pieces.iter().map(|piece| piece.text.as_str()).collect()
+            };
+            let mut job = ask(QUESTION);
+            job.messages.push(said(Role::Assistant, &text(begun)));
+            let counted = sprout.count(&job.messages).await;
+            let goes_on = answer(&sprout, job).await;
+            assert_eq!(goes_on.text(), text(rest), "after {:?}", text(begun));
+            assert_eq!(counted, Ok(goes_on.usage.tokens_in));
+        }
     }
 
     #[tokio::test]

@@ -8,8 +8,8 @@ use tirami_manifest::signed::hash;
 use tirami_manifest::{EntryId, ModelId, Multiplier, QuoteId, ReceiptId, RepaymentId, TransferId};
 use tirami_mesh::net::codec::{self, CodecError, decode, encode};
 use tirami_mesh::proto::{
-    AskQuote, Certified, Certify, Chunk, Countersign, Credit, Drawn, Frame, Join, Joined, Offer,
-    Offers, Propose, Quoted, Refuse, RefuseCode, Repay, ReserveUnits, Retry, ReturnUnits,
+    AskQuote, Begun, Certified, Certify, Chunk, Countersign, Credit, Drawn, Frame, Join, Joined,
+    Offer, Offers, Propose, Quoted, Refuse, RefuseCode, Repay, ReserveUnits, Retry, ReturnUnits,
     SignedBytes, Start, UnderMandate, UnitsReturned,
 };
 
@@ -244,6 +244,27 @@ fn golden() -> Vec<(Frame, Vec<&'static str>)> {
                 "05000000", "01", "3400", // kind 52
                 "01",   // bytes of voucher
                 "ee",   // voucher
+            ],
+        ),
+        (
+            Frame::Begun(Begun {
+                tokens_in: 300,
+                tokens_cached: 1,
+            }),
+            vec![
+                "06000000", "01", "3b00", // kind 59
+                "ac02", // tokens of the prompt
+                "01",   // of those, not charged
+            ],
+        ),
+        (
+            Frame::Claim(Countersign {
+                receipt: vec![0xcc],
+            }),
+            vec![
+                "05000000", "01", "3c00", // kind 60
+                "01",   // bytes of receipt
+                "cc",   // receipt
             ],
         ),
         (

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tirami_manifest::chain::{Chain, Entry, Step, Trade as Half, after};
+use tirami_manifest::commerce::Consent;
 use tirami_manifest::key::{Keyring, Signature};
 use tirami_manifest::merkle::{self, Frontier, Hash, Inclusion, Nodes};
 use tirami_manifest::signed::{Document, Signed};
@@ -80,7 +81,7 @@ fn written(entries: u64) -> Vec<Vec<u8>> {
             Step::Trade(Box::new(Half {
                 payer: agreement.consumer,
                 provider_signature: agreement.sign(&key(1)),
-                consumer_signature: agreement.sign(&key(2)),
+                consent: Consent::Signature(agreement.sign(&key(2))),
                 agreement,
             }))
         };
@@ -150,7 +151,8 @@ fn signatures(chain: &[Vec<u8>]) -> Vec<Check> {
         if let Step::Trade(half) = &signed.body.step {
             let id = half.agreement.digest();
             checks.push((key(1).id(), id, half.provider_signature));
-            checks.push((key(2).id(), id, half.consumer_signature));
+            let (promised, consent) = half.consent.signed(&half.agreement).unwrap();
+            checks.push((key(2).id(), promised, consent));
         }
         checks.push((key(1).id(), signed.body.digest(), signed.signature));
     }

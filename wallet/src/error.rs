@@ -50,6 +50,9 @@ pub enum WalletError {
     /// A receipt for another hold or another party.
     #[error("the receipt is for another {0}")]
     OtherReceipt(&'static str),
+    /// A job that is claimed is not over here.
+    #[error("the job is not over here; claim it again later")]
+    StillOpen,
     /// The node has no owner yet.
     #[error("this node has no owner yet; run 'tirami-agent owner init' first")]
     NoOwner,

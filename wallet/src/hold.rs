@@ -7,6 +7,7 @@ use tirami_manifest::{
 };
 
 use crate::approvals;
+use crate::claims;
 use crate::economy::repayment;
 use crate::error::WalletError;
 use crate::intent::{Attempt, seal, store_answer};
@@ -275,7 +276,7 @@ impl Hold {
                     reference: reference(hold.as_bytes()),
                 };
                 apply(tables, &vouch, now)?;
-                Ok(())
+                Ok(claims::promise(tables, &hold, now)?)
             })
             .await
     }
@@ -339,6 +340,7 @@ impl Hold {
                     repayment::retire(tables, &genesis, parties, paid, now)?;
                     Side::Bought { agent }
                 };
+                claims::kept(tables, &hold)?;
                 let row = ReceiptRow {
                     bytes: receipt.to_bytes(),
                     side,

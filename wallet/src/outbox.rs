@@ -2,6 +2,7 @@
 //! pays for it, until they have it or refused it for good.
 
 use serde::{Deserialize, Serialize};
+use tirami_manifest::genesis::Genesis;
 use tirami_manifest::{NodeId, ReceiptId, Timestamp};
 
 use crate::error::WalletError;
@@ -26,6 +27,8 @@ pub struct Outgoing {
     pub receipt: Vec<u8>,
     /// What pays for it, when the other side is the one that pays and not the one that earned it.
     pub under: Option<Under>,
+    /// Whether this node claims it of its consumer by voucher.
+    pub claims: bool,
 }
 
 /// Most characters kept of the reason that a peer gives.
@@ -128,31 +131,42 @@ impl Wallet {
             let row: ReceiptRow = tables
                 .row(Table::Receipts, receipt.as_bytes())?
                 .ok_or(damaged)?;
-            let agreement = row.receipt()?.agreement;
             let genesis = network(tables)?.ok_or(WalletError::NoNetwork)?;
-            // What another node pays for moved nothing in these books.
-            let paid_here = matches!(row.side, Side::Bought { .. });
-            if paid_here && genesis.authority() != Some(node) && !agreement.amount.is_zero() {
-                let settle = Transfer {
-                    id: transfer::id("acknowledged", &[receipt.as_bytes()]),
-                    kind: Kind::Single {
-                        debit: Account::Clearing(agreement.provider),
-                        credit: Account::Position,
-                        amount: agreement.amount,
-                        spend: None,
-                    },
-                    code: TransferCode::Acknowledged,
-                    reference: *receipt.as_bytes(),
-                };
-                apply(tables, &settle, now)?;
-            }
-            if matches!(row.side, Side::BoughtUnder { .. }) {
-                holding::free_units(tables, agreement.hold)?;
-            }
+            acknowledge(tables, (&genesis, &node), (&receipt, &row), now)?;
             Ok(tables.remove(Table::Outbox, receipt.as_bytes())?)
         })
         .await
     }
+}
+
+/// The other side has a receipt on disk: where that is the network's authority, its books and ours agree.
+pub(crate) fn acknowledge(
+    tables: &mut impl Tables,
+    (genesis, node): (&Genesis, &NodeId),
+    (id, row): (&ReceiptId, &ReceiptRow),
+    now: Timestamp,
+) -> Result<(), WalletError> {
+    let agreement = row.receipt()?.agreement;
+    // What another node pays for moved nothing in these books.
+    let paid_here = matches!(row.side, Side::Bought { .. });
+    if paid_here && genesis.authority() != Some(*node) && !agreement.amount.is_zero() {
+        let settle = Transfer {
+            id: transfer::id("acknowledged", &[id.as_bytes()]),
+            kind: Kind::Single {
+                debit: Account::Clearing(agreement.provider),
+                credit: Account::Position,
+                amount: agreement.amount,
+                spend: None,
+            },
+            code: TransferCode::Acknowledged,
+            reference: *id.as_bytes(),
+        };
+        apply(tables, &settle, now)?;
+    }
+    if matches!(row.side, Side::BoughtUnder { .. }) {
+        holding::free_units(tables, agreement.hold)?;
+    }
+    Ok(())
 }
 
 fn outgoing(tables: &impl ReadTables, id: &[u8], peer: &[u8]) -> Result<Outgoing, WalletError> {
@@ -160,18 +174,19 @@ fn outgoing(tables: &impl ReadTables, id: &[u8], peer: &[u8]) -> Result<Outgoing
         table: Table::Outbox,
     };
     let row: ReceiptRow = tables.row(Table::Receipts, id)?.ok_or(damaged)?;
-    let under = if row.side == Side::Sold {
-        let quote = row.receipt()?.agreement.quote;
-        let drawing = tracking::drawing(tables, &quote)?;
-        drawing.map(|row| row.under()).transpose()?
-    } else {
-        None
-    };
+    let (mut under, mut claims) = (None, false);
+    if row.side == Side::Sold {
+        let receipt = row.receipt()?;
+        claims = receipt.is_claim();
+        let drawing = tracking::drawing(tables, &receipt.agreement.quote)?;
+        under = drawing.map(|row| row.under()).transpose()?;
+    }
     Ok(Outgoing {
         id: receipt_id(Table::Outbox, id)?,
         to: decode(Table::Outbox, peer)?,
         receipt: row.bytes,
         under,
+        claims,
     })
 }
 

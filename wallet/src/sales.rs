@@ -11,6 +11,7 @@ use tirami_manifest::{Amount, InvitationId, NodeId, QuoteId, TransferId};
 
 use crate::economy::{loan, repayment};
 use crate::error::WalletError;
+use crate::jobs::{self, JobStart};
 use crate::ledger::account::Account;
 use crate::ledger::apply::{Applied, apply, apply_group, renew};
 use crate::ledger::rows::ReadRows;
@@ -68,7 +69,26 @@ impl Wallet {
         })
     }
 
-    /// Sets the payer's means aside for one quote: where this node keeps its account, there; where a
+    /// Whether a consumer has paid this node before.
+    ///
+    /// # Errors
+    ///
+    /// A store failure.
+    pub fn has_paid(&self, consumer: &NodeId) -> Result<bool, WalletError> {
+        let view = self.view()?;
+        let accounts = [
+            Account::Clearing(*consumer),
+            Account::Uncertified(*consumer),
+        ];
+        for account in accounts {
+            if view.totals(&account)?.debits_posted > 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Writes a job down and sets the payer's means aside for it: where this node keeps its account, there; where a
     /// mandate pays and this node remembers its units, those too. Asking again for the same quote is
     /// refused: a quote is good for one job.
     ///
@@ -78,6 +98,7 @@ impl Wallet {
     pub async fn reserve(
         &self,
         quote: &Verified<Quote>,
+        start: JobStart,
         under: Option<CheckedUnder>,
     ) -> Result<(), WalletError> {
         let node = self.node();
@@ -89,9 +110,6 @@ impl Wallet {
             !held_there && matches!(standing, Standing::Stranger(_)),
             self.inner.stranger_budget,
         );
-        if held_there && under.is_none() {
-            return Ok(());
-        }
         let id = reservation(&quote.id());
         let transfer = Transfer {
             id,
@@ -105,8 +123,10 @@ impl Wallet {
             code: TransferCode::Reservation,
             reference: *quote.id().as_bytes(),
         };
-        let quote = quote.signed().body.clone();
+        let signed = quote.signed().clone();
         self.write(move |tables, now| {
+            let quote = &signed.body;
+            jobs::begin(tables, &signed, start, now)?;
             if let Some(owed) = loan::in_default(tables, (&node, &payer), now)? {
                 return Err(WalletError::LoanDefault { owed });
             }
@@ -115,13 +135,13 @@ impl Wallet {
                 return Err(WalletError::OtherReceipt("job under the same quote"));
             }
             if let Some(under) = &under {
-                tracking::begin(tables, &node, (&quote, under), now)?;
+                tracking::begin(tables, &node, (quote, under), now)?;
             }
             if held_there {
                 return Ok(());
             }
             if stranger {
-                return strangers::begin(tables, &quote, budget, now);
+                return strangers::begin(tables, quote, budget, now);
             }
             match apply(tables, &transfer, now)? {
                 Applied::Now => Ok(()),
@@ -212,6 +232,8 @@ impl Wallet {
             if tables.get(Table::Receipts, id.as_bytes())?.is_some() {
                 return Ok(Applied::Already);
             }
+            let job = agreement.lane_key();
+            jobs::refuse_settled(tables, &job)?;
             let authority = genesis.authority();
             let drawing = tracking::drawing(tables, &agreement.quote)?;
             let payer = drawing
@@ -255,6 +277,11 @@ impl Wallet {
                 at: now,
             };
             tables.put_row(Table::Receipts, id.as_bytes(), &row)?;
+            jobs::settled(tables, &job)?;
+            if receipt.is_claim() {
+                // Its consumer may not know of it.
+                tables.put_row(Table::Outbox, id.as_bytes(), &agreement.consumer)?;
+            }
             Ok(Applied::Now)
         })
         .await
@@ -280,8 +307,13 @@ fn sale(
     let clearing = Account::Clearing(*payer);
     let mut group = Vec::new();
     let mut push = |purpose, kind, (code, reference)| {
+        // A job has one sale.
+        let id = match code {
+            TransferCode::Sale => jobs::sale_id(&agreement.lane_key()),
+            _ => transfer::id(purpose, &[id.as_bytes()]),
+        };
         group.push(Transfer {
-            id: transfer::id(purpose, &[id.as_bytes()]),
+            id,
             kind,
             code,
             reference,

@@ -9,6 +9,7 @@ use tirami_manifest::commerce::{Quote, VerifiedReceipt};
 use tirami_manifest::{Amount, EntryId, NodeId, QuoteId, ReceiptId, Timestamp};
 
 use crate::error::WalletError;
+use crate::jobs;
 use crate::ledger::account::Account;
 use crate::ledger::apply::{apply, apply_group};
 use crate::ledger::tables::{Order, ReadTables, Table, Tables, decode};
@@ -227,7 +228,12 @@ pub(crate) fn earn(
     }
     let accounts = (Account::Position, Account::Uncertified(agreement.consumer));
     let code = TransferCode::Uncertified;
-    apply(tables, &single(accounts, agreement.amount, code, &id), now)?;
+    let earned = Transfer {
+        // A job has one sale.
+        id: jobs::sale_id(&agreement.lane_key()),
+        ..single(accounts, agreement.amount, code, &id)
+    };
+    apply(tables, &earned, now)?;
     let row = Waiting {
         payer: agreement.consumer,
         amount: agreement.amount,

@@ -149,6 +149,18 @@ fn nothing_is_open(
              'tirami-agent status' shows none",
         ));
     }
+    if tables.last_key(Table::Jobs)?.is_some() {
+        return Err(no(
+            "a job for another node is not settled yet, and what was vouched for in it names the present key; \
+             start the node until 'tirami-agent status' shows nothing on its way",
+        ));
+    }
+    if tables.last_key(Table::Promised)?.is_some() {
+        return Err(no(
+            "what the present key vouched for in a job that broke off is not claimed yet; start the node and \
+             wait until 'tirami-agent balance' shows nothing unclaimed, 31 days at most",
+        ));
+    }
     if let Some(since) = strangers::oldest_job(tables, now)? {
         return Err(WalletError::Succession(format!(
             "a job that was begun at {} for somebody else than the network's authority was not paid yet; \

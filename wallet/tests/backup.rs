@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use tirami_manifest::NodeId;
 use tirami_manifest::time::ManualClock;
-use tirami_manifest::{InvitationId, QuoteId};
+use tirami_manifest::{InvitationId, QuoteId, TransferId};
 use tirami_wallet::store::{Storage, StoreError, restore};
 use tirami_wallet::{Wallet, WalletError};
 
 #[expect(dead_code, reason = "each suite uses its own part of the world")]
 mod world;
-use world::{START, Trade, fund, genesis, key, sound, trm};
+use world::{START, Trade, fund, genesis, job, key, sound, trm};
 
 /// Whose wallet it is.
 fn node() -> NodeId {
@@ -53,7 +53,9 @@ async fn a_backup_among_five_hundred_writes_is_what_was_committed_at_one_moment(
             let [nonce, _] = n.to_le_bytes();
             let terms = (1 + u32::from(n / 4), nonce);
             let sale = Trade::new(genesis().id(), &key(1), &key(2), terms);
-            writing.reserve(&sale.quote, None).await.unwrap();
+            let mut start = job(&sale.quote);
+            start.hold = TransferId::from_bytes(u128::from(n).to_le_bytes());
+            writing.reserve(&sale.quote, start, None).await.unwrap();
             sales.push(sale.quote.id());
         }
         sales

@@ -35,7 +35,7 @@ mod any_order;
 mod books;
 
 use books::{LENT, TERM, books, books_in, has, lending, loan, memory, totals};
-use world::{START, TIMEOUT_MS, Trade, key, sound, trm};
+use world::{START, TIMEOUT_MS, Trade, job, key, sound, trm};
 
 // ---- out of earnings ----
 
@@ -327,7 +327,11 @@ async fn only_the_borrowers_own_word_for_its_own_loan_is_booked() {
 async fn a_repayment_waits_for_a_reservation_that_the_member_has_given_up() {
     let books = books().await;
     let trade = Trade::new(lending().id(), &key(1), &key(3), (800, 1));
-    books.founder.reserve(&trade.quote, None).await.unwrap();
+    books
+        .founder
+        .reserve(&trade.quote, job(&trade.quote), None)
+        .await
+        .unwrap();
     // The purchase broke off: the member has all of it again, the founder does not know.
     books.member.repay(None).await.unwrap();
     let repayment = books.member.repayment().unwrap().unwrap();
@@ -464,7 +468,9 @@ async fn a_default_is_one_day_late_on_both_sides_and_a_repayment_lifts_it() {
         founder.standing(&member.node()).unwrap(),
         Standing::Defaulted(trm(LENT))
     );
-    let refused = founder.reserve(&parties.quote, None).await;
+    let refused = founder
+        .reserve(&parties.quote, job(&parties.quote), None)
+        .await;
     assert!(
         matches!(refused, Err(WalletError::LoanDefault { owed }) if owed == trm(LENT)),
         "{refused:?}"
@@ -494,7 +500,10 @@ async fn a_default_is_one_day_late_on_both_sides_and_a_repayment_lifts_it() {
         founder.standing(&member.node()).unwrap(),
         Standing::Kept(trm(5))
     );
-    founder.reserve(&parties.quote, None).await.unwrap();
+    founder
+        .reserve(&parties.quote, job(&parties.quote), None)
+        .await
+        .unwrap();
     member.earn(sold).await.unwrap();
     assert_eq!(books.states(), (LoanState::Repaid, LoanState::Repaid));
     founder

@@ -19,7 +19,7 @@ use tirami_wallet::token::main_agent;
 use tirami_wallet::{HoldRequest, Wallet, WalletError};
 
 mod world;
-use world::{START, Trade, WORK, fund, genesis, key, sound, trm};
+use world::{START, Trade, WORK, fund, genesis, job, key, sound, trm};
 
 const PAGE: usize = 4_096;
 
@@ -101,7 +101,10 @@ async fn live(path: &Path) {
     let request = purchase("open", open, QuoteId::from_bytes([2; 32]));
     wallet.hold(request).await.unwrap().leave_to_expire();
     let sale = Trade::new(genesis().id(), &key(1), &key(2), (9, 9));
-    wallet.reserve(&sale.quote, None).await.unwrap();
+    wallet
+        .reserve(&sale.quote, job(&sale.quote), None)
+        .await
+        .unwrap();
     wallet.freeze("saved".into()).await.unwrap();
     sound(&wallet);
     wallet.close().await;

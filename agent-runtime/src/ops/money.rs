@@ -61,6 +61,7 @@ impl Operation for Balance {
             trm_spent: wide(balance.spent),
             trm_earned: wide(balance.earned),
             trm_waiting: waiting,
+            trm_unclaimed: wallet.unclaimed()?,
             trm_owed: owed,
             loans: balance
                 .loans

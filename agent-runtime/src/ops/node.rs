@@ -76,11 +76,26 @@ impl Operation for Status {
                 .collect(),
             frozen,
             open_holds: count(wallet.open_holds()?.len()),
-            outbox: count(wallet.outbox()?.len()),
+            outbox: count(
+                wallet
+                    .outbox()?
+                    .len()
+                    .saturating_add(to_be_claimed(runtime)?),
+            ),
             joining,
             warnings,
         })
     }
+}
+
+/// Jobs that broke off and whose vouchers are to be claimed.
+fn to_be_claimed(runtime: &Runtime) -> Result<usize, Failure> {
+    let open = runtime.inner.wallet.open_jobs()?;
+    let running = runtime.running();
+    let owed = open
+        .iter()
+        .filter(|(job, row)| row.is_owed() && !running.contains(job));
+    Ok(owed.count())
 }
 
 impl Operation for MakeTicket {

@@ -20,10 +20,12 @@ const VECTORS: [&str; 3] = [
 ];
 
 /// The golden files: name and text, those that hold first, then the forged ones.
-pub const FILES: [(&str, &str); 21] = [
+pub const FILES: [(&str, &str); 25] = [
     file!("valid", "issuer.chain"),
     file!("valid", "member.chain"),
     file!("valid", "seller.chain"),
+    file!("valid", "claimed.chain"),
+    file!("valid", "claim.json"),
     file!("valid", "arithmetic.json"),
     file!("valid", "balance.json"),
     file!("valid", "double-agreement.json"),
@@ -36,6 +38,8 @@ pub const FILES: [(&str, &str); 21] = [
     file!("forged", "backdating.chain"),
     file!("forged", "foreign-network.chain"),
     file!("forged", "fork.chain"),
+    file!("forged", "claimed-again.chain"),
+    file!("forged", "claim-above-voucher.chain"),
     file!("forged", "hidden-top-up.chain"),
     file!("forged", "over-quota-mint.chain"),
     file!("forged", "replayed-receipt.chain"),

@@ -7,6 +7,7 @@ use super::rejected::Rejected;
 use super::step::{Predecessor, Repaid, Step, Trade, successor_hash};
 use crate::amount::Amount;
 use crate::bytes::Writer;
+use crate::commerce::Consent;
 use crate::genesis::{Genesis, LoanGrant};
 use crate::id::{EntryId, InvitationId, NetworkId, NodeId, ReceiptId};
 use crate::issuance::{DAY_MS, lent_in_a_day};
@@ -104,7 +105,7 @@ pub struct Chain {
     predecessor: Option<Predecessor>,
     /// The key that goes on, once the chain has ended.
     successor: Option<NodeId>,
-    /// Agreements and invitations that stand on it.
+    /// Jobs that were agreed on and invitations that were used on it.
     seen: BTreeSet<[u8; 32]>,
     /// When how much was made, in the last 24 hours.
     day: VecDeque<(u64, Amount)>,
@@ -423,15 +424,22 @@ impl Chain {
             ));
         }
         let id = agreement.id();
-        for (key, signature) in [
-            (provider, &trade.provider_signature),
-            (consumer, &trade.consumer_signature),
-        ] {
-            if !self.keys.signed(&key, id.as_bytes(), signature) {
-                return Err(Rejected::Trade("it is not signed by both"));
-            }
+        let Some((promised, consent)) = trade.consent.signed(agreement) else {
+            return Err(Rejected::Trade("its voucher promises something else"));
+        };
+        if trade.payer != consumer && matches!(trade.consent, Consent::Voucher(_)) {
+            return Err(Rejected::Trade(
+                "a voucher is its consumer's word, and another one pays",
+            ));
         }
-        next.seen = Some(self.once(*id.as_bytes(), "the agreement")?);
+        if !self
+            .keys
+            .signed(&provider, id.as_bytes(), &trade.provider_signature)
+            || !self.keys.signed(&consumer, &promised, &consent)
+        {
+            return Err(Rejected::Trade("it is not signed by both"));
+        }
+        next.seen = Some(self.once(agreement.lane_key(), "the job's agreement")?);
         let amount = agreement.amount;
         if !sells {
             if entry.waits {

@@ -195,7 +195,7 @@ fn contradicts(a: &Voucher, b: &Voucher) -> Result<(), FraudError> {
     Ok(())
 }
 
-/// One agreement at two places of a chain.
+/// One job agreed on at two places of a chain.
 fn doubles(a: &Entry, b: &Entry) -> Result<(), FraudError> {
     let (Step::Trade(one), Step::Trade(other)) = (&a.step, &b.step) else {
         return Err(FraudError::Unrelated);
@@ -203,7 +203,7 @@ fn doubles(a: &Entry, b: &Entry) -> Result<(), FraudError> {
     if a.seq >= b.seq {
         return Err(FraudError::Unrelated);
     }
-    if one.agreement.id() != other.agreement.id() {
+    if one.agreement.lane_key() != other.agreement.lane_key() {
         return Err(FraudError::NoFault);
     }
     Ok(())

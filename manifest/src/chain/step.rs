@@ -2,19 +2,20 @@
 
 use crate::amount::Amount;
 use crate::bytes::{DecodeError, Reader, Writer};
-use crate::commerce::Agreement;
+use crate::commerce::{Agreement, Consent};
 use crate::genesis::LoanGrant;
 use crate::id::{EntryId, InvitationId, NodeId, ReceiptId};
 use crate::key::Signature;
 use crate::signed::{Document, Signed, hash};
 
-/// Types of entries. The numbers between are reserved for what does not exist yet: 10 to 12 holds and
-/// their claims, 14 payments without work, 30 to 32 stakes, 40 and 42 loans between members, 60 and 61
+/// Types of entries. The numbers between are reserved for what does not exist yet: 10 and 12 holds on
+/// chains, 14 payments without work, 30 to 32 stakes, 40 and 42 loans between members, 60 and 61
 /// audits of work, 70 to 72 referrals and votes.
 mod kind {
     pub(super) const GENESIS: u16 = 1;
     pub(super) const CHECKPOINT: u16 = 2;
     pub(super) const SUCCESSION: u16 = 3;
+    pub(super) const CLAIM: u16 = 11;
     pub(super) const TRADE: u16 = 13;
     pub(super) const RECEIVE: u16 = 15;
     pub(super) const REPAY: u16 = 41;
@@ -51,7 +52,7 @@ pub enum Step {
         /// The key whose hash the first entry names.
         successor: NodeId,
     },
-    /// One half of a trade: the payer's or the provider's. 13.
+    /// One half of a trade: the payer's or the provider's. 13; 11 where the consumer's consent is a voucher.
     Trade(Box<Trade>),
     /// A credit that waited is certified and can be spent. 15.
     Receive {
@@ -94,8 +95,8 @@ pub struct Trade {
     pub agreement: Agreement,
     /// The provider's signature over it.
     pub provider_signature: Signature,
-    /// The consumer's.
-    pub consumer_signature: Signature,
+    /// How the consumer agreed to it.
+    pub consent: Consent,
 }
 
 /// Part of a loan that is paid back.
@@ -118,7 +119,10 @@ impl Step {
             Self::Genesis { .. } => kind::GENESIS,
             Self::Checkpoint { .. } => kind::CHECKPOINT,
             Self::Succession { .. } => kind::SUCCESSION,
-            Self::Trade(_) => kind::TRADE,
+            Self::Trade(trade) => match trade.consent {
+                Consent::Signature(_) => kind::TRADE,
+                Consent::Voucher(_) => kind::CLAIM,
+            },
             Self::Receive { .. } => kind::RECEIVE,
             Self::Repay(_) => kind::REPAY,
             Self::Mint(_) => kind::MINT,
@@ -133,7 +137,10 @@ impl Step {
             Self::Genesis { .. } => "genesis",
             Self::Checkpoint { .. } => "checkpoint",
             Self::Succession { .. } => "succession",
-            Self::Trade(_) => "trade",
+            Self::Trade(trade) => match trade.consent {
+                Consent::Signature(_) => "trade",
+                Consent::Voucher(_) => "claim",
+            },
             Self::Receive { .. } => "receive",
             Self::Repay(_) => "repay",
             Self::Mint(_) => "mint",
@@ -164,8 +171,8 @@ impl Step {
             Self::Trade(trade) => {
                 out.raw(trade.payer.as_bytes());
                 trade.agreement.encode(out);
-                out.raw(trade.provider_signature.as_bytes())
-                    .raw(trade.consumer_signature.as_bytes());
+                out.raw(trade.provider_signature.as_bytes());
+                trade.consent.encode(out);
             }
             Self::Receive {
                 payer,
@@ -210,12 +217,8 @@ impl Step {
             kind::SUCCESSION => Self::Succession {
                 successor: NodeId::from_bytes(from.raw("successor")?),
             },
-            kind::TRADE => Self::Trade(Box::new(Trade {
-                payer: NodeId::from_bytes(from.raw("payer")?),
-                agreement: Agreement::decode(from)?,
-                provider_signature: Signature::from_bytes(from.raw("provider signature")?),
-                consumer_signature: Signature::from_bytes(from.raw("consumer signature")?),
-            })),
+            kind::TRADE => trade(from, Consent::signature)?,
+            kind::CLAIM => trade(from, Consent::voucher)?,
             kind::RECEIVE => Self::Receive {
                 payer: NodeId::from_bytes(from.raw("payer")?),
                 receipt: ReceiptId::from_bytes(from.raw("receipt")?),
@@ -240,6 +243,18 @@ impl Repaid {
             receipt: from.raw("receipt")?,
         })
     }
+}
+
+fn trade(
+    from: &mut Reader<'_>,
+    consent: fn(&mut Reader<'_>) -> Result<Consent, DecodeError>,
+) -> Result<Step, DecodeError> {
+    Ok(Step::Trade(Box::new(Trade {
+        payer: NodeId::from_bytes(from.raw("payer")?),
+        agreement: Agreement::decode(from)?,
+        provider_signature: Signature::from_bytes(from.raw("provider signature")?),
+        consent: consent(from)?,
+    })))
 }
 
 fn grant(from: &mut Reader<'_>) -> Result<Box<Signed<LoanGrant>>, DecodeError> {

@@ -7,7 +7,7 @@ use tirami_manifest::chain::{
     Certificate, Chain, ENTRY_MAX, Entry, FraudKind, FraudProof, Head, Predecessor, Repaid, Step,
     Trade,
 };
-use tirami_manifest::commerce::{Agreement, Quote, Voucher};
+use tirami_manifest::commerce::{Agreement, Consent, Quote, Voucher};
 use tirami_manifest::genesis::{Genesis, Invitation, LoanGrant};
 use tirami_manifest::job::Finish;
 use tirami_manifest::key::Keyring;
@@ -29,7 +29,7 @@ use crate::signatures::{Kind, kind};
 use crate::world::{id, key, private, shared};
 
 /// How many kinds of steps there are.
-const STEPS: u64 = 10;
+const STEPS: u64 = 11;
 
 /// Every domain, by the name of what is signed under it.
 const DOMAINS: [(&str, &[u8]); 16] = [
@@ -192,11 +192,18 @@ impl Any {
             3 => Step::Succession {
                 successor: self.node(),
             },
-            4 => Step::Trade(Box::new(Trade {
+            4 | 10 => Step::Trade(Box::new(Trade {
                 payer: self.node(),
                 agreement: self.agreement(),
                 provider_signature: self.signature(),
-                consumer_signature: self.signature(),
+                consent: if kind == 4 {
+                    Consent::Signature(self.signature())
+                } else {
+                    Consent::Voucher(Signed {
+                        body: self.voucher(),
+                        signature: self.signature(),
+                    })
+                },
             })),
             5 => Step::Receive {
                 payer: self.node(),
@@ -506,10 +513,10 @@ proptest! {
 
 /// Types of entries that do not exist yet: holds and their claims, payments without work, stakes, loans
 /// between members, and what `docs/protocol.md` reserves beside them.
-const RESERVED: [u16; 14] = [10, 11, 12, 14, 30, 31, 32, 40, 42, 60, 61, 70, 71, 72];
+const RESERVED: [u16; 13] = [10, 12, 14, 30, 31, 32, 40, 42, 60, 61, 70, 71, 72];
 
 /// The types there are.
-const TYPES: [u16; 9] = [1, 2, 3, 13, 15, 41, 50, 51, 52];
+const TYPES: [u16; 10] = [1, 2, 3, 11, 13, 15, 41, 50, 51, 52];
 
 /// Nobody stakes, votes or audits on a chain: whatever such an entry says, however well it is signed.
 #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use tirami_manifest::chain::{Certificate, Chain, Repaid, Step};
+use tirami_manifest::genesis::Genesis;
 use tirami_manifest::merkle::{Inclusion, Leaves, leaf};
 use tirami_manifest::proof_file::{BalanceFile, FraudFile, InclusionFile};
 use tirami_manifest::receipt_file::ReceiptFile;
@@ -14,7 +15,7 @@ use tirami_manifest::{InvitationId, ReceiptId};
 use crate::forged;
 use crate::fraud;
 use crate::journal;
-use crate::world::{Pen, grant, id, of, private, receipt, shared, trade, trm};
+use crate::world::{Pen, claim, grant, id, of, private, receipt, shared, trade, trm};
 
 /// The issuer's chain: it lends, sells, buys, and retires what came back.
 pub(crate) fn issuer() -> Pen {
@@ -60,6 +61,20 @@ pub(crate) fn seller() -> Pen {
         amount: trm(200),
         debit: buyer.last().body.id(),
     });
+    pen
+}
+
+/// A member whose job broke off: its provider claimed what it had vouched for. Another job it sold itself.
+pub(crate) fn claimed() -> Pen {
+    // A network of its own, of which the issuer's chain is not among the files.
+    let genesis = Genesis {
+        nonce: [0x2c; 16],
+        ..private()
+    };
+    let mut pen = Pen::new(&genesis, 3);
+    pen.write(Step::Borrow(grant(&genesis, (1, 3), 0xac)))
+        .write(of(&claim(&genesis, (1, 3), 40, 3)))
+        .write(of(&claim(&genesis, (3, 1), 15, 4)));
     pen
 }
 
@@ -111,6 +126,13 @@ fn valid() -> BTreeMap<&'static str, String> {
         ("issuer.chain", issuer.file(Some(&alone))),
         ("member.chain", member.file(None)),
         ("seller.chain", seller.file(Some(&three))),
+        ("claimed.chain", claimed().file(None)),
+        (
+            "claim.json",
+            json(
+                serde_json::to_value(ReceiptFile::new(&claim(&private(), (1, 3), 40, 3))).unwrap(),
+            ),
+        ),
         ("balance.json", json(serde_json::to_value(balance).unwrap())),
         (
             "inclusion.json",
@@ -200,7 +222,7 @@ fn no_digit_of_a_golden_file_can_be_changed() {
 /// No byte of a chain's entries can be changed: each mutation is refused where it stands.
 #[test]
 fn no_byte_of_an_entry_can_be_changed() {
-    for pen in [issuer(), member(), seller()] {
+    for pen in [issuer(), member(), seller(), claimed()] {
         let mut chain = Chain::new(pen.genesis.clone(), pen.key.id());
         for entry in &pen.entries {
             let bytes = entry.to_bytes();
@@ -263,7 +285,7 @@ fn no_byte_of_a_certificate_can_be_changed() {
 
 #[test]
 fn every_entry_is_the_same_after_it_was_read() {
-    for pen in [issuer(), member(), seller()] {
+    for pen in [issuer(), member(), seller(), claimed()] {
         for entry in &pen.entries {
             let bytes = entry.body.to_bytes();
             assert_eq!(

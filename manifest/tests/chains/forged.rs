@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tirami_manifest::chain::Step;
 
 use crate::files::{member, part};
-use crate::world::{Pen, at, grant, of, private, receipt, shared, trade, trm};
+use crate::world::{Pen, at, claim, grant, of, private, receipt, shared, trade, trm};
 
 /// Every forgery with what is said of it.
 pub(crate) fn ledgers() -> BTreeMap<&'static str, (String, &'static str)> {
@@ -27,6 +27,14 @@ pub(crate) fn ledgers() -> BTreeMap<&'static str, (String, &'static str)> {
         (
             "replayed-receipt.chain",
             (replayed_receipt(), "stands on this chain already"),
+        ),
+        (
+            "claimed-again.chain",
+            (claimed_again(), "stands on this chain already"),
+        ),
+        (
+            "claim-above-voucher.chain",
+            (claim_above_voucher(), "voucher promises something else"),
         ),
         ("over-quota-mint.chain", (over_quota(), "its quota is 1500")),
     ])
@@ -114,6 +122,26 @@ fn replayed_receipt() -> String {
     let mut pen = Pen::new(&genesis, 1);
     let sale = receipt(&genesis, (1, 2), 300, 1);
     pen.write(of(&sale)).write(of(&sale));
+    pen.file(None)
+}
+
+/// A job that was settled by receipt is claimed by voucher as well.
+fn claimed_again() -> String {
+    let genesis = private();
+    let mut pen = Pen::new(&genesis, 1);
+    pen.write(trade(&genesis, (1, 2), 300, 1))
+        .write(of(&claim(&genesis, (1, 2), 200, 1)));
+    pen.file(None)
+}
+
+/// More is claimed than was vouched for.
+fn claim_above_voucher() -> String {
+    let genesis = private();
+    let mut pen = Pen::new(&genesis, 1);
+    let less = claim(&genesis, (1, 2), 100, 1);
+    let mut more = claim(&genesis, (1, 2), 300, 1);
+    more.consent = less.consent;
+    pen.write(of(&more));
     pen.file(None)
 }
 

@@ -12,7 +12,7 @@ use tirami_manifest::id::{hex_bytes, to_hex};
 use tirami_manifest::signed::{Document, Signed};
 use tirami_manifest::tree_head::TreeHead;
 
-use crate::files::{compare, golden, issuer, member, read, seller};
+use crate::files::{claimed, compare, golden, issuer, member, read, seller};
 use crate::fraud;
 use crate::journal::Journal;
 use crate::world::{Pen, id, private, shared, trm};
@@ -111,7 +111,11 @@ const AGREEMENT: &[Field] = &[
     ("agreement: temperature", Int(4), "thousandths"),
     ("agreement: top k", Int(4), ""),
     ("agreement: lane", Int(4), ""),
-    ("agreement: voucher seq", OneOf(4, &[(0, "none")]), ""),
+    (
+        "agreement: voucher seq",
+        OneOf(4, &[(0, "none"), (2, "the second")]),
+        "",
+    ),
     (
         "agreement: audit ok",
         OneOf(1, &[(0, "no"), (1, "yes")]),
@@ -126,8 +130,9 @@ const AGREEMENT: &[Field] = &[
         "",
     ),
     ("provider's signature", Raw(64), "over the agreement's id"),
-    ("consumer's signature", Raw(64), "over the agreement's id"),
 ];
+
+const COUNTERSIGNED: &[Field] = &[("consumer's signature", Raw(64), "over the agreement's id")];
 
 const GRANT: &[Field] = &[
     ("grant: version", Int(1), ""),
@@ -176,7 +181,7 @@ const VOUCHER: &[Field] = &[
     (
         "signature",
         Raw(64),
-        "over the voucher's id, by the accused",
+        "over the voucher's id, by its consumer",
     ),
 ];
 
@@ -316,6 +321,14 @@ impl Walk {
             13 => {
                 self.fields(&[("payer", Key, "whose money pays")]);
                 self.fields(AGREEMENT);
+                self.fields(COUNTERSIGNED);
+            }
+            11 => {
+                self.fields(&[("payer", Key, "whose money pays: the consumer's")]);
+                self.fields(AGREEMENT);
+                "voucher: ".clone_into(&mut self.within);
+                self.fields(VOUCHER);
+                self.within = String::new();
             }
             15 => self.fields(RECEIVE),
             41 | 52 => self.fields(PART),
@@ -462,6 +475,16 @@ fn entries() -> Vec<Golden> {
             "trade-waits.txt",
             "A trade whose payment is not certified",
             &seller[1],
+        ),
+        entry(
+            "claim-paid.txt",
+            "A claim by voucher, on its payer's chain",
+            &claimed().entries[2],
+        ),
+        entry(
+            "claim-sold.txt",
+            "A claim by voucher, on its provider's chain",
+            &claimed().entries[3],
         ),
         entry(
             "receive.txt",

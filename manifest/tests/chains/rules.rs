@@ -153,7 +153,7 @@ fn a_trade_is_signed_by_both_and_priced_by_its_work() {
     ));
     assert_eq!(
         refused(&pen, trade(&genesis, (1, 2), 300, 1), |_| ()),
-        Rejected::Twice("the agreement")
+        Rejected::Twice("the job's agreement")
     );
     assert!(matches!(
         refused(&pen, trade(&genesis, (1, 2), 5_000, 9), |_| ()),

@@ -2,7 +2,7 @@
 
 use tirami_manifest::chain::{Certificate, Entry, Head, Step, Trade, after};
 use tirami_manifest::chain_file::{ChainEnd, ChainHeader, ChainLine};
-use tirami_manifest::commerce::{Agreement, Quote, Receipt};
+use tirami_manifest::commerce::{Agreement, Consent, Quote, Receipt, Voucher};
 use tirami_manifest::genesis::{Genesis, LoanGrant};
 use tirami_manifest::id::to_hex;
 use tirami_manifest::job::Finish;
@@ -111,7 +111,40 @@ pub(crate) fn receipt(
     Receipt {
         quote: Signed::new(quote, &key(provider)),
         provider_signature: agreement.sign(&key(provider)),
-        consumer_signature: agreement.sign(&key(consumer)),
+        consent: Consent::Signature(agreement.sign(&key(consumer))),
+        agreement,
+    }
+}
+
+/// What `provider` claims by the voucher of `consumer`, the second of its job, where it signed no receipt.
+pub(crate) fn claim(
+    genesis: &Genesis,
+    (provider, consumer): (u8, u8),
+    amount: u32,
+    nonce: u8,
+) -> Receipt {
+    let Receipt {
+        quote, agreement, ..
+    } = receipt(genesis, (provider, consumer), amount, nonce);
+    let agreement = Agreement {
+        voucher_seq: 2,
+        finish: Finish::Cancelled,
+        ..agreement
+    };
+    let voucher = Voucher {
+        network: agreement.network,
+        hold: agreement.hold,
+        lane: agreement.lane,
+        payee: agreement.provider,
+        seq: agreement.voucher_seq,
+        total: agreement.amount,
+        tokens_out: agreement.usage.tokens_out,
+        transcript: agreement.transcript,
+    };
+    Receipt {
+        quote,
+        provider_signature: agreement.sign(&key(provider)),
+        consent: Consent::Voucher(Signed::new(voucher, &key(consumer))),
         agreement,
     }
 }
@@ -127,7 +160,7 @@ pub(crate) fn of(receipt: &Receipt) -> Step {
         payer: receipt.agreement.consumer,
         agreement: receipt.agreement.clone(),
         provider_signature: receipt.provider_signature,
-        consumer_signature: receipt.consumer_signature,
+        consent: receipt.consent.clone(),
     }))
 }
 

@@ -24,6 +24,7 @@ pub(super) async fn balance(context: &Context) -> Result<Exit, Problem> {
         ("paid in all, loans paid back too", balance.trm_spent),
         ("earned by this node in all", balance.trm_earned),
         ("of others, not certified yet", balance.trm_waiting),
+        ("vouched for, not claimed yet", balance.trm_unclaimed),
         ("owed on loans", balance.trm_owed),
     ] {
         table.row([name.to_owned(), amount.to_string()]);

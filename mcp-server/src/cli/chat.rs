@@ -179,6 +179,12 @@ fn finish(out: &Output, answer: &ChatOutput, streamed: bool) {
         ""
     };
     out.note(&format!("{}: {tokens}; {cost}{replayed}", answer.model));
+    for part in &answer.parts {
+        let (node, tokens, cost) = (part.provider.short(), part.tokens_out, part.trm_cost);
+        out.note(&format!(
+            "begun at {node}, which broke off: {tokens} tokens, {cost} TRM of it"
+        ));
+    }
     if let Some(receipt) = answer.receipt {
         out.note(&format!("receipt {receipt}"));
     }

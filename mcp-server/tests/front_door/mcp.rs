@@ -75,6 +75,16 @@ impl Mcp {
 
     /// Calls a tool.
     pub(crate) async fn call(&self, tool: &'static str, input: Value) -> Result<Value, ToolError> {
+        let answer = self.call_of_the_dying(tool, input).await;
+        answer.unwrap_or_else(|| panic!("{tool}: the server is gone"))
+    }
+
+    /// Calls a tool of a server that may die meanwhile: then `None`.
+    pub(crate) async fn call_of_the_dying(
+        &self,
+        tool: &'static str,
+        input: Value,
+    ) -> Option<Result<Value, ToolError>> {
         let Value::Object(input) = input else {
             panic!("a tool's input is an object");
         };
@@ -82,15 +92,14 @@ impl Mcp {
             .service
             .call_tool(CallToolRequestParams::new(tool).with_arguments(input));
         let result = timeout(WITHIN, call).await;
-        let result = result
-            .unwrap_or_else(|_| panic!("{tool} does not answer"))
-            .unwrap();
+        let result = result.unwrap_or_else(|_| panic!("{tool} does not answer"));
+        let result = result.ok()?;
         let value = result.structured_content.expect("a structured answer");
-        if result.is_error == Some(true) {
+        Some(if result.is_error == Some(true) {
             Err(ToolError(value))
         } else {
             Ok(value)
-        }
+        })
     }
 
     /// Calls a tool that does what is asked.
@@ -119,9 +128,14 @@ impl Mcp {
         u64::from(self.pid.as_raw_nonzero().get().unsigned_abs())
     }
 
-    /// SIGKILL to the server, and its end.
-    pub(crate) async fn kill(self) {
+    /// SIGKILL to the server.
+    pub(crate) fn kill_now(&self) {
         kill_process(self.pid, Signal::KILL).unwrap();
+    }
+
+    /// The same, and its end.
+    pub(crate) async fn kill(self) {
+        self.kill_now();
         timeout(WITHIN, self.service.waiting())
             .await
             .expect("it ends")

@@ -3,6 +3,7 @@
 //! For tests and first steps. Deterministic, with a card of its own so that prices are real.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 
 use sha2::{Digest, Sha256};
 use tirami_manifest::ModelId;
@@ -28,7 +29,8 @@ pub const CONTEXT: u32 = 4_096;
 
 /// Repeats the last user message.
 ///
-/// A token is a word with the white space after it; a message costs one token more, for its role.
+/// A token is a word with the white space after it; a message costs one token more, for its role. An answer
+/// that is begun goes on.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Echo;
 
@@ -85,6 +87,13 @@ impl Engine for Echo {
         narrow(check_shape(shape, CONTEXT)?)
     }
 
+    fn count<'a>(
+        &'a self,
+        messages: &'a [Message],
+    ) -> Pin<Box<dyn Future<Output = Result<u32, EngineError>> + Send + 'a>> {
+        Box::pin(std::future::ready(narrow(count(messages))))
+    }
+
     fn start(&self, job: Job) -> Result<Run, EngineError> {
         check_stop(&job.stop)?;
         let last = job
@@ -94,6 +103,14 @@ impl Engine for Echo {
             .find(|message| message.role == Role::User)
             .or(job.messages.last())
             .ok_or(EngineError::NoMessages)?;
+        let said = last.content.as_str();
+        let rest = match job.messages.last() {
+            // What is there of the answer already is not said again.
+            Some(begun) if begun.role == Role::Assistant => {
+                said.strip_prefix(begun.content.as_str()).unwrap_or(said)
+            }
+            _ => said,
+        };
         let tokens = count(&job.messages);
         let room = u64::from(CONTEXT).saturating_sub(tokens);
         if room == 0 {
@@ -110,7 +127,7 @@ impl Engine for Echo {
         }
         let tokens_in = narrow(tokens)?;
         Ok(Run::lazy(Echoing {
-            words: words(&last.content).map(str::to_owned).collect(),
+            words: words(rest).map(str::to_owned).collect(),
             left: u64::from(job.max_out).min(room),
             text: Assembler::new(job.stop),
             usage: Usage {

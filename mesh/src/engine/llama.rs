@@ -10,6 +10,7 @@ use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
@@ -27,6 +28,7 @@ use llama_cpp_2::{LogOptions, send_logs_to_tracing};
 use tirami_manifest::ModelId;
 use tirami_manifest::job::{Finish, Message, PromptShape, Sampler};
 use tirami_manifest::model::{ModelCard, Usage};
+use tokio::sync::oneshot;
 
 use super::gguf::GgufError;
 use super::template::{Part, Template};
@@ -97,7 +99,15 @@ struct Worker {
 
 enum Request {
     Load,
+    Count(Box<Counting>),
     Job(Box<Queued>),
+}
+
+/// A prompt that is only counted.
+struct Counting {
+    parts: Vec<Part>,
+    messages: Vec<Message>,
+    answer: oneshot::Sender<Result<u32, EngineError>>,
 }
 
 /// A job that waits for its turn.
@@ -202,6 +212,22 @@ impl Engine for Llama {
         })
     }
 
+    fn count<'a>(
+        &'a self,
+        messages: &'a [Message],
+    ) -> Pin<Box<dyn Future<Output = Result<u32, EngineError>> + Send + 'a>> {
+        Box::pin(async move {
+            let (answer, counted) = oneshot::channel();
+            let parts = self.about.template.render(messages)?;
+            self.send(Request::Count(Box::new(Counting {
+                parts,
+                messages: messages.to_vec(),
+                answer,
+            })))?;
+            counted.await.unwrap_or(Err(EngineError::Stopped))
+        })
+    }
+
     fn start(&self, job: Job) -> Result<Run, EngineError> {
         check_stop(&job.stop)?;
         let shape = PromptShape::of(&job.messages).ok_or(EngineError::TooLong {
@@ -270,14 +296,26 @@ fn work(about: &About, requests: &Receiver<Request>) {
             Ok(model) => serve(about, &model, requests, first),
             Err(e) => {
                 tracing::error!(model = about.name, "{e}");
-                if let Request::Job(queued) = first {
-                    queued.feed.try_send(Err(e));
-                }
+                first.fail(e);
             }
         }));
         // The feeds of running jobs are gone with the panic, which their readers see.
         if outcome.is_err() {
             tracing::error!(model = about.name, "panicked; its jobs are lost");
+        }
+    }
+}
+
+impl Request {
+    /// Tells whoever waits for it.
+    fn fail(self, error: EngineError) {
+        match self {
+            Self::Load => {}
+            // Whoever asked may be gone.
+            Self::Count(counting) => drop(counting.answer.send(Err(error))),
+            Self::Job(queued) => {
+                queued.feed.try_send(Err(error));
+            }
         }
     }
 }
@@ -315,8 +353,8 @@ fn serve(about: &About, model: &LlamaModel, requests: &Receiver<Request>, first:
     let mut bench = match Bench::new(about, model) {
         Ok(bench) => bench,
         Err(e) => {
-            if let Some(Request::Job(queued)) = first {
-                queued.feed.try_send(Err(e));
+            if let Some(first) = first {
+                first.fail(e);
             }
             return;
         }
@@ -330,6 +368,7 @@ fn serve(about: &About, model: &LlamaModel, requests: &Receiver<Request>, first:
             };
             match request {
                 Ok(Request::Load) => {}
+                Ok(Request::Count(counting)) => bench.count(*counting),
                 Ok(Request::Job(queued)) => bench.admit(place, *queued),
                 Err(TryRecvError::Disconnected) if bench.is_idle() => return,
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
@@ -484,6 +523,17 @@ impl<'a> Bench<'a> {
         if let Some(place) = self.places.get_mut(place) {
             *place = Some(running);
         }
+    }
+
+    fn count(&self, counting: Counting) {
+        let Counting {
+            parts,
+            messages,
+            answer,
+        } = counting;
+        let tokens = self.specials.prompt(&self.vocab, &parts, &messages);
+        // Whoever asked may be gone.
+        drop(answer.send(Ok(u32::try_from(tokens.len()).unwrap_or(u32::MAX))));
     }
 
     /// The tokens of a prompt that leaves room for at least one more.

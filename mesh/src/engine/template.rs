@@ -68,11 +68,17 @@ impl Template {
         })
     }
 
-    /// The parts of a prompt for messages of these roles; `true` stands for an empty content.
+    /// The parts of a prompt for messages of these roles; `true` stands for an empty content. An answer that is
+    /// begun, as the last message, is shown as the model's own words and goes on.
     fn parts(&self, messages: &[(Role, bool)]) -> Result<Vec<Part>, EngineError> {
         if messages.is_empty() {
             return Err(EngineError::NoMessages);
         }
+        let count = messages.len();
+        let (messages, begun) = match messages.split_last() {
+            Some(((Role::Assistant, false), before)) if !before.is_empty() => (before, true),
+            _ => (messages, false),
+        };
         let messages: Vec<Value> = messages
             .iter()
             .enumerate()
@@ -85,7 +91,6 @@ impl Template {
                 context! { role => role.name(), content => content }
             })
             .collect();
-        let count = messages.len();
         let text = self
             .environment
             .get_template("chat")
@@ -105,7 +110,11 @@ impl Template {
                 text.len()
             )));
         }
-        split(&text, count)
+        let mut parts = split(&text, count)?;
+        if begun {
+            parts.push(Part::Content(count.saturating_sub(1)));
+        }
+        Ok(parts)
     }
 
     /// The parts of a prompt.
@@ -259,17 +268,20 @@ mod tests {
             message(Role::System, "\u{20ac}uro"),
             message(Role::User, ""),
             message(Role::Assistant, "x"),
+            message(Role::User, ""),
         ];
-        let shape = PromptShape::of(&messages).unwrap();
+        let bytes = |messages: &[Message]| template.bytes(&PromptShape::of(messages).unwrap());
         let text = show(&template, &messages);
         assert_eq!(
             text,
             "<s>[SYSTEM] \u{20ac}uro</s>[ASSISTANT] x</s>\u{20ac}uro"
         );
-        assert_eq!(
-            template.bytes(&shape),
-            Ok(u64::try_from(text.len()).unwrap())
-        );
+        assert_eq!(bytes(&messages), Ok(u64::try_from(text.len()).unwrap()));
+        // An answer that is begun is the model's own words, and goes on.
+        let (begun, _) = messages.split_at(3);
+        let text = show(&template, begun);
+        assert_eq!(text, "<s>[SYSTEM] \u{20ac}uro</s>\u{20ac}urox");
+        assert_eq!(bytes(begun), Ok(u64::try_from(text.len()).unwrap()));
     }
 
     #[test]

@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::proto::message::{
-    AskQuote, Certified, Certify, Chunk, Countersign, Drawn, Frame, Join, Joined, Offers, Propose,
-    Quoted, Refuse, Repay, ReserveUnits, ReturnUnits, SignedBytes, Start, UnderMandate,
+    AskQuote, Begun, Certified, Certify, Chunk, Countersign, Drawn, Frame, Join, Joined, Offers,
+    Propose, Quoted, Refuse, Repay, ReserveUnits, ReturnUnits, SignedBytes, Start, UnderMandate,
     UnitsReturned,
 };
 
@@ -136,7 +136,8 @@ pub fn encode(frame: &Frame) -> Result<Vec<u8>, CodecError> {
         Frame::Chunk(body) => bytes_of(frame, body),
         Frame::Voucher(body) | Frame::ReleaseUnits(body) => bytes_of(frame, body),
         Frame::Propose(body) => bytes_of(frame, body),
-        Frame::Countersign(body) => bytes_of(frame, body),
+        Frame::Begun(body) => bytes_of(frame, body),
+        Frame::Countersign(body) | Frame::Claim(body) => bytes_of(frame, body),
         Frame::Settled(body) => bytes_of(frame, body),
         Frame::ReserveUnits(body) => bytes_of(frame, body),
         Frame::Drawn(body) => bytes_of(frame, body),
@@ -245,6 +246,8 @@ fn body_of(kind: u16, body: &[u8]) -> Result<Frame, CodecError> {
             read::<()>(kind, body)?;
             Frame::Cancel
         }
+        59 => Frame::Begun(read::<Begun>(kind, body)?),
+        60 => Frame::Claim(read::<Countersign>(kind, body)?),
         64 => Frame::ReserveUnits(read::<ReserveUnits>(kind, body)?),
         65 => {
             read::<()>(kind, body)?;
@@ -308,7 +311,7 @@ fn check(frame: &Frame) -> Result<(), CodecError> {
         }
         Frame::Voucher(body) | Frame::ReleaseUnits(body) => document(&body.0),
         Frame::Propose(body) => document(&body.agreement),
-        Frame::Countersign(body) => document(&body.receipt),
+        Frame::Countersign(body) | Frame::Claim(body) => document(&body.receipt),
         Frame::ReserveUnits(body) => check_under(&body.under),
         Frame::Drawn(body) => {
             document(&body.receipt)?;
@@ -339,6 +342,7 @@ fn check(frame: &Frame) -> Result<(), CodecError> {
         | Frame::Repaid(_)
         | Frame::Settled(_)
         | Frame::Cancel
+        | Frame::Begun(_)
         | Frame::UnitsReserved
         | Frame::UnitsReleased => Ok(()),
     }

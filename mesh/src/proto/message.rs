@@ -32,8 +32,7 @@ pub enum Frame {
     Start(Start),
     /// 51: some of the answer.
     Chunk(Chunk),
-    /// 52: the consumer's promise so far, a signed voucher. The number is kept; this build neither
-    /// sends nor expects it.
+    /// 52: the consumer's promise so far, a signed voucher.
     Voucher(SignedBytes),
     /// 53: the provider's statement of work done, with its signature.
     Propose(Propose),
@@ -43,6 +42,11 @@ pub enum Frame {
     Settled(ReceiptId),
     /// 56: the consumer wants no more; what was made so far is proposed as usual.
     Cancel,
+    /// 59: how long the prompt is, before a job that is paid while it streams.
+    Begun(Begun),
+    /// 60: a provider shows what it claims by voucher, as a receipt; answered with `Settled`, or with
+    /// `Countersign` where the consumer agreed to more.
+    Claim(Countersign),
     /// 64: a provider asks the root payer of a travelling mandate for units, before it works.
     ReserveUnits(ReserveUnits),
     /// 65: they are set aside.
@@ -84,6 +88,8 @@ impl Frame {
             Self::Countersign(_) => 54,
             Self::Settled(_) => 55,
             Self::Cancel => 56,
+            Self::Begun(_) => 59,
+            Self::Claim(_) => 60,
             Self::ReserveUnits(_) => 64,
             Self::UnitsReserved => 65,
             Self::ReleaseUnits(_) => 66,
@@ -115,6 +121,8 @@ impl Frame {
             Self::Countersign(_) => "Countersign",
             Self::Settled(_) => "Settled",
             Self::Cancel => "Cancel",
+            Self::Begun(_) => "Begun",
+            Self::Claim(_) => "Claim",
             Self::ReserveUnits(_) => "ReserveUnits",
             Self::UnitsReserved => "UnitsReserved",
             Self::ReleaseUnits(_) => "ReleaseUnits",
@@ -304,6 +312,15 @@ pub struct UnderMandate {
     pub chain: Vec<u8>,
     /// `Signed<Spend>` under it, as its `to_bytes` made it.
     pub spend: Vec<u8>,
+}
+
+/// The length of a prompt, as its provider counted it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begun {
+    /// Tokens of the prompt, template included.
+    pub tokens_in: u32,
+    /// Of those, tokens that are not charged.
+    pub tokens_cached: u32,
 }
 
 /// A piece of the answer.

@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 
-use tirami_manifest::commerce::{Agreement, Quote, Receipt};
+use tirami_manifest::commerce::{Agreement, Consent, Quote, Receipt};
 use tirami_manifest::genesis::Genesis;
 use tirami_manifest::job::Finish;
 use tirami_manifest::key::SecretKey;
@@ -151,7 +151,7 @@ fn receipt() -> Receipt {
     Receipt {
         quote: Signed::new(quote, &key(1)),
         provider_signature: agreement.sign(&key(1)),
-        consumer_signature: agreement.sign(&key(2)),
+        consent: Consent::Signature(agreement.sign(&key(2))),
         agreement,
     }
 }

@@ -469,14 +469,14 @@ pub(super) fn trade(
     let Receipt {
         agreement,
         provider_signature,
-        consumer_signature,
+        consent,
         ..
     } = row.ok_or_else(damaged)?.receipt()?;
     Ok(Trade {
         payer,
         agreement,
         provider_signature,
-        consumer_signature,
+        consent,
     })
 }
 

@@ -100,11 +100,15 @@ pub enum Table {
     LateQuotes,
     /// Node id to the keys before and after it, where one succeeded another.
     Keys,
+    /// Job to what was vouched for, where this node works and nothing settled it.
+    Jobs,
+    /// Hold to when it was last vouched for, until that is settled or claimed.
+    Promised,
 }
 
 impl Table {
     /// Every table with its name on disk.
-    pub const ALL: [(Self, &'static str); 40] = [
+    pub const ALL: [(Self, &'static str); 42] = [
         (Self::Accounts, "accounts-2"),
         (Self::Transfers, "transfers-2"),
         (Self::Log, "log-1"),
@@ -145,6 +149,8 @@ impl Table {
         (Self::Late, "late-1"),
         (Self::LateQuotes, "late-quotes-1"),
         (Self::Keys, "keys-1"),
+        (Self::Jobs, "jobs-1"),
+        (Self::Promised, "promised-1"),
     ];
 
     /// Its place in [`Table::ALL`].

@@ -154,6 +154,8 @@ pub enum TransferCode {
     Certified,
     /// What a member had goes to the key that succeeded its own. 14.
     Succession,
+    /// What was vouched for and its provider could not prove comes back. 15.
+    Unclaimed,
 }
 
 impl TransferCode {
@@ -174,6 +176,7 @@ impl TransferCode {
             Self::Uncertified => "uncertified",
             Self::Certified => "certified",
             Self::Succession => "succession",
+            Self::Unclaimed => "unclaimed",
         }
     }
 }

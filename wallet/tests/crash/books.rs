@@ -13,7 +13,7 @@ use tirami_wallet::token::main_agent;
 use tirami_wallet::{HoldRequest, Wallet, WalletError};
 
 use crate::disk::{Disk, Step};
-use crate::world::{self, START, Trade, WORK, fund, genesis, key, sound, trm};
+use crate::world::{self, START, Trade, WORK, fund, genesis, job, key, sound, trm};
 
 pub(crate) type Dump = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
 
@@ -92,7 +92,7 @@ pub(crate) async fn workload(
 ) -> Result<(), WalletError> {
     fund(wallet, FUNDS, &mut told).await?;
     let sale = Trade::new(genesis().id(), &key(1), &key(2), (9, 9));
-    wallet.reserve(&sale.quote, None).await?;
+    wallet.reserve(&sale.quote, job(&sale.quote), None).await?;
     told();
     clock.advance_ms(500);
     wallet
@@ -157,7 +157,7 @@ async fn sell(wallet: &Wallet, mut told: impl FnMut()) -> Result<(), WalletError
     fund(wallet, FUNDS, &mut told).await?;
     for n in 1..=12 {
         let sale = Trade::new(genesis().id(), &key(1), &key(2), (9, n));
-        wallet.reserve(&sale.quote, None).await?;
+        wallet.reserve(&sale.quote, job(&sale.quote), None).await?;
         told();
         wallet.renew_reservation(sale.quote.id()).await?;
         told();

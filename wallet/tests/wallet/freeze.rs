@@ -11,7 +11,7 @@ use tirami_wallet::store::Storage;
 use tirami_wallet::token::main_agent;
 use tirami_wallet::{Retry, WalletError};
 
-use crate::world::{self, START, Trade, fund, genesis, key, sound, trm};
+use crate::world::{self, START, Trade, fund, genesis, job, key, sound, trm};
 use crate::{WORK, founder, hold, hold_for, order, purchase, spent};
 
 #[tokio::test]
@@ -42,7 +42,10 @@ async fn a_freeze_stops_holds_and_payment_until_the_owner_lifts_it() {
         .await
         .unwrap();
     let other = Trade::new(genesis().id(), &key(1), &key(2), (7, 8));
-    wallet.reserve(&other.quote, None).await.unwrap();
+    wallet
+        .reserve(&other.quote, job(&other.quote), None)
+        .await
+        .unwrap();
     // The keys are not burnt.
     order(&wallet, 0, Decision::Unfreeze).await.unwrap();
     open.settle(receipt, Vec::new()).await.unwrap();

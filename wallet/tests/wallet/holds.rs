@@ -15,7 +15,7 @@ use tirami_wallet::outbox::Outgoing;
 use tirami_wallet::store::{Storage, StoreError};
 use tirami_wallet::token::main_agent;
 
-use crate::world::{self, START, TIMEOUT_MS, Trade, genesis, key, sound, trm};
+use crate::world::{self, START, TIMEOUT_MS, Trade, genesis, job, key, sound, trm};
 use crate::{available, founder, hold, hold_for, join, purchase, settle, spent, totals};
 
 #[tokio::test]
@@ -111,7 +111,10 @@ async fn open_purchases_are_voided_and_settled_ones_are_not() {
     }
     // A reservation is not a purchase.
     let sale = Trade::new(genesis().id(), &key(1), &key(2), (7, 7));
-    wallet.reserve(&sale.quote, None).await.unwrap();
+    wallet
+        .reserve(&sale.quote, job(&sale.quote), None)
+        .await
+        .unwrap();
     assert_eq!(wallet.void_open_purchases().await.unwrap(), 3);
     assert_eq!(wallet.void_open_purchases().await.unwrap(), 0);
     assert_eq!(wallet.open_holds().unwrap().len(), 1);
@@ -138,6 +141,7 @@ async fn the_outbox_survives_reopening_and_an_acknowledgement_empties_it_once() 
         to: key(1).id(),
         receipt: receipt.to_bytes(),
         under: None,
+        claims: false,
     };
     assert_eq!(outbox, [expected]);
     wallet.close().await;

@@ -2,7 +2,7 @@
 //! on what the clocks say.
 
 use proptest::prelude::*;
-use tirami_manifest::chain::{Chain, FraudProof, Loan};
+use tirami_manifest::chain::{Chain, Entry, FraudProof, Loan, Step};
 use tirami_manifest::signed::Signed;
 use tirami_manifest::{NodeId, ReceiptId};
 use tirami_wallet::journal::JournalHead;
@@ -11,7 +11,7 @@ use tirami_wallet::witness::CertifiedHead;
 
 use super::*;
 use crate::witness::{Market, Move, moves, shown};
-use crate::world::sound;
+use crate::world::{job, sound};
 
 const YEAR: u64 = 365 * DAY;
 
@@ -83,7 +83,10 @@ async fn whatever_is_heard_twice_is_as_if_heard_once() {
     joins_twice(&witness, &seller).await;
     // What one member buys of another one, and of the witness.
     let trade = Trade::new(genesis().id(), &key(4), &key(3), (60, 1));
-    seller.reserve(&trade.quote, None).await.unwrap();
+    seller
+        .reserve(&trade.quote, job(&trade.quote), None)
+        .await
+        .unwrap();
     let receipt = bought(&buyer, &trade, 40).await;
     twice!(&seller, seller.earn(receipt.clone()));
     let sale = Trade::new(genesis().id(), &key(1), &key(3), (50, 2));
@@ -132,14 +135,39 @@ async fn fresh() -> Wallet {
     witness
 }
 
+/// Whether a witness can have heard of a sale: a credit stands on its buyer's chain once the debit was
+/// certified, so what comes after it is heard after that.
+fn may_hear(witness: &Wallet, market: &Market, receipt: &VerifiedReceipt) -> bool {
+    let consumer = receipt.agreement.consumer;
+    let mut members = market.members.iter();
+    let Some(buyer) = members.find(|member| member.node() == consumer) else {
+        return true;
+    };
+    let entries = shown(buyer);
+    let is_it = |entry: &Signed<Entry>| match &entry.body.step {
+        Step::Trade(trade) => trade.agreement.id() == receipt.id(),
+        _ => false,
+    };
+    let before = entries.iter().take_while(|entry| !is_it(entry));
+    let received = before.filter(|entry| matches!(entry.body.step, Step::Receive { .. }));
+    let last = received.map(|entry| entry.body.seq).max().unwrap_or(0);
+    let heads = witness.certified_heads().unwrap();
+    last == 0
+        || heads
+            .iter()
+            .any(|head| head.node == consumer && head.seq >= last)
+}
+
 /// Tells a witness all that the market's own heard: its sales in some order, and between them chains up
 /// to some entry; what it cannot certify yet it is shown again.
 async fn tells(witness: &Wallet, market: &Market, order: &[u16]) {
     let mut sold = market.sold.clone();
     for choice in order.iter().map(|choice| usize::from(*choice)) {
         if choice % 2 == 0 && !sold.is_empty() {
-            let receipt = sold.remove(choice / 2 % sold.len());
-            witness.earn(receipt).await.unwrap();
+            let place = choice / 2 % sold.len();
+            if may_hear(witness, market, &sold[place]) {
+                witness.earn(sold.remove(place)).await.unwrap();
+            }
             continue;
         }
         let member = &market.members[choice / 2 % market.members.len()];
@@ -150,16 +178,20 @@ async fn tells(witness: &Wallet, market: &Market, order: &[u16]) {
             Err(error) => panic!("{error}"),
         }
     }
-    for receipt in sold {
-        witness.earn(receipt).await.unwrap();
-    }
     // What waits for another one's debit takes one turn more for each.
     let count: usize = market
         .members
         .iter()
         .map(|member| shown(member).len())
         .sum();
-    for _ in 0..count {
+    for _ in 0..=count {
+        let (now, later): (Vec<_>, Vec<_>) = sold
+            .into_iter()
+            .partition(|receipt| may_hear(witness, market, receipt));
+        for receipt in now {
+            witness.earn(receipt).await.unwrap();
+        }
+        sold = later;
         for member in &market.members {
             for upto in 1..=shown(member).len() {
                 let entries = shown(member)[..upto].to_vec();
@@ -173,7 +205,7 @@ async fn tells(witness: &Wallet, market: &Market, order: &[u16]) {
             let mut members = market.members.iter();
             members.any(|member| member.node() == head.node && last(member) == head.seq)
         };
-        if heads.len() == market.members.len() && heads.iter().all(whole) {
+        if sold.is_empty() && heads.len() == market.members.len() && heads.iter().all(whole) {
             break;
         }
     }

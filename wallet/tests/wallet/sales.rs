@@ -8,7 +8,7 @@ use tirami_wallet::ledger::refusal::Refusal;
 use tirami_wallet::sales::Standing;
 use tirami_wallet::token::main_agent;
 
-use crate::world::{TIMEOUT_MS, Trade, genesis, key, sound, trm};
+use crate::world::{TIMEOUT_MS, Trade, genesis, job, key, sound, trm};
 use crate::{available, founder, join, party, totals};
 
 #[tokio::test]
@@ -17,27 +17,36 @@ async fn a_sale_is_earned_once_with_and_without_its_reservation() {
     let member = Account::Clearing(key(2).id());
     let before = totals(&wallet, member);
     let sale = |nonce| Trade::new(genesis().id(), &key(1), &key(2), (50, nonce));
-    let hold = TransferId::from_bytes([1; 16]);
+    // Each job has a hold of its own.
+    let hold = |n| TransferId::from_bytes([n; 16]);
 
     // With a reservation: held, then posted, the rest back.
-    wallet.reserve(&sale(1).quote, None).await.unwrap();
+    wallet
+        .reserve(&sale(1).quote, job(&sale(1).quote), None)
+        .await
+        .unwrap();
     assert_eq!(totals(&wallet, member), before - 50);
-    let again = wallet.reserve(&sale(1).quote, None).await;
+    let again = wallet
+        .reserve(&sale(1).quote, job(&sale(1).quote), None)
+        .await;
     assert!(matches!(again, Err(WalletError::OtherReceipt(_))));
-    let receipt = sale(1).receipt(hold, 30);
+    let receipt = sale(1).receipt(hold(1), 30);
     assert_eq!(wallet.earn(receipt.clone()).await.unwrap(), Applied::Now);
     assert_eq!(wallet.earn(receipt).await.unwrap(), Applied::Already);
     assert_eq!(totals(&wallet, member), before - 30);
     assert_eq!(available(&wallet), trm(1_030));
 
     // Without one.
-    let receipt = sale(2).receipt(hold, 20);
+    let receipt = sale(2).receipt(hold(2), 20);
     assert_eq!(wallet.earn(receipt).await.unwrap(), Applied::Now);
     assert_eq!(totals(&wallet, member), before - 50);
 
     // The reservation's time is over, swept or not: the debt stands.
     for (nonce, sweep) in [(3, false), (4, true)] {
-        wallet.reserve(&sale(nonce).quote, None).await.unwrap();
+        wallet
+            .reserve(&sale(nonce).quote, job(&sale(nonce).quote), None)
+            .await
+            .unwrap();
         clock.advance_ms(TIMEOUT_MS);
         if sweep {
             assert_eq!(
@@ -46,13 +55,16 @@ async fn a_sale_is_earned_once_with_and_without_its_reservation() {
                 "the writer swept on its way"
             );
         }
-        let receipt = sale(nonce).receipt(hold, 10);
+        let receipt = sale(nonce).receipt(hold(nonce), 10);
         assert_eq!(wallet.earn(receipt).await.unwrap(), Applied::Now);
     }
     assert_eq!(totals(&wallet, member), before - 70);
 
     // Renewed and released.
-    wallet.reserve(&sale(5).quote, None).await.unwrap();
+    wallet
+        .reserve(&sale(5).quote, job(&sale(5).quote), None)
+        .await
+        .unwrap();
     clock.advance_ms(TIMEOUT_MS - 1);
     wallet.renew_reservation(sale(5).quote.id()).await.unwrap();
     clock.advance_ms(TIMEOUT_MS - 1);
@@ -69,7 +81,7 @@ async fn a_sale_is_earned_once_with_and_without_its_reservation() {
         .unwrap();
     wallet.renew_reservation(sale(6).quote.id()).await.unwrap();
     // Free of charge.
-    let receipt = sale(7).receipt(hold, 0);
+    let receipt = sale(7).receipt(hold(7), 0);
     assert_eq!(wallet.earn(receipt).await.unwrap(), Applied::Now);
     assert_eq!(totals(&wallet, member), before - 70);
     assert_eq!(wallet.balance(&main_agent()).unwrap().earned, 1_070_000_000);
@@ -96,7 +108,12 @@ async fn only_own_sales_in_this_network_to_those_who_can_pay_are_earned() {
         refused,
         Err(WalletError::Refused(Refusal::NotEnough { .. }))
     ));
-    assert!(wallet.reserve(&stranger.quote, None).await.is_err());
+    assert!(
+        wallet
+            .reserve(&stranger.quote, job(&stranger.quote), None)
+            .await
+            .is_err()
+    );
     assert_eq!(wallet.standing(&key(4).id()).unwrap(), Standing::Unknown);
     assert_eq!(
         wallet.standing(&key(2).id()).unwrap(),
@@ -115,7 +132,10 @@ async fn only_own_sales_in_this_network_to_those_who_can_pay_are_earned() {
     let to_member = Trade::new(network, &key(3), &key(2), (5, 1));
     assert!(member.earn(to_member.receipt(hold, 5)).await.is_err());
     let to_authority = Trade::new(network, &key(3), &key(1), (5, 1));
-    member.reserve(&to_authority.quote, None).await.unwrap();
+    member
+        .reserve(&to_authority.quote, job(&to_authority.quote), None)
+        .await
+        .unwrap();
     assert_eq!(
         member.earn(to_authority.receipt(hold, 5)).await.unwrap(),
         Applied::Now

@@ -16,7 +16,7 @@ use tirami_wallet::succession::Successor;
 use tirami_wallet::travelling::handing_out::HandOut;
 use tirami_wallet::{Wallet, WalletError};
 
-use crate::world::{self, START, Trade, genesis, key, sound, trm};
+use crate::world::{self, START, Trade, genesis, job, key, sound, trm};
 use crate::{
     DAY, attempt, available, body_of, bought, bought_as, founder, hold, intent, join, party, totals,
 };
@@ -160,7 +160,12 @@ async fn the_old_key_is_worth_nothing_once_another_succeeded_it() {
         "{asked:?}"
     );
     let sale = Trade::new(genesis().id(), &key(1), &key(3), (50, 1));
-    assert!(witness.reserve(&sale.quote, None).await.is_err());
+    assert!(
+        witness
+            .reserve(&sale.quote, job(&sale.quote), None)
+            .await
+            .is_err()
+    );
     // What it goes on to write is another history than was certified: a proof against the old key, and
     // nothing to the member.
     let receipt = bought(&thief, &sale, 40).await;
@@ -215,7 +220,10 @@ async fn a_key_changes_only_while_nothing_is_open_and_where_the_network_allows()
     member.acknowledged(receipt.id()).await.unwrap();
     // And so would that of a job which runs for a stranger.
     let sale = Trade::new(genesis().id(), &key(6), &key(8), (5, 2));
-    member.reserve(&sale.quote, None).await.unwrap();
+    member
+        .reserve(&sale.quote, job(&sale.quote), None)
+        .await
+        .unwrap();
     let refused = member.succeed(key(5), key(7).id()).await;
     assert!(
         refused

@@ -8,7 +8,7 @@ use tirami_manifest::signed::Signed;
 use tirami_manifest::{Timestamp, TransferId};
 use tirami_wallet::{Wallet, WalletError};
 
-use crate::world::{START, Trade, fund, genesis, key, sound, trm};
+use crate::world::{START, Trade, fund, genesis, job, key, sound, trm};
 use crate::{available, bought, founder, join, party, party_at};
 
 /// A member's chain as it stands.
@@ -91,13 +91,18 @@ async fn a_node_with_two_histories_is_proved_a_fraud_and_certified_no_more() {
     let after = witness.certify(member.node(), entries, &[]).await;
     assert!(matches!(after, Err(WalletError::Fraud { .. })));
     let sale = Trade::new(genesis().id(), &key(1), &key(3), (5, 9));
-    let served = witness.reserve(&sale.quote, None).await;
+    let served = witness.reserve(&sale.quote, job(&sale.quote), None).await;
     assert!(matches!(served, Err(WalletError::Fraud { .. })));
     let (bystander, _) = party(4);
     join(&witness, &bystander, [4; 16]).await;
     bystander.keep_fraud(proof.clone()).await.unwrap();
     let sale = Trade::new(genesis().id(), &key(4), &key(3), (5, 9));
-    assert!(bystander.reserve(&sale.quote, None).await.is_err());
+    assert!(
+        bystander
+            .reserve(&sale.quote, job(&sale.quote), None)
+            .await
+            .is_err()
+    );
     // What proves nothing is not kept.
     let nothing = FraudProof {
         accused: key(1).id(),
@@ -156,7 +161,10 @@ async fn members_pay_each_other_once_and_nothing_is_made_or_lost() {
     join(&witness, &buyer, [3; 16]).await;
     join(&witness, &seller, [4; 16]).await;
     let trade = Trade::new(genesis().id(), &key(4), &key(3), (60, 1));
-    seller.reserve(&trade.quote, None).await.unwrap();
+    seller
+        .reserve(&trade.quote, job(&trade.quote), None)
+        .await
+        .unwrap();
     let receipt = bought(&buyer, &trade, 40).await;
     seller.earn(receipt.clone()).await.unwrap();
     seller.earn(receipt).await.unwrap();
@@ -195,10 +203,16 @@ async fn strangers_together_cost_no_more_than_the_budget() {
     join(&witness, &seller, [4; 16]).await;
     let quote = |n: u8| Trade::new(genesis().id(), &key(4), &key(100 + n), (200, n)).quote;
     // Any number of identities share one budget of 500 TRM.
-    seller.reserve(&quote(1), None).await.unwrap();
-    seller.reserve(&quote(2), None).await.unwrap();
+    seller
+        .reserve(&quote(1), job(&quote(1)), None)
+        .await
+        .unwrap();
+    seller
+        .reserve(&quote(2), job(&quote(2)), None)
+        .await
+        .unwrap();
     for n in 3..20 {
-        let refused = seller.reserve(&quote(n), None).await;
+        let refused = seller.reserve(&quote(n), job(&quote(n)), None).await;
         assert!(matches!(refused, Err(WalletError::StrangerBudget { .. })));
     }
     // A job that came to nothing gives its part back, and so does a day.
@@ -206,10 +220,21 @@ async fn strangers_together_cost_no_more_than_the_budget() {
         .release_reservation(quote(1).id(), false)
         .await
         .unwrap();
-    seller.reserve(&quote(20), None).await.unwrap();
-    assert!(seller.reserve(&quote(21), None).await.is_err());
+    seller
+        .reserve(&quote(20), job(&quote(20)), None)
+        .await
+        .unwrap();
+    assert!(
+        seller
+            .reserve(&quote(21), job(&quote(21)), None)
+            .await
+            .is_err()
+    );
     clock.advance_ms(24 * 3_600_000);
-    seller.reserve(&quote(22), None).await.unwrap();
+    seller
+        .reserve(&quote(22), job(&quote(22)), None)
+        .await
+        .unwrap();
     sound(&seller);
 }
 
@@ -218,9 +243,9 @@ async fn checkpoints_say_what_is_open_whatever_comes_next() {
     let (witness, clock) = founder(10).await;
     let (member, _) = party(3);
     join(&witness, &member, [3; 16]).await;
-    let hold = TransferId::from_bytes([9; 16]);
     let sell = async |from: u32, to: u32| {
         for n in from..to {
+            let hold = TransferId::from_bytes(u128::from(n).to_le_bytes());
             let (max, nonce) = (5 + n / 200, u8::try_from(n % 200).unwrap());
             let trade = Trade::new(genesis().id(), &key(1), &key(3), (max, nonce));
             witness.earn(trade.receipt(hold, 1)).await.unwrap();
@@ -297,7 +322,11 @@ impl Market {
                 let ((_, seller_key), (wallet, buyer_key)) = (self.at(seller), self.at(buyer));
                 let nonce = u8::try_from(self.trades).unwrap();
                 let trade = Trade::new(genesis().id(), &seller_key, &buyer_key, (amount, nonce));
-                let reserved = self.at(seller).0.reserve(&trade.quote, None).await;
+                let reserved = self
+                    .at(seller)
+                    .0
+                    .reserve(&trade.quote, job(&trade.quote), None)
+                    .await;
                 if reserved.is_err() {
                     // Beyond the stranger budget.
                     return;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tirami_manifest::commerce::{Agreement, Quote, Receipt, VerifiedReceipt};
 use tirami_manifest::genesis::Genesis;
-use tirami_manifest::job::Finish;
+use tirami_manifest::job::{Finish, Sampler};
 use tirami_manifest::key::SecretKey;
 use tirami_manifest::mandate::Action;
 use tirami_manifest::model::{ModelCard, Usage};
@@ -13,6 +13,7 @@ use tirami_manifest::time::ManualClock;
 use tirami_manifest::{
     Amount, InvitationId, ModelId, Multiplier, NetworkId, Timestamp, TransferId,
 };
+use tirami_wallet::jobs::JobStart;
 use tirami_wallet::store::{CACHE_BYTES, Storage};
 use tirami_wallet::strangers::STRANGER_BUDGET;
 use tirami_wallet::{OpenOptions, Wallet, WalletError, Work};
@@ -70,6 +71,16 @@ pub(crate) const WORK: Work = Work {
     model: Some(CARD.id),
     price: Some(Multiplier::PAR),
 };
+
+/// What a job under a quote is begun with.
+pub(crate) fn job(quote: &Quote) -> JobStart {
+    JobStart {
+        hold: TransferId::from_bytes(quote.nonce),
+        sampler: Sampler::GREEDY,
+        started: START,
+        engine_fingerprint: [0; 8],
+    }
+}
 
 /// A quote and those who may act under it.
 pub(crate) struct Trade {

@@ -35,6 +35,7 @@ pub(crate) fn x_tirami(output: &ChatOutput) -> Value {
         "capped_by": output.capped_by,
         "idempotency_key": output.idempotency_key,
         "replayed": output.replayed,
+        "parts": output.parts,
     })
 }
 

@@ -6,7 +6,7 @@ use tirami_manifest::merkle::{Consistency, Hash};
 
 use crate::cli::{EXE, Ended, Home, bare, finish};
 use crate::mcp::Mcp;
-use crate::nodes::{Pair, Up, ticket, trm, until};
+use crate::nodes::{Pair, Up, at, ticket, trm, until};
 
 /// Runs `verify` on a file where there is neither node nor data directory.
 async fn verify(file: &str) -> Ended {
@@ -195,12 +195,6 @@ impl Three {
             seller_up,
         }
     }
-}
-
-/// A running node as others name it.
-fn at(up: &Up) -> String {
-    let address = up.ready["addresses"][0].as_str().unwrap();
-    format!("{}@{address}", up.ready["node"].as_str().unwrap())
 }
 
 #[tokio::test]

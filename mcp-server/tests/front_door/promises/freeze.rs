@@ -2,13 +2,14 @@
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use tirami_manifest::Amount;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::cli::Home;
 use crate::http::{CHAT, Http, chat};
 use crate::mcp::Mcp;
-use crate::nodes::{Pair, Up, WITHIN, question, words};
+use crate::nodes::{Pair, Up, WITHIN, question, until, words};
 
 /// Asserts that every door refuses to spend, and that it changes nothing.
 async fn stopped(home: &Home, mcp: &Mcp, up: &Up, reason: &str) {
@@ -53,7 +54,7 @@ async fn a_freeze_over_mcp_stops_every_door_and_survives_a_crash() {
 }
 
 #[tokio::test]
-async fn a_freeze_ends_a_chat_that_is_running_and_it_is_not_paid() {
+async fn a_freeze_ends_a_chat_that_is_running_and_nothing_more_is_promised() {
     let pair = Pair::start().await;
     let up = Up::start(&pair.b).await;
     let http = up.http(&pair.b);
@@ -63,12 +64,26 @@ async fn a_freeze_ends_a_chat_that_is_running_and_it_is_not_paid() {
         .post("/v1/tirami/freeze", &json!({ "reason": "enough" }))
         .await;
     assert_eq!(status, 200);
-    let mut last = json!(null);
+    let (mut last, mut pieces) = (json!(null), 1_u64);
     while let Some(event) = stream.next().await {
         last = event;
+        pieces += 1;
     }
     assert_eq!(last["error"]["code"], "frozen", "{last}");
-    assert!(pair.agree().await.is_zero());
+    // The prompt of 900 words and a role costs 0.901 TRM, and was paid for before it was read; a word of the
+    // answer costs 0.002, of those that were there by then.
+    until("it is claimed", async || {
+        let books = pair.b.ask(&["balance"]).await;
+        (books["trm_unclaimed"] == "0").then_some(())
+    })
+    .await;
+    let promised = pair.agree().await;
+    let of = |thousandths: u64| Amount::from_utrm(thousandths * 1_000).unwrap();
+    assert!(promised >= of(901), "{promised}");
+    assert!(
+        promised <= of(901 + 2 * (pieces + 8)),
+        "{promised} for {pieces} pieces"
+    );
 }
 
 #[tokio::test]

@@ -1,0 +1,329 @@
+//! One job at its provider, from its start to what settles it: runs [`Selling`] on a link, an engine and the
+//! wallet.
+
+use std::time::Duration;
+
+use tirami_manifest::commerce::{Agreement, Quote, Receipt};
+use tirami_manifest::signed::{Signed, Verified};
+use tirami_manifest::{Amount, Timestamp};
+use tirami_mesh::engine::{Engine, EngineError, Event as Made, Job, Run};
+use tirami_mesh::net::transport::{Link, LinkReceiver, LinkSender, NetError};
+use tirami_mesh::proto::message::{Frame, Propose, RefuseCode, Retry, Start};
+use tirami_mesh::proto::selling::{Effect, Event, Outcome, Selling, Why};
+use tirami_mesh::proto::{Counted, Terms};
+use tirami_wallet::jobs::{self, Lane};
+
+use crate::clock::random;
+use crate::failure::{Failure, FailureCode};
+use crate::refusing::{engine_refused, refuse};
+use crate::running::Running;
+use crate::runtime::Runtime;
+use crate::serve::release;
+use crate::sync;
+
+/// How long a voucher may take; chosen: a consumer puts it on disk first, and may be far away.
+const VOUCHER_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a countersignature may take before the consumer's own outbox is relied on; chosen.
+const COUNTERSIGN_WITHIN: Duration = Duration::from_secs(30);
+
+/// One job that was begun.
+pub(crate) struct Sale<'a> {
+    pub(crate) runtime: &'a Runtime,
+    pub(crate) engine: &'a dyn Engine,
+    pub(crate) quote: Verified<Quote>,
+    pub(crate) start: Start,
+    pub(crate) started: Timestamp,
+}
+
+/// What was agreed or not.
+enum Ended {
+    Proposed(Outcome),
+    Over(Why),
+}
+
+impl Sale<'_> {
+    fn job(&self) -> Lane {
+        jobs::lane(&self.quote, &self.start.hold)
+    }
+
+    /// Does the work, and sees to it that what was vouched for is earned.
+    pub(crate) async fn work(self, link: Link) -> Result<(), Failure> {
+        let _running = Running::mark(self.runtime, self.job());
+        let (mut sender, mut receiver) = link.split();
+        let terms = Terms::new(&self.quote, self.start.hold);
+        let mut selling = Selling::new(terms, &self.start.messages);
+        let ended = self.stream(&mut selling, &mut sender, &mut receiver).await;
+        let why = match ended {
+            Ok(Ended::Proposed(outcome)) => {
+                let signed = match self.agree(outcome) {
+                    Ok(agreement) => Signed::new(agreement, &self.runtime.inner.key),
+                    Err(failure) => {
+                        self.settle_unsigned(selling.vouched()).await;
+                        return Err(failure);
+                    }
+                };
+                let agreement = signed.to_bytes();
+                sender.send(&Frame::Propose(Propose { agreement })).await?;
+                // From here the consumer may have signed: the reservation is left to its time.
+                let answer = self
+                    .countersigned(&mut selling, &mut receiver, &signed)
+                    .await?;
+                if let Some(answer) = answer {
+                    sender.send(&answer).await?;
+                }
+                return Ok(sender.finish()?);
+            }
+            Ok(Ended::Over(why)) => Failure::new(FailureCode::ProviderFailed, why.to_string()),
+            Err(failure) => failure,
+        };
+        if let Err(error) = sender.finish() {
+            tracing::debug!(%error, "the consumer did not hear that the job is over");
+        }
+        self.settle_unsigned(selling.vouched()).await;
+        Err(why)
+    }
+
+    /// Runs the job until it is proposed or over.
+    async fn stream(
+        &self,
+        selling: &mut Selling,
+        sender: &mut LinkSender,
+        receiver: &mut LinkReceiver,
+    ) -> Result<Ended, Failure> {
+        let counted = self.engine.count(&self.start.messages);
+        let mut counting = std::pin::pin!(counted);
+        let (mut is_counted, mut listening) = (false, true);
+        let mut run: Option<Run> = None;
+        let mut renewed = self.started;
+        loop {
+            let event = tokio::select! {
+                counted = &mut counting, if !is_counted => {
+                    is_counted = true;
+                    self.counted(counted)
+                }
+                made = next(&mut run), if selling.wants_more() => of_engine(made),
+                word = receiver.receive(), if listening => {
+                    let (event, more) = heard(word);
+                    listening = more;
+                    event
+                }
+                () = tokio::time::sleep(VOUCHER_WITHIN), if selling.waits_for_voucher() => {
+                    Event::TimeUp
+                }
+            };
+            for effect in selling.on(event) {
+                match effect {
+                    Effect::Send(frame) => {
+                        if let Err(error) = sender.send(&frame).await {
+                            tracing::debug!(%error, "a consumer went away");
+                            return Ok(Ended::Over(Why::Gone));
+                        }
+                    }
+                    Effect::Begin => run = Some(self.begin(selling.counted())?),
+                    Effect::Stop => stop(&mut run, selling),
+                    Effect::Keep(voucher) => {
+                        let counted = selling.counted();
+                        let counted = (counted.tokens_in, counted.tokens_cached);
+                        let wallet = &self.runtime.inner.wallet;
+                        wallet.keep_voucher(self.job(), counted, &voucher).await?;
+                    }
+                    Effect::Propose(outcome) => return Ok(Ended::Proposed(outcome)),
+                    Effect::Over(why) => return Ok(Ended::Over(why)),
+                }
+            }
+            self.renew(&mut renewed).await;
+        }
+    }
+
+    /// What was counted, if it is no more than was agreed.
+    fn counted(&self, counted: Result<u32, EngineError>) -> Event {
+        let max_in = self.quote.max_in;
+        let checked = counted.and_then(|tokens_in| {
+            let tokens = u64::from(tokens_in);
+            if tokens_in > max_in {
+                return Err(EngineError::AboveAgreed { tokens, max_in });
+            }
+            Ok(Counted {
+                tokens_in,
+                tokens_cached: 0,
+            })
+        });
+        match checked {
+            Ok(counted) => Event::Counted(counted),
+            Err(error) => Event::Failed(engine_refused(&error)),
+        }
+    }
+
+    fn begin(&self, counted: Counted) -> Result<Run, Failure> {
+        let job = Job {
+            messages: self.start.messages.clone(),
+            max_in: counted.tokens_in,
+            max_out: self.quote.max_out,
+            sampler: self.start.sampler,
+            stop: self.start.stop.clone(),
+        };
+        let run = self.engine.start(job);
+        run.map_err(|error| Failure::new(FailureCode::Model, error.to_string()))
+    }
+
+    /// The job ended before anything was proposed: what was vouched for is claimed, and the rest of what was
+    /// set aside is free.
+    async fn settle_unsigned(&self, vouched: Amount) {
+        if vouched.is_zero() {
+            let wallet = &self.runtime.inner.wallet;
+            if let Err(error) = wallet.forget_job(self.job()).await {
+                tracing::warn!(%error, "a job that came to nothing is remembered");
+            }
+            release(self.runtime, &self.quote, true).await;
+            return;
+        }
+        if let Err(failure) = earn_claim(self.runtime, &self.job()).await {
+            tracing::warn!(%failure, "what was vouched for is claimed later");
+        }
+    }
+
+    /// Waits for the countersignature and books the sale. `None` when the consumer hung up.
+    async fn countersigned(
+        &self,
+        selling: &mut Selling,
+        receiver: &mut LinkReceiver,
+        signed: &Signed<Agreement>,
+    ) -> Result<Option<Frame>, Failure> {
+        loop {
+            let answer = match receiver.receive_within(COUNTERSIGN_WITHIN).await? {
+                Some(Frame::Countersign(receipt)) => {
+                    let same = Receipt::from_bytes(&receipt.receipt)
+                        .is_ok_and(|receipt| receipt.agreement == signed.body);
+                    if same {
+                        sync::book_sale(self.runtime, self.quote.consumer, &receipt.receipt).await
+                    } else {
+                        let text = "that is another agreement";
+                        refuse(RefuseCode::BadRequest, text, Retry::Never)
+                    }
+                }
+                // Sent before the proposal was read.
+                Some(word @ (Frame::Cancel | Frame::Voucher(_))) => {
+                    for effect in selling.on(Event::Said(word)) {
+                        if let Effect::Keep(voucher) = effect {
+                            let counted = selling.counted();
+                            let counted = (counted.tokens_in, counted.tokens_cached);
+                            let wallet = &self.runtime.inner.wallet;
+                            wallet.keep_voucher(self.job(), counted, &voucher).await?;
+                        }
+                    }
+                    continue;
+                }
+                Some(other) => {
+                    let text = format!("{} is not expected here", other.name());
+                    refuse(RefuseCode::BadRequest, &text, Retry::Never)
+                }
+                None => return Ok(None),
+            };
+            return Ok(Some(answer));
+        }
+    }
+
+    /// Keeps the reservation alive while the work goes on.
+    async fn renew(&self, renewed: &mut Timestamp) {
+        let now = self.runtime.now();
+        if now.since_ms(*renewed) > self.runtime.inner.config.hold_timeout_ms / 4 {
+            *renewed = now;
+            let wallet = &self.runtime.inner.wallet;
+            if let Err(error) = wallet.renew_reservation(self.quote.id()).await {
+                tracing::warn!(%error, "a reservation could not be renewed");
+            }
+        }
+    }
+
+    /// What both sides shall sign.
+    fn agree(&self, outcome: Outcome) -> Result<Agreement, Failure> {
+        let internal = |what: &dyn std::fmt::Display| {
+            let text = format!("no agreement can be made: {what}");
+            Failure::new(FailureCode::Internal, text)
+        };
+        let (quote, start) = (&self.quote, &self.start);
+        let kflop = quote.card.kflop(outcome.usage).map_err(|e| internal(&e))?;
+        let hlc = |at: Timestamp| at.ms() << 16;
+        let agreement = Agreement {
+            network: quote.network,
+            provider: quote.provider,
+            consumer: quote.consumer,
+            nonce: random(),
+            quote: quote.id(),
+            hold: start.hold,
+            model: quote.card.id,
+            usage: outcome.usage,
+            kflop,
+            multiplier: quote.multiplier,
+            earlier: Amount::ZERO,
+            amount: quote.multiplier.price(kflop).map_err(|e| internal(&e))?,
+            transcript: outcome.transcript,
+            seed: start.sampler.seed,
+            temperature_milli: start.sampler.temperature_milli,
+            top_k: start.sampler.top_k,
+            lane: 0,
+            voucher_seq: outcome.voucher_seq,
+            audit_ok: false,
+            engine_fingerprint: self.engine.fingerprint(),
+            started_hlc: hlc(self.started),
+            ended_hlc: hlc(self.runtime.now()),
+            finish: outcome.finish,
+        };
+        agreement.check_against(quote).map_err(|e| internal(&e))?;
+        Ok(agreement)
+    }
+}
+
+/// Books what was vouched for in a job, as far as this node can prove it.
+pub(crate) async fn earn_claim(runtime: &Runtime, job: &Lane) -> Result<(), Failure> {
+    let wallet = &runtime.inner.wallet;
+    if let Some(receipt) = wallet.claim(job)? {
+        let receipt = receipt
+            .verify()
+            .map_err(|error| Failure::new(FailureCode::Internal, error.to_string()))?;
+        wallet.earn(receipt).await?;
+    }
+    Ok(())
+}
+
+/// What the engine makes next; nothing before it has begun.
+async fn next(run: &mut Option<Run>) -> Option<Result<Made, EngineError>> {
+    match run {
+        Some(run) => run.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn of_engine(made: Option<Result<Made, EngineError>>) -> Event {
+    match made.unwrap_or(Err(EngineError::Stopped)) {
+        Ok(Made::Piece(piece)) => Event::Piece {
+            tokens: piece.tokens,
+            text: piece.text,
+        },
+        Ok(Made::End { usage, finish }) => Event::Ended { usage, finish },
+        Err(error) => Event::Failed(engine_refused(&error)),
+    }
+}
+
+/// What a consumer said while it was served; false when it will say nothing more.
+fn heard(word: Result<Option<Frame>, NetError>) -> (Event, bool) {
+    match word {
+        Ok(Some(frame)) => (Event::Said(frame), true),
+        Ok(None) => (Event::Closed, false),
+        Err(error) => {
+            tracing::debug!(%error, "the stream of a job broke");
+            (Event::Lost, false)
+        }
+    }
+}
+
+/// Lets the engine stop. Where its end is still waited for, it says what was made so far.
+fn stop(run: &mut Option<Run>, selling: &Selling) {
+    if let Some(run) = run {
+        run.cancel();
+    }
+    if !selling.wants_more() {
+        *run = None;
+    }
+}

@@ -1,0 +1,72 @@
+//! What is there of an answer when its provider did not come to the end of it.
+
+use tirami_manifest::job::{Message, Role};
+use tirami_manifest::{Amount, NodeId};
+
+use crate::buy::Stopped;
+use crate::failure::Failure;
+use crate::intake::{Cut, Rest};
+use crate::ops::Part;
+
+/// Parts of an answer, from one provider after the other.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SoFar {
+    pub(crate) text: String,
+    pub(crate) tokens: u32,
+    /// What is owed for them.
+    pub(crate) paid: Amount,
+    pub(crate) parts: Vec<Part>,
+}
+
+impl SoFar {
+    /// The request for the rest: what is there already ends it, as the model's own words.
+    pub(crate) fn continued(&self, messages: &[Message]) -> Vec<Message> {
+        let mut messages = messages.to_vec();
+        match messages.last_mut() {
+            _ if self.text.is_empty() => {}
+            Some(last) if last.role == Role::Assistant => last.content.push_str(&self.text),
+            _ => messages.push(Message {
+                role: Role::Assistant,
+                content: self.text.clone(),
+            }),
+        }
+        messages
+    }
+
+    /// Takes what a provider delivered before it broke off, and says whether another may go on. `is_read`:
+    /// whether somebody reads the answer while it comes.
+    pub(crate) fn cut(&mut self, provider: NodeId, cut: Cut, is_read: bool) -> Stopped {
+        let nothing = cut.tokens == 0 && cut.text.is_empty();
+        self.paid = self.paid.checked_add(cut.vouched).unwrap_or(Amount::MAX);
+        if !nothing || !cut.vouched.is_zero() {
+            self.parts.push(Part {
+                provider,
+                tokens_out: cut.tokens,
+                trm_cost: cut.vouched,
+            });
+        }
+        match cut.rest {
+            Rest::FromThere => {
+                self.text.push_str(&cut.text);
+                self.tokens = self.tokens.saturating_add(cut.tokens);
+                Stopped::TryNext(cut.failure)
+            }
+            Rest::Afresh if nothing || !is_read => Stopped::TryNext(cut.failure),
+            Rest::Afresh | Rest::Nobody => Stopped::Final(cut.failure),
+        }
+    }
+
+    /// A failure that says what was paid all the same.
+    pub(crate) fn told(&self, mut failure: Failure) -> Failure {
+        if !self.paid.is_zero() {
+            let tokens = self.parts.iter().map(|part| part.tokens_out);
+            let tokens = tokens.fold(0, u32::saturating_add);
+            let paid = format!(
+                "; {} TRM are owed for {tokens} tokens that arrived",
+                self.paid
+            );
+            failure.message.push_str(&paid);
+        }
+        failure
+    }
+}
