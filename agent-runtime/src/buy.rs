@@ -160,7 +160,7 @@ pub(crate) struct Purchase<'a> {
     pub(crate) means: Means,
     pub(crate) text: Option<TextSink>,
     /// What providers delivered that did not come to the end.
-    so_far: SoFar,
+    pub(crate) so_far: SoFar,
 }
 
 impl Purchase<'_> {

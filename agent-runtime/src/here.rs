@@ -24,13 +24,16 @@ impl Purchase<'_> {
             .inner
             .wallet
             .admits(&agent, work, Amount::ZERO)?;
-        let shape = PromptShape::of(&self.chat.messages)
+        // What another began goes on here.
+        let messages = self.so_far.continued(&self.chat.messages);
+        let shape = PromptShape::of(&messages)
             .ok_or_else(|| Failure::new(FailureCode::InvalidInput, "the prompt is too long"))?;
         let bound = engine.max_in(&shape).map_err(model)?;
         let wanted = self.chat.max_tokens.unwrap_or(u32::MAX);
+        let wanted = wanted.saturating_sub(self.so_far.tokens);
         let (max_in, max_out) = divide_context(engine.context(), bound, wanted);
         let job = Job {
-            messages: self.chat.messages.clone(),
+            messages,
             max_in,
             max_out,
             sampler: sampler(self.chat),
@@ -41,22 +44,22 @@ impl Purchase<'_> {
             finish == Finish::Length && self.chat.max_tokens.is_none_or(|wanted| max_out < wanted);
         let wallet = &self.runtime.inner.wallet;
         let answer = ChatOutput {
-            text,
+            text: format!("{}{text}", self.so_far.text),
             finish_reason: finish.to_string(),
             capped_by: capped.then(|| "context".to_owned()),
             model: offer.name.clone(),
             provider: self.runtime.node(),
             local: true,
             tokens_in: usage.tokens_in,
-            tokens_out: usage.tokens_out,
-            trm_cost: Amount::ZERO,
+            tokens_out: usage.tokens_out.saturating_add(self.so_far.tokens),
+            trm_cost: self.so_far.paid,
             trm_balance: wallet.balance(&self.caller.agent)?.available,
             trm_would_cost: offer.card.price(usage, Multiplier::PAR).ok(),
             receipt: None,
             payer: None,
             idempotency_key: self.key.clone(),
             replayed: false,
-            parts: Vec::new(),
+            parts: self.so_far.parts.clone(),
         };
         wallet
             .answer(self.attempt.intent().clone(), stored(&answer)?)

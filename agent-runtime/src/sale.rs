@@ -1,6 +1,7 @@
 //! One job at its provider, from its start to what settles it: runs [`Selling`] on a link, an engine and the
 //! wallet.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use tirami_manifest::commerce::{Agreement, Quote, Receipt};
@@ -112,7 +113,8 @@ impl Sale<'_> {
                     Event::TimeUp
                 }
             };
-            for effect in selling.on(event) {
+            let mut effects = VecDeque::from(selling.on(event));
+            while let Some(effect) = effects.pop_front() {
                 match effect {
                     Effect::Send(frame) => {
                         if let Err(error) = sender.send(&frame).await {
@@ -120,7 +122,13 @@ impl Sale<'_> {
                             return Ok(Ended::Over(Why::Gone));
                         }
                     }
-                    Effect::Begin => run = Some(self.begin(selling.counted())?),
+                    Effect::Begin => match self.begin(selling.counted()) {
+                        Ok(begun) => run = Some(begun),
+                        Err(error) => {
+                            let failed = Event::Failed(engine_refused(&error));
+                            effects.extend(selling.on(failed));
+                        }
+                    },
                     Effect::Stop => stop(&mut run, selling),
                     Effect::Keep(voucher) => {
                         let counted = selling.counted();
@@ -155,7 +163,7 @@ impl Sale<'_> {
         }
     }
 
-    fn begin(&self, counted: Counted) -> Result<Run, Failure> {
+    fn begin(&self, counted: Counted) -> Result<Run, EngineError> {
         let job = Job {
             messages: self.start.messages.clone(),
             max_in: counted.tokens_in,
@@ -163,8 +171,7 @@ impl Sale<'_> {
             sampler: self.start.sampler,
             stop: self.start.stop.clone(),
         };
-        let run = self.engine.start(job);
-        run.map_err(|error| Failure::new(FailureCode::Model, error.to_string()))
+        self.engine.start(job)
     }
 
     /// The job ended before anything was proposed: what was vouched for is claimed, and the rest of what was
