@@ -100,11 +100,13 @@ pub enum Table {
     LateQuotes,
     /// Node id to the keys before and after it, where one succeeded another.
     Keys,
+    /// Span of time, buyer and model to what was earned.
+    Earned,
 }
 
 impl Table {
     /// Every table with its name on disk.
-    pub const ALL: [(Self, &'static str); 40] = [
+    pub const ALL: [(Self, &'static str); 41] = [
         (Self::Accounts, "accounts-2"),
         (Self::Transfers, "transfers-2"),
         (Self::Log, "log-1"),
@@ -145,6 +147,7 @@ impl Table {
         (Self::Late, "late-1"),
         (Self::LateQuotes, "late-quotes-1"),
         (Self::Keys, "keys-1"),
+        (Self::Earned, "earned-1"),
     ];
 
     /// Its place in [`Table::ALL`].
