@@ -28,6 +28,7 @@ mod price;
 mod quoting;
 mod recover;
 mod refusing;
+mod selling;
 mod serve;
 mod sync;
 mod travelling;

@@ -20,9 +20,9 @@ use tirami_wallet::sales::Standing;
 
 use crate::clock::random;
 use crate::failure::{Failure, FailureCode};
-use crate::refusing::{engine_refused, in_default, internal, refuse, refused, say};
+use crate::refusing::{engine_refused, in_default, internal, not_sold, refuse, refused, say};
 use crate::runtime::Runtime;
-use crate::{sync, travelling};
+use crate::{selling, sync, travelling};
 
 /// How long a quote binds: 30 s.
 const QUOTE_VALID_MS: u64 = 30_000;
@@ -77,12 +77,13 @@ pub(crate) async fn job(
                 // Before a mandate is checked, so that it held at the time that both will sign.
                 let started = runtime.now();
                 return match begin(runtime, &quote, &start).await {
-                    Ok(run) => {
+                    Ok((run, place)) => {
                         Sale {
                             runtime,
                             quote,
                             start,
                             started,
+                            place,
                         }
                         .work(link, run)
                         .await
@@ -116,7 +117,9 @@ pub(crate) async fn job(
 /// A signed price, for a consumer who can pay it.
 fn quote(runtime: &Runtime, consumer: NodeId, ask: &AskQuote) -> Result<Verified<Quote>, Refused> {
     let engine = engine(runtime, ask)?;
-    let (card, multiplier) = (engine.card(), runtime.multiplier());
+    let closed = |why| not_sold(&why, runtime.now());
+    let multiplier = selling::quote(runtime, &consumer).map_err(closed)?;
+    let card = engine.card();
     let bound = engine.max_in(&ask.shape).map_err(|e| engine_refused(&e))?;
     let (max_in, max_out) = divide_context(engine.context(), bound, ask.max_out);
     if max_out == 0 {
@@ -138,6 +141,7 @@ fn quote(runtime: &Runtime, consumer: NodeId, ask: &AskQuote) -> Result<Verified
             Retry::Never,
         )
     })?;
+    selling::within_cap(runtime, max_amount).map_err(closed)?;
     // Who pays under a mandate shows when the job starts.
     if !ask.under_mandate {
         can_pay(runtime, &consumer, max_amount)?;
@@ -201,8 +205,12 @@ pub(crate) fn divide_context(context: u32, bound: u32, max_out: u32) -> (u32, u3
     (max_in, max_out.min(context.saturating_sub(max_in)))
 }
 
-/// Sets the means of who pays aside and starts the engine.
-async fn begin(runtime: &Runtime, quote: &Verified<Quote>, start: &Start) -> Result<Run, Refused> {
+/// Takes a place, sets the means of who pays aside and starts the engine.
+async fn begin(
+    runtime: &Runtime,
+    quote: &Verified<Quote>,
+    start: &Start,
+) -> Result<(Run, selling::Place), Refused> {
     if start.quote != quote.id() || quote.expires <= runtime.now() {
         let text = "the quote is another one or has expired; ask for a new one";
         return Err(refused(RefuseCode::QuoteExpired, text, Retry::Later));
@@ -214,6 +222,8 @@ async fn begin(runtime: &Runtime, quote: &Verified<Quote>, start: &Start) -> Res
             Retry::Never,
         )
     })?;
+    let place = selling::place(runtime, &quote.consumer, quote.max_amount).await;
+    let place = place.map_err(|why| not_sold(&why, runtime.now()))?;
     let under = travelling::accept(runtime, quote, start).await?;
     let elsewhere = under
         .as_ref()
@@ -233,7 +243,7 @@ async fn begin(runtime: &Runtime, quote: &Verified<Quote>, start: &Start) -> Res
         stop: start.stop.clone(),
     };
     match engine.start(job) {
-        Ok(run) => Ok(run),
+        Ok(run) => Ok((run, place)),
         Err(error) => {
             release(runtime, quote, false).await;
             Err(engine_refused(&error))
@@ -265,6 +275,7 @@ struct Sale<'a> {
     quote: Verified<Quote>,
     start: Start,
     started: Timestamp,
+    place: selling::Place,
 }
 
 /// What was delivered.
@@ -276,9 +287,11 @@ struct Delivered {
 
 impl Sale<'_> {
     /// Streams the work and collects the countersignature.
-    async fn work(self, link: Link, mut run: Run) -> Result<(), Failure> {
+    async fn work(mut self, link: Link, mut run: Run) -> Result<(), Failure> {
         let (mut sender, mut receiver) = link.split();
-        let agreement = match self.stream(&mut run, &mut sender, &mut receiver).await {
+        let streamed = self.stream(&mut run, &mut sender, &mut receiver).await;
+        self.place.leave_slot();
+        let agreement = match streamed {
             Ok(delivered) => self.agree(&delivered),
             Err(broken) => {
                 run.cancel();
@@ -427,6 +440,7 @@ impl Sale<'_> {
             quote,
             start,
             started,
+            ..
         } = self;
         let kflop = quote
             .card

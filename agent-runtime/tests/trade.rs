@@ -30,6 +30,9 @@ use tirami_mesh::net::transport::{Incoming, Link, PeerAddr, Transport};
 use tirami_mesh::proto::message::{Chunk, Frame, Offer, Offers, Quoted};
 use tirami_wallet::keystore::node_key;
 
+#[path = "trade/selling.rs"]
+mod selling;
+
 struct Pair {
     founder: Runtime,
     member: Runtime,
