@@ -13,5 +13,6 @@ mod owner;
 mod restart;
 mod rules;
 mod secrets;
+mod selling;
 mod trade;
 mod travelling;
