@@ -1,21 +1,25 @@
 //! How a node sells, as its owner set it: price, hours, pauses, caps, places and buyers.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tirami_agent_runtime::ops::{
     Balance, Buyers, ChangeServe, Chat, ChatOutput, Earnings, EarningsOutput, Join, MakeTicket,
     Models, Operation, Quote, Serve, ServeOutput,
 };
 use tirami_agent_runtime::{Builder, Failure, FailureCode, NodeConfig, Runtime};
-use tirami_manifest::job::{Finish, PromptShape};
+use tirami_manifest::commerce;
+use tirami_manifest::job::{Finish, PromptShape, Sampler};
+use tirami_manifest::key::SecretKey;
 use tirami_manifest::model::{ModelCard, Usage};
+use tirami_manifest::signed::Signed;
 use tirami_manifest::time::ManualClock;
-use tirami_manifest::{Amount, NodeId, Timestamp, trm};
+use tirami_manifest::{Amount, ModelId, NodeId, Timestamp, TransferId, trm};
 use tirami_mesh::engine::echo::Echo;
 use tirami_mesh::engine::{Engine, EngineError, Event, Feed, Job, Piece, Run};
 use tirami_mesh::net::memory::{MemoryNetwork, MemoryTransport};
 use tirami_mesh::net::transport::{Link, PeerAddr, Transport};
-use tirami_mesh::proto::message::{AskQuote, Frame, RefuseCode, Retry, Start};
+use tirami_mesh::proto::message::{AskQuote, Frame, Refuse, RefuseCode, Retry, Start};
 use tirami_wallet::keystore::node_key;
 
 use super::{chat, holds, me, node, run};
@@ -182,7 +186,7 @@ impl Market {
                 tokio::task::yield_now().await;
             }
         };
-        let there = tokio::time::timeout(std::time::Duration::from_secs(20), there);
+        let there = tokio::time::timeout(Duration::from_secs(20), there);
         there.await.unwrap();
     }
 
@@ -285,7 +289,7 @@ impl Market {
                 tokio::task::yield_now().await;
             }
         };
-        let begun = tokio::time::timeout(std::time::Duration::from_secs(20), begun);
+        let begun = tokio::time::timeout(Duration::from_secs(20), begun);
         begun.await.unwrap();
     }
 }
@@ -486,7 +490,7 @@ async fn a_node_sells_to_the_buyers_its_owner_chose() {
     market.buy().await.unwrap();
     // Somebody who is no member is told nothing but that.
     market.set(ChangeServe::Pause {}).await;
-    let stranger = tirami_manifest::key::SecretKey::from_bytes(&[77; 32]);
+    let stranger = SecretKey::from_bytes(&[77; 32]);
     let wire = market.network.transport(stranger.id());
     let mut link = wire.open(&market.address()).await.unwrap();
     link.send(&Frame::ListOffers).await.unwrap();
@@ -528,7 +532,7 @@ struct Wire {
     /// Its links end with it.
     _transport: MemoryTransport,
     link: Link,
-    model: tirami_manifest::ModelId,
+    model: ModelId,
 }
 
 impl Market {
@@ -554,9 +558,7 @@ impl Wire {
         }
     }
 
-    async fn quote(
-        &mut self,
-    ) -> Result<tirami_manifest::commerce::Quote, tirami_mesh::proto::message::Refuse> {
+    async fn quote(&mut self) -> Result<commerce::Quote, Refuse> {
         let ask = AskQuote {
             model: self.model,
             shape: PromptShape::of(&small().messages).unwrap(),
@@ -565,15 +567,56 @@ impl Wire {
         };
         self.link.send(&Frame::AskQuote(ask)).await.unwrap();
         match self.link.receive().await.unwrap() {
-            Some(Frame::Quoted(quoted)) => Ok(tirami_manifest::signed::Signed::<
-                tirami_manifest::commerce::Quote,
-            >::from_bytes(&quoted.quote)
-            .unwrap()
-            .body),
+            Some(Frame::Quoted(quoted)) => {
+                let quote = Signed::<commerce::Quote>::from_bytes(&quoted.quote);
+                Ok(quote.unwrap().body)
+            }
             Some(Frame::Refuse(refused)) => Err(refused),
             other => panic!("{other:?}"),
         }
     }
+
+    async fn start(&mut self, quote: &commerce::Quote) {
+        let sampler = Sampler {
+            temperature_milli: 0,
+            top_k: 0,
+            seed: 0,
+        };
+        let start = Start {
+            quote: quote.id(),
+            hold: TransferId::from_bytes([1; 16]),
+            messages: small().messages,
+            sampler,
+            stop: Vec::new(),
+            under: None,
+        };
+        self.link.send(&Frame::Start(start)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn who_never_signs_keeps_no_slot_but_its_price_counts_until_it_is_given_up() {
+    let market = Market::of(Arc::new(Echo), 2).await;
+    market.set(ChangeServe::Slots { count: 1 }).await;
+    market.set(ChangeServe::Queue { count: 0 }).await;
+    let mut wire = Wire::of(&market).await;
+    let quote = wire.quote().await.unwrap();
+    wire.start(&quote).await;
+    let proposed =
+        async { while !matches!(wire.link.receive().await, Ok(Some(Frame::Propose(_)))) {} };
+    let proposed = tokio::time::timeout(Duration::from_secs(20), proposed);
+    proposed.await.unwrap();
+    market.until(0, 0).await;
+    assert_eq!(market.serve().await.trm_under_way, quote.max_amount);
+    market.buy().await.unwrap();
+    drop(wire);
+    let given_up = async {
+        while !market.serve().await.trm_under_way.is_zero() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let given_up = tokio::time::timeout(Duration::from_secs(20), given_up);
+    given_up.await.unwrap();
 }
 
 #[tokio::test]
@@ -582,19 +625,7 @@ async fn a_pause_stops_a_job_that_was_quoted_and_not_begun() {
     let mut wire = Wire::of(&market).await;
     let quote = wire.quote().await.unwrap();
     market.set(ChangeServe::Pause {}).await;
-    let start = Start {
-        quote: quote.id(),
-        hold: tirami_manifest::TransferId::from_bytes([1; 16]),
-        messages: small().messages,
-        sampler: tirami_manifest::job::Sampler {
-            temperature_milli: 0,
-            top_k: 0,
-            seed: 0,
-        },
-        stop: Vec::new(),
-        under: None,
-    };
-    wire.link.send(&Frame::Start(start)).await.unwrap();
+    wire.start(&quote).await;
     let Some(Frame::Refuse(refused)) = wire.link.receive().await.unwrap() else {
         panic!("work for a node that is paused");
     };
