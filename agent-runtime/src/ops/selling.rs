@@ -268,14 +268,16 @@ fn show(runtime: &Runtime) -> Result<ServeOutput, Failure> {
         floor_ppm,
         ceiling_ppm,
     } = selling::bounds(runtime);
-    let closed = if runtime.inner.transport.is_none() {
-        Some("the node is not running; start it with 'tirami-agent up'".to_owned())
+    let (closed, opens_at) = if runtime.inner.transport.is_none() {
+        let text = "the node is not running; start it with 'tirami-agent up'";
+        (Some(text.to_owned()), None)
     } else if runtime.inner.engine.is_none() {
-        Some("this node has no model to sell".to_owned())
+        (Some("this node has no model to sell".to_owned()), None)
     } else {
-        state.closed.as_ref().map(ToString::to_string)
+        let closed = state.closed.as_ref();
+        let opens_at = closed.and_then(|closed| closed.until(now));
+        (closed.map(ToString::to_string), opens_at)
     };
-    let opens_at = state.closed.as_ref().and_then(|closed| closed.until(now));
     let paused = settings.paused.filter(|pause| !pause.is_over(now));
     Ok(ServeOutput {
         selling: closed.is_none(),

@@ -216,15 +216,19 @@ fn change(command: ServeCommand) -> Result<ChangeServe, Problem> {
 
 /// Words on the command line as hours: days belong to the hours after them.
 fn hours(words: &[String]) -> Vec<String> {
+    if words == ["always"] {
+        return Vec::new();
+    }
     let mut words = words.iter().flat_map(|word| word.split_whitespace());
     let mut hours = Vec::new();
     while let Some(word) = words.next() {
         // What is neither is refused by whoever reads it.
-        match word {
-            "always" => {}
-            word if word.contains(':') => hours.push(word.to_owned()),
-            days => hours.push(format!("{days} {}", words.next().unwrap_or_default())),
-        }
+        let rest = if word.contains(':') {
+            None
+        } else {
+            words.next()
+        };
+        hours.push(rest.map_or_else(|| word.to_owned(), |rest| format!("{word} {rest}")));
     }
     hours
 }
@@ -337,7 +341,9 @@ mod tests {
             ["mon-fri 22:00-07:00", "sat,sun 00:00-24:00", "01:00-02:00"]
         );
         assert!(read(&["always"]).is_empty());
-        assert_eq!(read(&["mon"]), ["mon "]);
+        // These are refused where they are read.
+        assert_eq!(read(&["mon"]), ["mon"]);
+        assert_eq!(read(&["always", "01:00-02:00"]), ["always 01:00-02:00"]);
     }
 
     #[test]

@@ -78,11 +78,7 @@ async fn a_seller_outside_of_its_hours_says_when_it_sells_again() {
     assert_eq!(set["selling"], true, "{set}");
     mcp.ask("chat", question(3, "two")).await;
     let bad = pair.a.refused(&["serve", "schedule", "mon"]).await;
-    bad.is(
-        2,
-        "invalid_input",
-        &["'mon ' names no hours", "22:00-07:00"],
-    );
+    bad.is(2, "invalid_input", &["'mon' names no hours", "22:00-07:00"]);
     pair.agree().await;
 }
 
