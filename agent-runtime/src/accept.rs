@@ -5,9 +5,9 @@ use tirami_mesh::net::transport::{FIRST_FRAME_WITHIN, Incoming, Link};
 use tirami_mesh::proto::message::{Frame, Offers, RefuseCode, Retry};
 
 use crate::failure::Failure;
-use crate::refusing::{refuse, say};
+use crate::refusing::{not_sold, refuse, say};
 use crate::runtime::Runtime;
-use crate::{certifying, claiming, offers, serve, sync, travelling};
+use crate::{certifying, claiming, offers, selling, serve, sync, travelling};
 
 /// Requests of one peer served at once; chosen: one peer alone cannot keep out the others.
 const SERVED_PER_PEER: usize = 64;
@@ -85,9 +85,12 @@ async fn request(runtime: &Runtime, peer: NodeId, mut link: Link) -> Result<(), 
     };
     match first {
         Frame::ListOffers => {
-            let answer = Frame::Offers(Offers {
-                offers: offers::own(runtime),
-            });
+            let answer = match selling::offer(runtime, &peer) {
+                Ok(price) => Frame::Offers(Offers {
+                    offers: offers::own(runtime, price),
+                }),
+                Err(why) => Frame::Refuse(not_sold(&why, runtime.now())),
+            };
             say(link, answer).await;
         }
         Frame::Join(join) => say(link, sync::welcome(runtime, peer, &join).await).await,

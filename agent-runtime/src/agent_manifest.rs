@@ -1,5 +1,6 @@
 //! This node's manifest: who it is, where it can be reached, what it sells.
 
+use tirami_manifest::Multiplier;
 use tirami_manifest::agent::{
     AgentManifest, Currency, Endpoint, ManifestError, ModelOffer, PriceInputs, VALID_MS,
 };
@@ -8,6 +9,7 @@ use tirami_manifest::model::Usage;
 use crate::failure::{Failure, FailureCode};
 use crate::offers;
 use crate::runtime::Runtime;
+use crate::selling::{self, Bounds};
 
 /// The manifest, signed, as it is served.
 pub(crate) fn signed(runtime: &Runtime) -> Result<String, Failure> {
@@ -38,7 +40,12 @@ fn manifest(runtime: &Runtime) -> AgentManifest {
             url: format!("{http}/v1/tirami"),
         });
     }
-    let offers = offers::own(runtime)
+    // What it asks at least and at most; between them the price moves with what there is to do.
+    let Bounds {
+        floor_ppm,
+        ceiling_ppm,
+    } = selling::bounds(runtime);
+    let offers = offers::own(runtime, Multiplier::from_ppm(floor_ppm))
         .into_iter()
         .filter_map(|offer| {
             let (card, multiplier) = (offer.card, offer.multiplier);
@@ -52,6 +59,7 @@ fn manifest(runtime: &Runtime) -> AgentManifest {
                 model_id: card.id,
                 context: card.context,
                 multiplier_ppm: multiplier.ppm(),
+                multiplier_max_ppm: (ceiling_ppm > floor_ppm).then_some(ceiling_ppm),
                 trm_per_100_in_100_out: card.price(hundred, multiplier).ok()?,
                 price_inputs: PriceInputs {
                     block_weights: card.block_weights.to_string(),

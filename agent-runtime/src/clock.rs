@@ -7,6 +7,7 @@
 use std::sync::LazyLock;
 use std::time::{Instant, SystemTime};
 
+use jiff::tz::TimeZone;
 use tirami_manifest::{Clock, Timestamp};
 
 /// The machine's clock.
@@ -26,6 +27,13 @@ impl Clock for SystemClock {
 
     fn elapsed_ms(&self) -> u64 {
         u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn ahead_of_utc_minutes(&self, at: Timestamp) -> i16 {
+        let moment = i64::try_from(at.ms()).ok();
+        let moment = moment.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+        let seconds = moment.map_or(0, |at| TimeZone::system().to_offset(at).seconds());
+        i16::try_from(seconds / 60).unwrap_or(0)
     }
 }
 

@@ -9,6 +9,7 @@ use tirami_manifest::{Amount, Multiplier};
 use tirami_wallet::keystore::Passphrase;
 
 use crate::ModelSource;
+use crate::selling::LOADAVG;
 
 /// What a node needs to know to start.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub struct NodeConfig {
     pub peers: Vec<PeerAddr>,
     /// Name of the network it founds when it belongs to none.
     pub network_name: String,
+    /// Where the system says how busy the machine is.
+    pub load_file: PathBuf,
     /// Where HTTP clients reach it, to be shown in status and manifest.
     pub http: Option<String>,
     /// What opens its key, where that is under a passphrase.
@@ -48,6 +51,7 @@ impl NodeConfig {
             stranger_budget: tirami_wallet::strangers::STRANGER_BUDGET,
             peers: Vec::new(),
             network_name: "private".to_owned(),
+            load_file: LOADAVG.into(),
             http: None,
             key_passphrase: None,
         }

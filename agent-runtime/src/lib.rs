@@ -32,6 +32,7 @@ mod recover;
 mod refusing;
 mod running;
 mod sale;
+mod selling;
 mod serve;
 mod so_far;
 mod sync;

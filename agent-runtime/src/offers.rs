@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tirami_manifest::{Multiplier, NodeId};
 use tirami_mesh::net::transport::PeerAddr;
-use tirami_mesh::proto::message::{Frame, Offer};
+use tirami_mesh::proto::message::{Frame, Offer, Refuse};
 
 use crate::failure::Failure;
-use crate::runtime::{Runtime, SERVED_AT_ONCE};
+use crate::runtime::Runtime;
 
 /// How long a peer may take to say what it offers; chosen: one that takes longer is not a good
 /// choice now.
@@ -20,11 +20,13 @@ pub(crate) struct Seller {
     pub(crate) local: bool,
     pub(crate) connected: bool,
     pub(crate) offers: Vec<Offer>,
+    /// Why it offers nothing, in its own words.
+    pub(crate) refusal: Option<Refuse>,
 }
 
-/// This node's own offer, at its own price.
-pub(crate) fn own(runtime: &Runtime) -> Vec<Offer> {
-    let waiting = SERVED_AT_ONCE - runtime.inner.jobs.available_permits();
+/// What this node sells, at this price.
+pub(crate) fn own(runtime: &Runtime, multiplier: Multiplier) -> Vec<Offer> {
+    let waiting = runtime.inner.selling.taken().all();
     runtime
         .inner
         .engine
@@ -32,15 +34,15 @@ pub(crate) fn own(runtime: &Runtime) -> Vec<Offer> {
         .map(|engine| Offer {
             name: engine.name().to_owned(),
             card: engine.card(),
-            multiplier: runtime.multiplier(),
-            waiting: u32::try_from(waiting).unwrap_or(u32::MAX),
+            multiplier,
+            waiting,
         })
         .collect()
 }
 
 /// This node and every peer it knows, each with what it offers now.
 pub(crate) async fn sellers(runtime: &Runtime) -> Result<Vec<Seller>, Failure> {
-    let own_offers = own(runtime);
+    // Its own work costs a node nothing, and is done whether or not it sells.
     let mut sellers = vec![Seller {
         peer: PeerAddr {
             id: runtime.node(),
@@ -48,13 +50,8 @@ pub(crate) async fn sellers(runtime: &Runtime) -> Result<Vec<Seller>, Failure> {
         },
         local: true,
         connected: true,
-        offers: own_offers
-            .into_iter()
-            .map(|offer| Offer {
-                multiplier: Multiplier::from_ppm(0),
-                ..offer
-            })
-            .collect(),
+        offers: own(runtime, Multiplier::from_ppm(0)),
+        refusal: None,
     }];
     let mut asked = tokio::task::JoinSet::new();
     for peer in known_peers(runtime)? {
@@ -99,11 +96,16 @@ async fn ask(runtime: &Runtime, peer: PeerAddr) -> Seller {
         link.finish()?;
         Ok::<_, Failure>(link.receive_within(ANSWER_WITHIN).await?)
     };
+    let mut refusal = None;
     let offers = match tokio::time::timeout(ANSWER_WITHIN, answer).await {
         Ok(Ok(Some(Frame::Offers(mut offers)))) => {
             // Work that costs nothing cannot be held, quoted or receipted.
             offers.offers.retain(|offer| offer.multiplier.ppm() > 0);
             Some(offers.offers)
+        }
+        Ok(Ok(Some(Frame::Refuse(refused)))) => {
+            refusal = Some(refused);
+            Some(Vec::new())
         }
         Ok(Err(failure)) => {
             tracing::debug!(peer = %peer.id.short(), %failure, "a peer did not say what it offers");
@@ -116,5 +118,6 @@ async fn ask(runtime: &Runtime, peer: PeerAddr) -> Seller {
         local: false,
         connected: offers.is_some(),
         offers: offers.unwrap_or_default(),
+        refusal,
     }
 }

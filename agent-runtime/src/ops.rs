@@ -40,6 +40,7 @@ mod mandates;
 mod money;
 mod node;
 mod page;
+mod selling;
 mod statement;
 mod travelling;
 mod work;
@@ -52,6 +53,7 @@ pub use identity::*;
 pub use journal::*;
 pub use loans::*;
 pub use mandates::*;
+pub use selling::*;
 pub use statement::*;
 pub use travelling::*;
 

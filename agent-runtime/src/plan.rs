@@ -3,7 +3,7 @@
 use tirami_manifest::job::Message;
 use tirami_manifest::model::Usage;
 use tirami_manifest::{Amount, NodeId};
-use tirami_mesh::proto::message::Offer;
+use tirami_mesh::proto::message::{Offer, Refuse, Retry};
 use tirami_mesh::scheduler::{self, Candidate, ModelChoice, Plan, Want};
 
 use crate::failure::{Failure, FailureCode};
@@ -12,6 +12,9 @@ use crate::ops::Chat;
 
 /// Tokens a template adds to each message, for a first estimate; the quote says the exact bound.
 const TEMPLATE_TOKENS: u32 = 16;
+
+/// Most sellers whose refusals are shown; chosen, for a text that is read.
+const REFUSALS_SHOWN: usize = 3;
 
 /// Ranks everyone who sells something, this node included.
 pub(crate) fn plan(chat: &Chat, sellers: &[Seller], most: Amount, digest: [u8; 32]) -> Plan {
@@ -71,8 +74,15 @@ pub(crate) fn find<'a>(
 pub(crate) fn nobody(chat: &Chat, plan: &Plan, sellers: &[Seller]) -> Failure {
     let reachable = sellers
         .iter()
-        .filter(|seller| !seller.local && seller.connected)
+        .filter(|seller| !seller.local && !seller.offers.is_empty())
         .count();
+    let refusals: Vec<(NodeId, &Refuse)> = sellers
+        .iter()
+        .filter_map(|seller| Some((seller.peer.id, seller.refusal.as_ref()?)))
+        .collect();
+    if !refusals.is_empty() && !plan.ranked.iter().any(worth_trying) {
+        return nobody_sells_now(chat, &refusals);
+    }
     let failure = match (&chat.model, plan.ranked.is_empty()) {
         (_, true) => Failure::new(
             FailureCode::NoProvider,
@@ -92,6 +102,30 @@ pub(crate) fn nobody(chat: &Chat, plan: &Plan, sellers: &[Seller]) -> Failure {
         }
     };
     failure.hint("'tirami-agent peers' shows who is there, 'tirami-agent models' what they sell")
+}
+
+/// Those who might sell it say why they do not. Peers' words are theirs: they are quoted.
+fn nobody_sells_now(chat: &Chat, refusals: &[(NodeId, &Refuse)]) -> Failure {
+    let said: Vec<String> = refusals
+        .iter()
+        .take(REFUSALS_SHOWN)
+        .map(|(node, refused)| format!("provider {} says \"{refused}\"", node.short()))
+        .collect();
+    let what = match &chat.model {
+        Some(model) => format!("the model '{model}'"),
+        None => "inference".to_owned(),
+    };
+    let text = format!("nobody sells {what} to this node now: {}", said.join("; "));
+    let failure = Failure::new(FailureCode::NoProvider, text).next_tool("peers");
+    let failure = failure.hint("ask again later, or join others who sell: 'tirami-agent peers'");
+    if refusals
+        .iter()
+        .any(|(_, refused)| refused.retry == Retry::Later)
+    {
+        failure.retryable()
+    } else {
+        failure
+    }
 }
 
 /// An upper guess of the prompt's tokens: every byte one token, and the template's share.

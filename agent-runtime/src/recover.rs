@@ -27,6 +27,20 @@ pub(crate) async fn recover(runtime: &Runtime) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Counts what an earlier build earned.
+pub(crate) async fn count_earnings(runtime: Runtime) {
+    loop {
+        match runtime.inner.wallet.count_earnings().await {
+            Ok(false) => {}
+            Ok(true) => break,
+            Err(error) => {
+                tracing::error!(%error, "what was earned before could not be counted");
+                break;
+            }
+        }
+    }
+}
+
 /// Expires holds in quiet times, forgets what is over for good, and pays back what can be paid of a loan
 /// that is due.
 pub(crate) async fn keep_swept(runtime: Runtime) {

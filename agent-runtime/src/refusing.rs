@@ -1,9 +1,11 @@
 //! How a provider says no, and the last word on a stream.
 
-use tirami_manifest::Amount;
+use tirami_manifest::{Amount, Timestamp};
 use tirami_mesh::engine::EngineError;
 use tirami_mesh::net::transport::{FIRST_FRAME_WITHIN, Link, NetError};
 use tirami_mesh::proto::message::{Frame, Refuse, RefuseCode, Retry};
+
+use crate::selling::{Closed, NotSold};
 
 /// Says one last thing; a peer that is gone does not hear it.
 pub(crate) async fn say(mut link: Link, frame: Frame) {
@@ -48,6 +50,17 @@ pub(crate) fn internal(error: &dyn std::fmt::Display) -> Refuse {
         "the provider's wallet is not available",
         Retry::Later,
     )
+}
+
+/// The owner of this node does not want to sell this now.
+pub(crate) fn not_sold(why: &NotSold, now: Timestamp) -> Refuse {
+    match why {
+        NotSold::Closed(closed @ Closed::Buyer) => {
+            refused(RefuseCode::NotMember, &closed.to_string(), Retry::Never)
+        }
+        NotSold::Closed(closed) => refused(RefuseCode::Busy, &closed.to_buyer(now), Retry::Later),
+        NotSold::Failed(error) => internal(error),
+    }
 }
 
 pub(crate) fn engine_refused(error: &EngineError) -> Refuse {

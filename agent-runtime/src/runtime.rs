@@ -25,6 +25,7 @@ use crate::config::NodeConfig;
 use crate::data_dir;
 use crate::failure::{Failure, FailureCode};
 use crate::ops::{Caller, Operation};
+use crate::selling::Desk;
 use crate::{accept, keys, recover, sync};
 
 /// Why a node does not start.
@@ -53,6 +54,7 @@ pub(crate) struct Inner {
     pub(crate) intents: Mutex<BTreeMap<Vec<u8>, Arc<tokio::sync::Mutex<()>>>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) jobs: Arc<tokio::sync::Semaphore>,
+    pub(crate) selling: Desk,
     /// How many requests of each peer are being served.
     served: Mutex<BTreeMap<NodeId, usize>>,
     /// Why the witness refused when it was last asked; held for an assignment only.
@@ -190,6 +192,7 @@ impl Builder {
         let (genesis, transport) = tokio::try_join!(books, network)?;
         let frozen = watch::Sender::new(wallet.frozen()?.is_some());
         let inner = Inner {
+            selling: Desk::open(&wallet, clock.clone(), config.load_file.clone())?,
             config,
             wallet,
             key,
@@ -214,6 +217,7 @@ impl Builder {
         if runtime.inner.transport.is_some() {
             runtime.spawn(accept::accept(runtime.clone()));
             runtime.spawn(sync::keep_in_step(runtime.clone()));
+            runtime.spawn(recover::count_earnings(runtime.clone()));
         }
         if let Some(engine) = &runtime.inner.engine {
             engine.preload();
@@ -299,7 +303,7 @@ impl Runtime {
             .clone()
     }
 
-    /// What this node asks relative to par.
+    /// What this node asks relative to par unless its owner sets another price.
     pub(crate) fn multiplier(&self) -> Multiplier {
         self.inner
             .config

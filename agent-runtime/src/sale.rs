@@ -19,6 +19,7 @@ use crate::failure::{Failure, FailureCode};
 use crate::refusing::{engine_refused, refuse};
 use crate::running::Running;
 use crate::runtime::Runtime;
+use crate::selling::Place;
 use crate::serve::release;
 use crate::sync;
 
@@ -35,6 +36,7 @@ pub(crate) struct Sale<'a> {
     pub(crate) quote: Verified<Quote>,
     pub(crate) start: Start,
     pub(crate) started: Timestamp,
+    pub(crate) place: Place,
 }
 
 /// What was agreed or not.
@@ -49,12 +51,13 @@ impl Sale<'_> {
     }
 
     /// Does the work, and sees to it that what was vouched for is earned.
-    pub(crate) async fn work(self, link: Link) -> Result<(), Failure> {
+    pub(crate) async fn work(mut self, link: Link) -> Result<(), Failure> {
         let _running = Running::mark(self.runtime, self.job());
         let (mut sender, mut receiver) = link.split();
         let terms = Terms::new(&self.quote, self.start.hold);
         let mut selling = Selling::new(terms, &self.start.messages);
         let ended = self.stream(&mut selling, &mut sender, &mut receiver).await;
+        self.place.leave_slot();
         let why = match ended {
             Ok(Ended::Proposed(outcome)) => {
                 let signed = match self.agree(outcome) {

@@ -19,10 +19,10 @@ use tirami_wallet::sales::Standing;
 
 use crate::clock::random;
 use crate::failure::Failure;
-use crate::refusing::{engine_refused, in_default, internal, refuse, refused, say};
+use crate::refusing::{engine_refused, in_default, internal, not_sold, refuse, refused, say};
 use crate::runtime::Runtime;
 use crate::sale::Sale;
-use crate::travelling;
+use crate::{selling, travelling};
 
 /// How long a quote binds: 30 s.
 const QUOTE_VALID_MS: u64 = 30_000;
@@ -81,13 +81,14 @@ pub(crate) async fn job(
                 // Before a mandate is checked, so that it held at the time that both will sign.
                 let started = runtime.now();
                 return match begin(runtime, &quote, &start, started).await {
-                    Ok(engine) => {
+                    Ok((engine, place)) => {
                         let sale = Sale {
                             runtime,
                             engine: &**engine,
                             quote,
                             start,
                             started,
+                            place,
                         };
                         Box::pin(sale.work(link)).await
                     }
@@ -120,7 +121,9 @@ pub(crate) async fn job(
 /// A signed price, for a consumer who can pay it.
 fn quote(runtime: &Runtime, consumer: NodeId, ask: &AskQuote) -> Result<Verified<Quote>, Refused> {
     let engine = engine(runtime, ask)?;
-    let (card, multiplier) = (engine.card(), runtime.multiplier());
+    let closed = |why| not_sold(&why, runtime.now());
+    let multiplier = selling::quote(runtime, &consumer).map_err(closed)?;
+    let card = engine.card();
     let bound = engine.max_in(&ask.shape).map_err(|e| engine_refused(&e))?;
     let (max_in, max_out) = divide_context(engine.context(), bound, ask.max_out);
     if max_out == 0 {
@@ -142,6 +145,7 @@ fn quote(runtime: &Runtime, consumer: NodeId, ask: &AskQuote) -> Result<Verified
             Retry::Never,
         )
     })?;
+    selling::within_cap(runtime, max_amount).map_err(closed)?;
     // Who pays under a mandate shows when the job starts.
     if !ask.under_mandate {
         can_pay(runtime, &consumer, max_amount)?;
@@ -223,13 +227,13 @@ pub(crate) fn divide_context(context: u32, bound: u32, max_out: u32) -> (u32, u3
     (max_in, max_out.min(context.saturating_sub(max_in)))
 }
 
-/// Writes the job down and sets the means of who pays aside.
+/// Takes a place, writes the job down and sets the means of who pays aside.
 async fn begin<'a>(
     runtime: &'a Runtime,
     quote: &Verified<Quote>,
     start: &Start,
     started: Timestamp,
-) -> Result<&'a Arc<dyn Engine>, Refused> {
+) -> Result<(&'a Arc<dyn Engine>, selling::Place), Refused> {
     if start.quote != quote.id() || quote.expires <= runtime.now() {
         let text = "the quote is another one or has expired; ask for a new one";
         return Err(refused(RefuseCode::QuoteExpired, text, Retry::Later));
@@ -241,6 +245,8 @@ async fn begin<'a>(
             Retry::Never,
         )
     })?;
+    let place = selling::place(runtime, &quote.consumer, quote.max_amount).await;
+    let place = place.map_err(|why| not_sold(&why, runtime.now()))?;
     let under = travelling::accept(runtime, quote, start).await?;
     let elsewhere = under
         .as_ref()
@@ -258,7 +264,7 @@ async fn begin<'a>(
         }
         return Err(not_reserved(&error));
     }
-    Ok(engine)
+    Ok((engine, place))
 }
 
 fn not_reserved(error: &WalletError) -> Refused {

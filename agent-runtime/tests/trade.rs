@@ -31,6 +31,9 @@ use tirami_mesh::proto::message::{Chunk, Frame, Offer, Offers, Quoted};
 use tirami_wallet::claims::CLAIMED_WITHIN_MS;
 use tirami_wallet::keystore::node_key;
 
+#[path = "trade/selling.rs"]
+mod selling;
+
 struct Pair {
     founder: Runtime,
     member: Runtime,

@@ -76,8 +76,11 @@ pub struct ModelOffer {
     pub model_id: ModelId,
     /// Most tokens of prompt and answer together.
     pub context: u32,
-    /// Price relative to par in parts per million.
+    /// Price relative to par in parts per million; the least where it moves with what there is to do.
     pub multiplier_ppm: u32,
+    /// The most, where the price moves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub multiplier_max_ppm: Option<u32>,
     /// What a job of 100 prompt tokens and 100 generated ones costs.
     pub trm_per_100_in_100_out: Amount,
     /// Figures from which anyone computes the exact price, as decimal strings.

@@ -75,6 +75,11 @@ pub trait Clock: Send + Sync + std::fmt::Debug {
 
     /// Milliseconds since some moment, which nobody sets: for how long something took.
     fn elapsed_ms(&self) -> u64;
+
+    /// How many minutes the local time was or will be ahead of UTC at that moment.
+    fn ahead_of_utc_minutes(&self, _at: Timestamp) -> i16 {
+        0
+    }
 }
 
 /// A clock that says what it was told; for tests and simulation.

@@ -15,6 +15,7 @@ mod clock;
 mod confirm;
 mod context;
 mod doctor;
+mod earnings;
 pub mod exit;
 mod explain;
 mod freeze;
@@ -38,6 +39,7 @@ mod peers;
 mod prove;
 mod receipt;
 mod secrets;
+mod serve;
 mod statement;
 mod status;
 pub mod table;
@@ -188,6 +190,10 @@ enum Command {
     Peers,
     /// The models this node has or can buy
     Models,
+    /// How this node sells: price, hours, pauses, caps, places, buyers
+    Serve(serve::ServeArgs),
+    /// What this node earned by selling
+    Earnings,
     /// The signed agent manifest: this node's, or a check of another's
     Manifest(manifest::ManifestArgs),
     /// Look for what is wrong and say the way out
@@ -280,6 +286,8 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Problem> 
         Command::Unfreeze(args) => freeze::unfreeze(context, args).await,
         Command::Peers => peers::peers(context).await,
         Command::Models => peers::models(context).await,
+        Command::Serve(args) => serve::run(context, args).await,
+        Command::Earnings => earnings::earnings(context).await,
         Command::Manifest(args) => manifest::manifest(context, args).await,
         Command::Doctor => doctor::doctor(context).await,
         Command::Wallet(command) => Box::pin(wallet::run(context, command)).await,

@@ -9,6 +9,7 @@ mod chain;
 mod guard;
 mod health;
 pub(crate) mod openai;
+mod selling;
 mod serve;
 mod tirami;
 mod well_known;
@@ -84,6 +85,11 @@ pub fn app(state: HttpState) -> Router {
         .route("/v1/models/{model}", get(openai::models::one))
         .route("/v1/chat/completions", post(openai::chat::completions))
         .route("/v1/tirami/balance", get(tirami::balance))
+        .route(
+            "/v1/tirami/serve",
+            get(selling::serve).post(selling::change),
+        )
+        .route("/v1/tirami/earnings", get(selling::earnings))
         .route("/v1/tirami/network", get(chain::network))
         .route("/v1/tirami/chain", get(chain::entries))
         .route("/v1/tirami/prove/balance", get(chain::balance))

@@ -14,11 +14,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tirami_agent_runtime::ops::{
     AcceptMandate, Accounts, Alerts, Approvals, Archive, Audit, AuditLog, Backup, Balance, Budget,
-    ChainEntries, Chat, Deny, ExplainBudget, Freeze, GetManifest, GetReceipt, GiveBackMandate,
-    GrantMandate, HandOutMandate, History, Identity, Join, Loans, MakeAnchor, MakeTicket, Mandates,
-    Models, Network, Obey, Operation, Peers, ProveBalance, ProveLog, ProveReceipt, Quote,
-    ReclaimAllMandates, ReclaimMandate, RepayLoan, RevokeMandate, Schedule, SetOwner, Statement,
-    Status, TextSink, TightenBudget, TravellingMandates, Unarchive, Verify,
+    ChainEntries, ChangeServe, Chat, Deny, Earnings, ExplainBudget, Freeze, GetManifest,
+    GetReceipt, GiveBackMandate, GrantMandate, HandOutMandate, History, Identity, Join, Loans,
+    MakeAnchor, MakeTicket, Mandates, Models, Network, Obey, Operation, Peers, ProveBalance,
+    ProveLog, ProveReceipt, Quote, ReclaimAllMandates, ReclaimMandate, RepayLoan, RevokeMandate,
+    Schedule, Serve, SetOwner, Statement, Status, TextSink, TightenBudget, TravellingMandates,
+    Unarchive, Verify,
 };
 use tirami_agent_runtime::{Failure, FailureCode, Runtime};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -214,8 +215,10 @@ dispatch!(
     Balance,
     Budget,
     ChainEntries,
+    ChangeServe,
     Chat,
     Deny,
+    Earnings,
     ExplainBudget,
     Freeze,
     GetManifest,
@@ -243,6 +246,7 @@ dispatch!(
     RepayLoan,
     RevokeMandate,
     Schedule,
+    Serve,
     SetOwner,
     Statement,
     Status,

@@ -9,6 +9,7 @@ use tirami_manifest::mandate_chain::Spend;
 use tirami_manifest::signed::{Signed, Verified};
 use tirami_manifest::{Amount, InvitationId, NodeId, QuoteId, TransferId};
 
+use crate::earnings;
 use crate::economy::{loan, repayment};
 use crate::error::WalletError;
 use crate::jobs::{self, JobStart};
@@ -271,6 +272,7 @@ impl Wallet {
                     loan.save(tables)?;
                 }
             }
+            earnings::book(tables, &receipt, now)?;
             let row = ReceiptRow {
                 bytes: receipt.to_bytes(),
                 side: Side::Sold,

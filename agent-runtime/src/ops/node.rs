@@ -70,7 +70,7 @@ impl Operation for Status {
                 .map(ToString::to_string)
                 .collect(),
             http: runtime.inner.config.http.clone(),
-            models: offers::own(runtime)
+            models: offers::own(runtime, runtime.multiplier())
                 .into_iter()
                 .map(|offer| offer.name)
                 .collect(),

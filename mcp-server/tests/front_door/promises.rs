@@ -13,6 +13,7 @@ mod owner;
 mod restart;
 mod rules;
 mod secrets;
+mod selling;
 mod streaming;
 mod trade;
 mod travelling;

@@ -104,11 +104,13 @@ pub enum Table {
     Jobs,
     /// Hold to when it was last vouched for, until that is settled or claimed.
     Promised,
+    /// Span of time, buyer and model to what was earned.
+    Earned,
 }
 
 impl Table {
     /// Every table with its name on disk.
-    pub const ALL: [(Self, &'static str); 42] = [
+    pub const ALL: [(Self, &'static str); 43] = [
         (Self::Accounts, "accounts-2"),
         (Self::Transfers, "transfers-2"),
         (Self::Log, "log-1"),
@@ -151,6 +153,7 @@ impl Table {
         (Self::Keys, "keys-1"),
         (Self::Jobs, "jobs-1"),
         (Self::Promised, "promised-1"),
+        (Self::Earned, "earned-1"),
     ];
 
     /// Its place in [`Table::ALL`].

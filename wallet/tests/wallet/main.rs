@@ -29,6 +29,7 @@ mod world;
 
 mod approvals;
 mod archive;
+mod earnings;
 mod exploits;
 mod files;
 mod freeze;

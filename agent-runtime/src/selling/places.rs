@@ -1,0 +1,327 @@
+//! Places for jobs: how many run, how many wait in line, and what they may earn.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tirami_manifest::{Amount, Clock};
+use tokio::sync::oneshot;
+
+/// How long a job waits in line at most; chosen: half of how long a consumer waits for a word.
+const WAIT_MOST: Duration = Duration::from_secs(30);
+
+/// What a job is taken to last while none has ended, in milliseconds; chosen.
+const LASTS_MS: u64 = 5_000;
+
+/// How many jobs may run and how many may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Room {
+    pub(crate) slots: u32,
+    pub(crate) queue: u32,
+}
+
+impl Room {
+    /// Places in all.
+    pub(crate) const fn places(self) -> u32 {
+        self.slots.saturating_add(self.queue)
+    }
+}
+
+/// How many jobs run and wait now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Taken {
+    pub(crate) running: u32,
+    pub(crate) waiting: u32,
+}
+
+impl Taken {
+    /// Both together.
+    pub(crate) const fn all(self) -> u32 {
+        self.running.saturating_add(self.waiting)
+    }
+}
+
+/// There is no place; how long until there may be one, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Full {
+    pub(crate) retry_ms: u64,
+}
+
+/// The places of a node. Every clone is the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Places(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// Held for a few steps at a time; no await happens inside.
+    line: Mutex<Line>,
+    clock: Arc<dyn Clock>,
+}
+
+#[derive(Debug)]
+struct Line {
+    room: Room,
+    running: u32,
+    /// Who waits, first come first; each is told when its turn has come.
+    waiting: VecDeque<oneshot::Sender<()>>,
+    /// What jobs last that end, in milliseconds, each counting for an eighth.
+    lasts_ms: u64,
+    /// What the jobs that are under way may earn together.
+    under_way: u128,
+}
+
+impl Line {
+    fn taken(&mut self) -> Taken {
+        self.waiting.retain(|turn| !turn.is_closed());
+        Taken {
+            running: self.running,
+            waiting: u32::try_from(self.waiting.len()).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Gives free slots to those who wait.
+    fn call(&mut self) {
+        while self.running < self.room.slots {
+            let Some(turn) = self.waiting.pop_front() else {
+                break;
+            };
+            if turn.send(()).is_ok() {
+                self.running = self.running.saturating_add(1);
+            }
+        }
+    }
+
+    fn full(&mut self) -> Option<Full> {
+        let taken = self.taken();
+        let free = taken.running < self.room.slots || taken.waiting < self.room.queue;
+        (!free).then(|| {
+            let slots = u64::from(self.room.slots.max(1));
+            let ahead = u64::from(taken.waiting).saturating_add(1);
+            let retry_ms = self.lasts_ms.saturating_mul(ahead) / slots;
+            Full {
+                retry_ms: retry_ms.clamp(1_000, 60_000),
+            }
+        })
+    }
+}
+
+impl Places {
+    pub(crate) fn new(room: Room, clock: Arc<dyn Clock>) -> Self {
+        let line = Line {
+            room,
+            running: 0,
+            waiting: VecDeque::new(),
+            lasts_ms: LASTS_MS,
+            under_way: 0,
+        };
+        Self(Arc::new(Shared {
+            line: Mutex::new(line),
+            clock,
+        }))
+    }
+
+    /// Changes how many there are; jobs that run go on.
+    pub(crate) fn set_room(&self, room: Room) {
+        let mut line = self.line();
+        line.room = room;
+        line.call();
+    }
+
+    /// How many are taken.
+    pub(crate) fn taken(&self) -> Taken {
+        self.line().taken()
+    }
+
+    /// What the jobs that are under way may earn together.
+    pub(crate) fn under_way(&self) -> Amount {
+        Amount::try_from(self.line().under_way).unwrap_or(Amount::MAX)
+    }
+
+    /// Whether there is none.
+    pub(crate) fn full(&self) -> Option<Full> {
+        self.line().full()
+    }
+
+    /// Takes a slot, waiting in line for it when there is none. Somebody who goes away leaves the line.
+    pub(crate) async fn take(&self, most: Amount) -> Result<Place, Full> {
+        let turn = {
+            let mut line = self.line();
+            if let Some(full) = line.full() {
+                return Err(full);
+            }
+            let taken = line.taken();
+            if taken.running < line.room.slots && taken.waiting == 0 {
+                line.running = line.running.saturating_add(1);
+                None
+            } else {
+                let (turn, wait) = oneshot::channel();
+                line.waiting.push_back(turn);
+                Some(wait)
+            }
+        };
+        if let Some(wait) = turn {
+            let mut waiter = Waiter {
+                places: self,
+                turn: Some(wait),
+            };
+            if !waiter.called().await {
+                drop(waiter);
+                let retry_ms = self.line().lasts_ms.clamp(1_000, 60_000);
+                return Err(Full { retry_ms });
+            }
+        }
+        self.line().under_way += u128::from(most.utrm());
+        Ok(Place {
+            places: self.clone(),
+            most,
+            since_ms: self.0.clock.elapsed_ms(),
+            working: true,
+        })
+    }
+
+    fn free_slot(&self) {
+        let mut line = self.line();
+        line.running = line.running.saturating_sub(1);
+        line.call();
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.0.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Somebody in line. Whose turn came just as it went away passes it on.
+struct Waiter<'a> {
+    places: &'a Places,
+    turn: Option<oneshot::Receiver<()>>,
+}
+
+impl Waiter<'_> {
+    /// Waits for its turn; false when that does not come in time.
+    async fn called(&mut self) -> bool {
+        let Some(turn) = &mut self.turn else {
+            return false;
+        };
+        let called = matches!(tokio::time::timeout(WAIT_MOST, turn).await, Ok(Ok(())));
+        if called {
+            self.turn = None;
+        }
+        called
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        if let Some(mut turn) = self.turn.take() {
+            turn.close();
+            if turn.try_recv().is_ok() {
+                self.places.free_slot();
+            }
+        }
+    }
+}
+
+/// The place of one job: a slot while it works, and what it may earn until that is booked or given up.
+#[derive(Debug)]
+pub(crate) struct Place {
+    places: Places,
+    most: Amount,
+    since_ms: u64,
+    working: bool,
+}
+
+impl Place {
+    /// The work is done: the slot is free for others.
+    pub(crate) fn leave_slot(&mut self) {
+        if !std::mem::take(&mut self.working) {
+            return;
+        }
+        let lasted = self.places.0.clock.elapsed_ms();
+        let lasted = lasted.saturating_sub(self.since_ms);
+        {
+            let mut line = self.places.line();
+            line.lasts_ms = line.lasts_ms.saturating_mul(7).saturating_add(lasted) / 8;
+        }
+        self.places.free_slot();
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.leave_slot();
+        let mut line = self.places.line();
+        line.under_way = line.under_way.saturating_sub(self.most.utrm().into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tirami_manifest::time::ManualClock;
+    use tirami_manifest::trm;
+
+    use super::*;
+
+    fn places(slots: u32, queue: u32) -> Places {
+        Places::new(Room { slots, queue }, Arc::new(ManualClock::default()))
+    }
+
+    fn taken(places: &Places) -> (u32, u32) {
+        let taken = places.taken();
+        (taken.running, taken.waiting)
+    }
+
+    #[tokio::test]
+    async fn who_came_first_gets_the_next_slot_and_one_too_many_is_told_so() {
+        let places = places(1, 2);
+        let mut first = places.take(trm!("1")).await.unwrap();
+        let line = |places: &Places| {
+            let places = places.clone();
+            tokio::spawn(async move { places.take(trm!("2")).await })
+        };
+        let (second, gone) = (line(&places), line(&places));
+        while taken(&places) != (1, 2) {
+            tokio::task::yield_now().await;
+        }
+        let full = places.take(trm!("4")).await.unwrap_err();
+        assert!(full.retry_ms >= 1_000, "{full:?}");
+        assert_eq!(places.under_way(), trm!("1"), "who waits earns nothing yet");
+        gone.abort();
+        assert!(gone.await.is_err());
+        assert_eq!(taken(&places), (1, 1), "who goes away leaves the line");
+        first.leave_slot();
+        let second = second.await.unwrap().unwrap();
+        assert_eq!(taken(&places), (1, 0));
+        assert_eq!(places.under_way(), trm!("3"), "until both are booked");
+        drop(first);
+        assert_eq!(places.under_way(), trm!("2"));
+        drop(second);
+        assert_eq!((taken(&places), places.under_way()), ((0, 0), Amount::ZERO));
+    }
+
+    #[tokio::test]
+    async fn more_slots_call_those_who_wait_and_fewer_end_no_job() {
+        let places = places(1, 1);
+        let first = places.take(trm!("1")).await.unwrap();
+        let waits = places.clone();
+        let waits = tokio::spawn(async move { waits.take(trm!("1")).await });
+        while taken(&places) != (1, 1) {
+            tokio::task::yield_now().await;
+        }
+        places.set_room(Room { slots: 2, queue: 0 });
+        let second = waits.await.unwrap().unwrap();
+        places.set_room(Room { slots: 1, queue: 0 });
+        assert_eq!(taken(&places), (2, 0));
+        drop(first);
+        assert!(places.full().is_some(), "one still runs, and one may");
+        drop(second);
+        assert!(places.full().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_that_does_not_come_is_given_up() {
+        let places = places(1, 1);
+        let _first = places.take(trm!("1")).await.unwrap();
+        places.take(trm!("1")).await.unwrap_err();
+        assert_eq!(taken(&places), (1, 0));
+    }
+}
