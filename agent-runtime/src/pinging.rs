@@ -82,7 +82,7 @@ pub(crate) fn find(runtime: &Runtime, text: &str) -> Result<PeerAddr, Failure> {
         return text.parse().map_err(|_| {
             let text = format!("peer is '{shown}'; it must be NODE_ID@ADDRESS:PORT");
             Failure::new(FailureCode::InvalidInput, text)
-                .hint("a node's id and addresses stand in its own 'tirami-agent status'")
+                .hint("its id and addresses stand in its own status")
         });
     }
     let mut peers = known_peers(runtime)?;
@@ -135,12 +135,11 @@ pub(crate) fn not_reached(error: &NetError, waited: Duration) -> Failure {
     let hint = match error {
         NetError::NoAddress { .. } => {
             "name it NODE_ID@ADDRESS:PORT, or put that into peers of the config file; its addresses \
-             stand in its own 'tirami-agent status'"
+             stand in its own status"
         }
         NetError::Unreachable { .. } => {
-            "start it there with 'tirami-agent up', compare id, address and port with its own \
-             'tirami-agent status', and let UDP through between the two; 'tirami-agent net check' \
-             looks at this side"
+            "see that it runs there, that id, address and port are those of its own status, and that \
+             nothing between the two keeps UDP out; 'tirami-agent net check' looks at this side"
         }
         NetError::Myself { .. } => "'tirami-agent net check' looks at this node",
         _ => "try again; 'tirami-agent net check' looks at this side",

@@ -30,6 +30,10 @@ const NOTICED_FROM: Duration = Duration::from_secs(12);
 /// From the cable being back until a purchase is made.
 const BACK_WITHIN: Duration = Duration::from_secs(5);
 
+/// Words of the job that runs when the cable is pulled out: about as many as question and answer of
+/// `echo` may have together.
+const JOB: usize = 2_000;
+
 /// Begins the names of the namespaces, before the number of the process that made them.
 const PREFIX: &str = "tirami-";
 
@@ -185,7 +189,7 @@ impl World {
         let whole = Duration::from_secs(seconds);
         self.bought(2, &format!("before-{seconds}")).await;
         let (mcp, key) = (self.mcp.clone(), format!("during-{seconds}"));
-        let body = question(5_000, &key);
+        let body = question(JOB, &key);
         let during = tokio::spawn(async move { mcp.call("chat", body).await });
         until("the job runs, or is over already", async || {
             let holds = self.pair.a.ask(&["status"]).await["open_holds"].clone();
@@ -227,8 +231,8 @@ impl World {
             Ok(answer) => println!("  the job ended: {} tokens", answer["tokens_out"]),
             Err(error) => may_be_asked_again(&error.0),
         }
-        let answer = self.bought(5_000, &key).await;
-        assert_eq!(answer["tokens_out"], 5_000, "{answer}");
+        let answer = self.bought(JOB, &key).await;
+        assert_eq!(answer["tokens_out"], JOB, "{answer}");
         let seen = self.pair.b.ask(&["peers"]).await;
         assert_eq!(seen["peers"][0]["path"], "direct", "{seen:#}");
     }

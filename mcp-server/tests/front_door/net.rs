@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
+use iroh_relay::server::{RelayConfig, Server, ServerConfig};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::cli::Home;
-use crate::http::chat;
+use crate::http::{CHAT, chat};
 use crate::mcp::Mcp;
-use crate::nodes::{Pair, Up, until};
+use crate::nodes::{Pair, Up, ticket, until};
+
+/// A node that others reach only through the relay: the other here is on IPv6.
+const ON_IPV4: &str = "mesh_listen = \"127.0.0.1:0\"\nmodel = \"echo\"\n";
+const ON_IPV6: &str = "mesh_listen = \"[::1]:0\"\nno_local = true\n";
 
 /// A node id that nobody has: the base point of the curve.
 const NOBODY: &str = "5866666666666666666666666666666666666666666666666666666666666666";
@@ -111,19 +116,21 @@ async fn a_peer_that_cannot_be_reached_is_named_with_the_wait_and_the_way_out() 
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap().to_string();
     let peer = format!("{NOBODY}@{address}");
-    home.refused(&["peer", "ping", &peer]).await.is(
-        7,
-        "provider_failed",
-        &[
-            &address,
-            "5866666666",
-            "waited 5.",
-            "'tirami-agent up'",
-            "UDP",
-        ],
+    let (ping, http) = (json!({ "peer": peer }), up.http(&home));
+    // At the same time, since each waits for as long as a dial may take.
+    let (refused, (code, answer)) = tokio::join!(
+        home.refused(&["peer", "ping", &peer]),
+        http.post("/v1/tirami/peers/ping", &ping),
     );
-    let ping = json!({ "peer": peer });
-    let (code, answer) = up.http(&home).post("/v1/tirami/peers/ping", &ping).await;
+    let says = [
+        &address,
+        "5866666666",
+        "waited 5.",
+        "it runs there",
+        "UDP",
+        "net check'",
+    ];
+    refused.is(7, "provider_failed", &says);
     assert_eq!(
         (code, &answer["error"]["code"]),
         (502, &json!("provider_failed")),
@@ -211,6 +218,10 @@ async fn net_check_says_what_is_reached_and_fails_only_when_nobody_reaches_the_n
         (200, &json!(true)),
         "{answer}"
     );
+    let screen = pair.b.screen(&["net", "check"]).await;
+    for line in ["ok   node", "ok   loopback", "ok   mesh port", "ok   peer"] {
+        assert!(screen.contains(line), "'{line}' is not said: {screen}");
+    }
     // A peer that is away is said, and is no failure of this node.
     pair.up.kill().await;
     let seen = until("it is said that the peer is away", async || {
@@ -220,11 +231,6 @@ async fn net_check_says_what_is_reached_and_fails_only_when_nobody_reaches_the_n
     .await;
     assert_eq!(seen["reachable"], true, "{seen:#}");
     assert!(seen["peers"][0]["problem"].is_string(), "{seen:#}");
-    let screen = pair.b.screen(&["net", "check"]).await;
-    assert!(
-        screen.contains("warn peer") && screen.contains("ok   mesh port"),
-        "{screen}"
-    );
 }
 
 #[tokio::test]
@@ -232,17 +238,13 @@ async fn a_peer_that_was_killed_and_started_again_at_its_address_sells_again() {
     let mut pair = Pair::start().await;
     let up = Up::start(&pair.b).await;
     let http = up.http(&pair.b);
-    let first = http
-        .post(crate::http::CHAT, &chat("one two", "before"))
-        .await;
+    let first = http.post(CHAT, &chat("one two", "before")).await;
     assert_eq!(first.0, 200, "{}", first.1);
     pair.up.kill_now().await;
     pair.up = Up::start(&pair.a).await;
     let began = Instant::now();
     until("a purchase goes through again", async || {
-        let (status, answer) = http
-            .post(crate::http::CHAT, &chat("one two", "after"))
-            .await;
+        let (status, answer) = http.post(CHAT, &chat("one two", "after")).await;
         if status != 200 {
             assert_eq!(answer["error"]["x_tirami"]["retryable"], true, "{answer}");
         }
@@ -257,4 +259,57 @@ async fn a_peer_that_was_killed_and_started_again_at_its_address_sells_again() {
     // Silence is noticed in 5 s, and a dial takes a moment.
     assert!(took < Duration::from_secs(12), "{took:?}");
     pair.agree().await;
+}
+
+#[tokio::test]
+async fn nodes_that_name_the_same_relay_trade_through_it_and_peers_say_so() {
+    let mut config = ServerConfig::default();
+    config.relay = Some(RelayConfig::new(([127, 0, 0, 1], 0)));
+    let relay = Server::spawn(config).await.unwrap();
+    let url = format!("http://{}", relay.http_addr().unwrap());
+    let with_relay = |config: &str| Home::new(&format!("relay = \"{url}\"\n{config}"));
+    let (a, b) = (with_relay(ON_IPV4), with_relay(ON_IPV6));
+    let (up, up_b) = (Up::start(&a).await, Up::start(&b).await);
+    // Once both are there; a ticket names addresses only, and this one's leads nowhere from here.
+    for home in [&a, &b] {
+        let seen = home.ask(&["net", "check"]).await;
+        assert_eq!(seen["relay"]["reached"], true, "{seen:#}");
+        assert!(
+            seen["relay"]["to"].as_str().unwrap().starts_with(&url),
+            "{seen:#}"
+        );
+    }
+    b.ask(&["join", &ticket(&a).await]).await;
+    let (status, answer) = up_b.http(&b).post(CHAT, &chat("one two three", "k")).await;
+    assert_eq!(status, 200, "{answer}");
+    let peers = b.ask(&["peers"]).await;
+    assert_eq!(peers["peers"][0]["path"], "relayed", "{peers:#}");
+    assert!(
+        peers["peers"][0]["rtt_ms"].as_f64().unwrap() > 0.0,
+        "{peers:#}"
+    );
+    let pair = Pair { a, b, up };
+    assert!(!pair.agree().await.is_zero());
+    // One that is told of no relay does not use it.
+    let alone = Home::buyer().ask(&["net", "check"]).await;
+    assert!(alone["relay"].is_null(), "{alone:#}");
+    relay.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_relay_that_is_none_is_refused_with_what_to_write() {
+    let ended = Home::buyer()
+        .run(&["up", "--relay", "relay.example:3340"])
+        .await;
+    assert_eq!(ended.code, 2, "{ended:?}");
+    assert!(
+        ended.stdout.contains("'relay.example:3340' is no relay"),
+        "{ended:?}"
+    );
+    let home = Home::new("relay = \"ftp://relay.example\"\n");
+    home.refused(&["status"]).await.is(
+        2,
+        "invalid_input",
+        &["config.toml", "is no relay", "http://"],
+    );
 }
