@@ -5,7 +5,7 @@ use std::time::Duration;
 use tirami_manifest::NodeId;
 use tirami_mesh::net::transport::{FIRST_FRAME_WITHIN, Link, NetError, PeerAddr, Transport};
 use tirami_mesh::proto::message::Frame;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::failure::{Failure, FailureCode};
 use crate::offers::known_peers;
@@ -13,6 +13,9 @@ use crate::runtime::Runtime;
 
 /// Most pings on one stream; chosen.
 pub(crate) const PINGS_MAX: u32 = 100;
+
+/// How long one stream of pings is answered; chosen, so that nobody keeps a place for long.
+const PINGS_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long an answer to a ping may take; chosen: far above any way on this planet.
 pub(crate) const PONG_WITHIN: Duration = Duration::from_secs(5);
@@ -62,16 +65,19 @@ fn lost(peer: NodeId, reason: String) -> NetError {
     NetError::Lost { peer, reason }
 }
 
-/// Answers pings until the peer has no more.
+/// Answers pings until the peer has no more, or has had its time.
 pub(crate) async fn answer(mut link: Link, first: u64) -> Result<(), Failure> {
-    link.send(&Frame::Pong(first)).await?;
-    for _ in 1..PINGS_MAX {
-        match link.receive_within(FIRST_FRAME_WITHIN).await? {
-            Some(Frame::Ping(number)) => link.send(&Frame::Pong(number)).await?,
-            _ => break,
+    let answers = async {
+        link.send(&Frame::Pong(first)).await?;
+        for _ in 1..PINGS_MAX {
+            match link.receive_within(FIRST_FRAME_WITHIN).await? {
+                Some(Frame::Ping(number)) => link.send(&Frame::Pong(number)).await?,
+                _ => break,
+            }
         }
-    }
-    Ok(link.finish()?)
+        Ok(link.finish()?)
+    };
+    timeout(PINGS_WITHIN, answers).await.unwrap_or(Ok(()))
 }
 
 /// The peer that a text names: a node id, its first digits, an address of a known node, or both as

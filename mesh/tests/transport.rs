@@ -850,6 +850,9 @@ mod by_relay {
     async fn on(ip: IpAddr, n: u8, relay: &Relay) -> IrohTransport {
         let options = IrohOptions {
             relay: Some(relay.clone()),
+            dial_within: Duration::from_secs(2),
+            stale_after: Duration::from_secs(1),
+            keep_alive: Duration::from_millis(200),
             ..IrohOptions::default()
         };
         let bound = IrohTransport::bind(&key(n), SocketAddr::new(ip, 0), options).await;
@@ -904,9 +907,7 @@ mod by_relay {
         assert!(problem.is_some(), "the relay is gone");
         let error = soon(a.open(&nowhere)).await.unwrap_err().to_string();
         assert!(error.contains(relay.url()), "{error}");
-        for node in [a, b, without] {
-            node.close().await;
-        }
+        tokio::join!(a.close(), b.close(), without.close());
     }
 
     #[tokio::test]
@@ -929,9 +930,7 @@ mod by_relay {
             }
         })
         .await;
-        for node in [a, b] {
-            node.close().await;
-        }
+        tokio::join!(a.close(), b.close());
         server.shutdown().await.unwrap();
     }
 }

@@ -15,6 +15,7 @@ pub(super) enum PeerCommand {
     Ping(PingArgs),
 }
 
+#[expect(clippy::doc_markdown, reason = "help is shown as it is written")]
 #[derive(Debug, Args)]
 pub(super) struct PingArgs {
     /// A node id, the first digits of a known one's, its address, or NODE_ID@ADDRESS:PORT

@@ -37,8 +37,7 @@ pub(super) struct NodeArgs {
     /// Where other nodes reach this one [default: loopback, the port of the last start]
     #[arg(long, value_name = "ADDR")]
     mesh_listen: Option<SocketAddr>,
-    /// A relay of your own for what finds no straight way, such as http://relay.example:3340; the
-    /// peers name the same one [default: none]
+    /// A relay of your own for what finds no straight way; its peers name the same one [default: none]
     #[arg(long, value_name = "URL")]
     relay: Option<Relay>,
     /// Price in parts per million of par [default: 1000000]

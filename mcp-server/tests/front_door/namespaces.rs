@@ -30,9 +30,8 @@ const NOTICED_FROM: Duration = Duration::from_secs(12);
 /// From the cable being back until a purchase is made.
 const BACK_WITHIN: Duration = Duration::from_secs(5);
 
-/// Words of the job that runs when the cable is pulled out: about as many as question and answer of
-/// `echo` may have together.
-const JOB: usize = 2_000;
+/// Words of the jobs that run when the cable is pulled out; `echo` answers with as many.
+const JOBS: [usize; 3] = [1_000, 300, 20];
 
 /// Begins the names of the namespaces, before the number of the process that made them.
 const PREFIX: &str = "tirami-";
@@ -184,18 +183,17 @@ impl World {
         .await
     }
 
-    /// The cable is pulled out while a job runs, and put back.
+    /// The cable is pulled out while jobs run, and put back.
     async fn outage(&self, seconds: u64) {
         let whole = Duration::from_secs(seconds);
         self.bought(2, &format!("before-{seconds}")).await;
-        let (mcp, key) = (self.mcp.clone(), format!("during-{seconds}"));
-        let body = question(JOB, &key);
-        let during = tokio::spawn(async move { mcp.call("chat", body).await });
-        until("the job runs, or is over already", async || {
-            let holds = self.pair.a.ask(&["status"]).await["open_holds"].clone();
-            (holds != 0 || during.is_finished()).then_some(())
-        })
-        .await;
+        let key = |words: usize| format!("during-{seconds}-{words}");
+        let jobs = JOBS.map(|words| {
+            let (mcp, question) = (self.mcp.clone(), question(words, &key(words)));
+            tokio::spawn(async move { mcp.call("chat", question).await })
+        });
+        // They are on their way, and not over before `ip` has done its work.
+        tokio::task::yield_now().await;
         self.cable.set("down");
         let began = Instant::now();
         let noticed = timeout(whole, async {
@@ -226,13 +224,15 @@ impl World {
             );
         }
         assert!(back <= BACK_WITHIN, "{back:?}");
-        // The job that ran ended one way or the other, and asking again pays once.
-        match during.await.unwrap() {
-            Ok(answer) => println!("  the job ended: {} tokens", answer["tokens_out"]),
-            Err(error) => may_be_asked_again(&error.0),
+        // The jobs that ran ended one way or the other, and asking again pays once.
+        for (job, words) in jobs.into_iter().zip(JOBS) {
+            match job.await.unwrap() {
+                Ok(answer) => println!("  a job ended: {} tokens", answer["tokens_out"]),
+                Err(error) => may_be_asked_again(&error.0),
+            }
+            let answer = self.bought(words, &key(words)).await;
+            assert_eq!(answer["tokens_out"], words, "{answer}");
         }
-        let answer = self.bought(JOB, &key).await;
-        assert_eq!(answer["tokens_out"], JOB, "{answer}");
         let seen = self.pair.b.ask(&["peers"]).await;
         assert_eq!(seen["peers"][0]["path"], "direct", "{seen:#}");
     }

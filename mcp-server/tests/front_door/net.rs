@@ -117,9 +117,10 @@ async fn a_peer_that_cannot_be_reached_is_named_with_the_wait_and_the_way_out() 
     let address = silent.local_addr().unwrap().to_string();
     let peer = format!("{NOBODY}@{address}");
     let (ping, http) = (json!({ "peer": peer }), up.http(&home));
+    let words = ["peer", "ping", &peer];
     // At the same time, since each waits for as long as a dial may take.
     let (refused, (code, answer)) = tokio::join!(
-        home.refused(&["peer", "ping", &peer]),
+        home.refused(&words),
         http.post("/v1/tirami/peers/ping", &ping),
     );
     let says = [

@@ -296,7 +296,9 @@ impl Transport for IrohTransport {
 
     fn peer(&self, peer: NodeId) -> PeerState {
         let hearing = self.shared.hearing();
-        let path = hearing.live(peer).map(|connection| path_of(&connection));
+        let path = hearing
+            .live(peer)
+            .and_then(|connection| path_of(&connection));
         let silent_for = hearing.silent_for(peer);
         PeerState { path, silent_for }
     }
@@ -397,21 +399,20 @@ async fn listen(shared: Arc<Shared>, stale_after: Duration) {
     }
 }
 
-/// The path that frames take on a connection.
-fn path_of(connection: &Connection) -> PeerPath {
+/// The path that frames take on a connection; none between two paths.
+fn path_of(connection: &Connection) -> Option<PeerPath> {
     let paths = connection.paths();
     let in_use = paths.iter().find(iroh::endpoint::Path::is_selected);
-    let (relayed, to) = match in_use.as_ref().map(iroh::endpoint::Path::remote_addr) {
-        Some(TransportAddr::Ip(address)) => (false, address.to_string()),
-        Some(TransportAddr::Relay(url)) => (true, url.to_string()),
-        // Between two paths.
-        _ => (false, String::new()),
-    };
-    PeerPath {
-        relayed,
-        to,
-        round_trip: in_use.map_or(Duration::ZERO, |path| path.rtt()),
-    }
+    let path = in_use.or_else(|| paths.iter().next())?;
+    Some(PeerPath {
+        relayed: path.is_relay(),
+        to: match path.remote_addr() {
+            TransportAddr::Ip(address) => address.to_string(),
+            TransportAddr::Relay(url) => url.to_string(),
+            other => format!("{other:?}"),
+        },
+        round_trip: path.rtt(),
+    })
 }
 
 /// Lets peers in, until the endpoint is closed.

@@ -36,8 +36,14 @@ struct Heard {
 }
 
 impl Heard {
+    /// What has come since the last look counts too: on a busy machine that may be long ago.
     fn is_live(&self, stale_after: Duration) -> bool {
-        self.connection.close_reason().is_none() && self.at.elapsed() < stale_after
+        let heard = || self.at.elapsed() < stale_after || self.has_come() != self.datagrams;
+        self.connection.close_reason().is_none() && heard()
+    }
+
+    fn has_come(&self) -> u64 {
+        self.connection.stats().udp_rx.datagrams
     }
 }
 
@@ -105,7 +111,7 @@ impl Hearing {
         let (mut heard, mut silent) = (Vec::new(), Vec::new());
         for (peer, all) in &mut self.connections {
             for one in all {
-                let datagrams = one.connection.stats().udp_rx.datagrams;
+                let datagrams = one.has_come();
                 if datagrams != one.datagrams {
                     (one.datagrams, one.at, one.said) = (datagrams, now, false);
                     heard.push(*peer);
