@@ -5,7 +5,7 @@ use std::time::Duration;
 use tirami_manifest::NodeId;
 use tirami_mesh::net::transport::{FIRST_FRAME_WITHIN, Link, NetError, PeerAddr, Transport};
 use tirami_mesh::proto::message::Frame;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use crate::failure::{Failure, FailureCode};
 use crate::offers::known_peers;
@@ -38,12 +38,12 @@ pub(crate) async fn ping(
     peer: &PeerAddr,
     count: u32,
 ) -> Result<Pinged, NetError> {
-    let began = Instant::now();
+    let began = tokio::time::Instant::now();
     let mut link = transport.open(peer).await?;
     let opened = began.elapsed();
     let mut round_trips = Vec::new();
     for number in 0..u64::from(count) {
-        let sent = Instant::now();
+        let sent = tokio::time::Instant::now();
         link.send(&Frame::Ping(number)).await?;
         match link.receive_within(PONG_WITHIN).await? {
             Some(Frame::Pong(same)) if same == number => round_trips.push(sent.elapsed()),

@@ -40,7 +40,7 @@ pub(crate) async fn stay_connected(runtime: Runtime) {
             }
             Some(dialled) = dials.join_next() => {
                 if let Ok((peer, reached)) = dialled {
-                    away.dialled(peer, reached, Instant::now());
+                    away.dialled(peer, reached, tokio::time::Instant::now());
                 }
             }
         }
@@ -54,7 +54,7 @@ fn look(
     dials: &mut JoinSet<(NodeId, bool)>,
     away: &mut Away,
 ) -> Result<(), Failure> {
-    let (transport, now) = (runtime.transport()?, Instant::now());
+    let (transport, now) = (runtime.transport()?, tokio::time::Instant::now());
     let connected = transport.connected();
     let mut told = told_peers(runtime)?;
     told.retain(|peer| !connected.contains(&peer.id));

@@ -225,7 +225,7 @@ impl Operation for PingPeer {
         }
         let transport = runtime.transport()?;
         let was_connected = transport.peer(peer.id).path.is_some();
-        let began = Instant::now();
+        let began = tokio::time::Instant::now();
         let pinged = pinging::ping(&**transport, &peer, count)
             .await
             .map_err(|error| pinging::not_reached(&error, began.elapsed()))?;
@@ -298,14 +298,14 @@ fn reach(to: String, began: Instant, problem: Option<String>) -> ReachOutput {
 }
 
 async fn loopback() -> ReachOutput {
-    let began = Instant::now();
+    let began = tokio::time::Instant::now();
     let sent = udp_loopback().await;
     let problem = sent.err().map(|error| error.to_string());
     reach("UDP on 127.0.0.1".to_owned(), began, problem)
 }
 
 async fn relay(transport: &dyn Transport) -> Option<ReachOutput> {
-    let began = Instant::now();
+    let began = tokio::time::Instant::now();
     let state = transport.relay().await?;
     Some(reach(state.relay.url().to_owned(), began, state.problem))
 }
@@ -319,7 +319,7 @@ async fn own_addresses(runtime: &Runtime) -> Vec<ReachOutput> {
             addresses: vec![address],
         };
         dials.spawn(async move {
-            let began = Instant::now();
+            let began = tokio::time::Instant::now();
             let problem = from_outside(&peer, address).await.err();
             let problem = problem.map(|error| error.to_string());
             (place, reach(address.to_string(), began, problem))
@@ -342,7 +342,7 @@ async fn peers(runtime: &Runtime) -> Result<Vec<PeerReachOutput>, Failure> {
     for peer in known_peers(runtime)? {
         let transport = runtime.transport()?.clone();
         pings.spawn(async move {
-            let began = Instant::now();
+            let began = tokio::time::Instant::now();
             let pinged = pinging::ping(&*transport, &peer, 1).await;
             PeerReachOutput {
                 node: peer.id,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tirami_manifest::key::SecretKey;
 use tokio::net::UdpSocket;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::iroh::{IrohOptions, IrohTransport};
 use super::transport::NetError;
@@ -28,7 +28,7 @@ pub async fn udp_loopback() -> io::Result<Duration> {
         UdpSocket::bind(loopback).await?,
         UdpSocket::bind(loopback).await?,
     );
-    let (began, address) = (Instant::now(), to.local_addr()?);
+    let (began, address) = (tokio::time::Instant::now(), to.local_addr()?);
     from.send_to(DATAGRAM, address).await?;
     let mut bytes = [0; DATAGRAM.len()];
     loop {

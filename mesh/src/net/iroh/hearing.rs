@@ -77,13 +77,13 @@ impl Hearing {
 
     /// Adds a connection whose handshake was done just now. Answers one to be closed for it.
     pub(super) fn add(&mut self, peer: NodeId, connection: &Connection) -> Option<Connection> {
-        self.heard(peer, Instant::now());
+        self.heard(peer, tokio::time::Instant::now());
         let all = self.connections.entry(peer).or_default();
         all.retain(|one| one.connection.close_reason().is_none());
         all.push_back(Heard {
             connection: connection.clone(),
             datagrams: 0,
-            at: Instant::now(),
+            at: tokio::time::Instant::now(),
             said: false,
         });
         if all.len() <= CONNECTIONS_PER_PEER {
@@ -107,7 +107,7 @@ impl Hearing {
 
     /// Looks at what has come over each connection. Answers who fell silent since the last look.
     pub(super) fn listen(&mut self) -> Vec<NodeId> {
-        let (now, stale_after) = (Instant::now(), self.stale_after);
+        let (now, stale_after) = (tokio::time::Instant::now(), self.stale_after);
         let (mut heard, mut silent) = (Vec::new(), Vec::new());
         for (peer, all) in &mut self.connections {
             for one in all {
