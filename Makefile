@@ -22,6 +22,7 @@ demo: setup ## build, start two nodes, trade, show the money
 	$(TARGET)/debug/tirami-agent demo
 
 test: setup ## every test, documentation and outside clients included
+	@[ "$$(uname)" != Linux ] || [ -n "$$TIRAMI_NO_NETNS" ] || .ci/need ip iproute2
 	$(CARGO) $(TEST) --workspace
 	$(CARGO) test --workspace --doc
 	@if [ -x .ci/clients ]; then .ci/clients; else echo 'no outside clients are tested: there is no .ci/clients'; fi
@@ -67,7 +68,7 @@ torture: setup ## spending limits under attack, ours and others'; writes docs/to
 	.ci/torture --report
 
 nightly: setup ## the same tests, many more rounds, and random inputs; about an hour
-	TIRAMI_KILL_ROUNDS=300 TIRAMI_CRASH_IMAGES=20000 TIRAMI_FLIPS=5000 PROPTEST_CASES=3000 \
+	TIRAMI_OUTAGES=8,25,45 TIRAMI_WIRE_ROUNDS=20 TIRAMI_KILL_ROUNDS=300 TIRAMI_CRASH_IMAGES=20000 TIRAMI_FLIPS=5000 PROPTEST_CASES=3000 \
 	$(CARGO) $(TEST) --workspace $(if $(NEXTEST),--profile nightly)
 	TIRAMI_TRIALS=10000 TIRAMI_ROUNDS=1000 $(CARGO) test --release -p tirami-wallet --test wallet -- \
 	races --nocapture

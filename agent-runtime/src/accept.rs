@@ -7,7 +7,7 @@ use tirami_mesh::proto::message::{Frame, Offers, RefuseCode, Retry};
 use crate::failure::Failure;
 use crate::refusing::{not_sold, refuse, say};
 use crate::runtime::Runtime;
-use crate::{certifying, claiming, offers, selling, serve, sync, travelling};
+use crate::{certifying, claiming, offers, pinging, selling, serve, sync, travelling};
 
 /// Requests of one peer served at once; chosen: one peer alone cannot keep out the others.
 const SERVED_PER_PEER: usize = 64;
@@ -93,6 +93,7 @@ async fn request(runtime: &Runtime, peer: NodeId, mut link: Link) -> Result<(), 
             };
             say(link, answer).await;
         }
+        Frame::Ping(number) => pinging::answer(link, number).await?,
         Frame::Join(join) => say(link, sync::welcome(runtime, peer, &join).await).await,
         Frame::Repay(repay) => {
             say(

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::PeerAddr;
+use crate::{PeerAddr, Relay};
 use tirami_manifest::{Amount, Multiplier};
 use tirami_wallet::keystore::Passphrase;
 
@@ -29,6 +29,8 @@ pub struct NodeConfig {
     pub stranger_budget: Amount,
     /// Nodes that it looks for beside those it met.
     pub peers: Vec<PeerAddr>,
+    /// A relay for what finds no straight way; its peers must name the same one.
+    pub relay: Option<Relay>,
     /// Name of the network it founds when it belongs to none.
     pub network_name: String,
     /// Where the system says how busy the machine is.
@@ -50,6 +52,7 @@ impl NodeConfig {
             hold_timeout_ms: tirami_wallet::HOLD_TIMEOUT_MS,
             stranger_budget: tirami_wallet::strangers::STRANGER_BUDGET,
             peers: Vec::new(),
+            relay: None,
             network_name: "private".to_owned(),
             load_file: LOADAVG.into(),
             http: None,

@@ -1,5 +1,6 @@
 //! Who sells what: this node's engine, and what connected peers say they offer.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tirami_manifest::{Multiplier, NodeId};
@@ -65,26 +66,38 @@ pub(crate) async fn sellers(runtime: &Runtime) -> Result<Vec<Seller>, Failure> {
     Ok(sellers)
 }
 
-/// The node that invited this one, those of the configuration, members of this node's books, and whoever
-/// is connected.
-pub(crate) fn known_peers(runtime: &Runtime) -> Result<Vec<PeerAddr>, Failure> {
+/// Those this node was told of, with their addresses: the node that invited it, and those of the
+/// configuration.
+pub(crate) fn told_peers(runtime: &Runtime) -> Result<Vec<PeerAddr>, Failure> {
+    let inviter = runtime.inner.wallet.inviter()?.map(|ticket| PeerAddr {
+        id: ticket.invitation.body.issuer,
+        addresses: ticket.addresses,
+    });
+    let configured = runtime.inner.config.peers.iter().cloned();
     let mut peers: Vec<PeerAddr> = Vec::new();
-    let mut add = |id: NodeId, addresses| {
-        if id != runtime.node() && !peers.iter().any(|peer| peer.id == id) {
+    for peer in inviter.into_iter().chain(configured) {
+        if peer.id != runtime.node() && !peers.iter().any(|known| known.id == peer.id) {
+            peers.push(peer);
+        }
+    }
+    Ok(peers)
+}
+
+/// Those this node was told of, members of this node's books, and whoever is connected.
+pub(crate) fn known_peers(runtime: &Runtime) -> Result<Vec<PeerAddr>, Failure> {
+    let mut peers = told_peers(runtime)?;
+    let connected = runtime.transport()?.connected();
+    let members = runtime.inner.wallet.members()?;
+    let others = connected
+        .into_iter()
+        .chain(members.into_iter().map(|(id, _)| id));
+    let mut known: BTreeSet<NodeId> = peers.iter().map(|peer| peer.id).collect();
+    known.insert(runtime.node());
+    for id in others {
+        if known.insert(id) {
+            let addresses = Vec::new();
             peers.push(PeerAddr { id, addresses });
         }
-    };
-    if let Some(ticket) = runtime.inner.wallet.inviter()? {
-        add(ticket.invitation.body.issuer, ticket.addresses);
-    }
-    for peer in &runtime.inner.config.peers {
-        add(peer.id, peer.addresses.clone());
-    }
-    for id in runtime.transport()?.connected() {
-        add(id, Vec::new());
-    }
-    for (id, _) in runtime.inner.wallet.members()? {
-        add(id, Vec::new());
     }
     Ok(peers)
 }

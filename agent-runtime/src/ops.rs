@@ -40,6 +40,7 @@ mod mandates;
 mod money;
 mod node;
 mod page;
+mod peers;
 mod selling;
 mod statement;
 mod travelling;
@@ -53,6 +54,7 @@ pub use identity::*;
 pub use journal::*;
 pub use loans::*;
 pub use mandates::*;
+pub use peers::*;
 pub use selling::*;
 pub use statement::*;
 pub use travelling::*;
@@ -361,35 +363,6 @@ pub struct CandidateOutput {
     pub eligible: bool,
     /// Why it stands where it stands.
     pub reason: String,
-}
-
-empty_input!(
-    /// The nodes this one knows.
-    Peers
-);
-
-/// The nodes this one knows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct PeersOutput {
-    /// This node.
-    pub node: NodeId,
-    /// The others.
-    pub peers: Vec<PeerOutput>,
-}
-
-/// Another node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct PeerOutput {
-    /// Its id.
-    pub node: NodeId,
-    /// Whether it answered just now.
-    pub connected: bool,
-    /// `authority` or `member`.
-    pub role: String,
-    /// Where it can be reached.
-    pub addresses: Vec<String>,
-    /// Names of the models it sells.
-    pub models: Vec<String>,
 }
 
 empty_input!(

@@ -26,7 +26,7 @@ use crate::data_dir;
 use crate::failure::{Failure, FailureCode};
 use crate::ops::{Caller, Operation};
 use crate::selling::Desk;
-use crate::{accept, keys, recover, sync};
+use crate::{accept, keys, recover, staying, sync};
 
 /// Why a node does not start.
 pub type StartError = Failure;
@@ -218,6 +218,7 @@ impl Builder {
             runtime.spawn(accept::accept(runtime.clone()));
             runtime.spawn(sync::keep_in_step(runtime.clone()));
             runtime.spawn(recover::count_earnings(runtime.clone()));
+            runtime.spawn(staying::stay_connected(runtime.clone()));
         }
         if let Some(engine) = &runtime.inner.engine {
             engine.preload();
@@ -435,7 +436,11 @@ fn open_model(config: &NodeConfig) -> Result<Option<Arc<dyn Engine>>, Failure> {
 }
 
 async fn listen(config: &NodeConfig, key: &SecretKey) -> Result<Arc<dyn Transport>, Failure> {
-    let bind = |address| IrohTransport::bind(key, address, IrohOptions::default());
+    let options = || IrohOptions {
+        relay: config.relay.clone(),
+        ..IrohOptions::default()
+    };
+    let bind = |address| IrohTransport::bind(key, address, options());
     let mut address = config.mesh_listen;
     let chosen = address.port() == 0;
     if chosen && let Some(port) = data_dir::read_port(&config.data_dir) {
@@ -449,8 +454,17 @@ async fn listen(config: &NodeConfig, key: &SecretKey) -> Result<Arc<dyn Transpor
         other => other,
     };
     let transport = bound.map_err(|error| {
-        Failure::new(FailureCode::Busy, error.to_string())
-            .hint("choose another --mesh-listen address, or stop what uses this one")
+        let (code, hint) = match error {
+            NetError::Relay { .. } => (
+                FailureCode::InvalidInput,
+                "write --relay http://NAME:PORT, and the same for its peers",
+            ),
+            _ => (
+                FailureCode::Busy,
+                "choose another --mesh-listen address, or stop what uses this one",
+            ),
+        };
+        Failure::new(code, error.to_string()).hint(hint)
     })?;
     if chosen && let Some(address) = transport.addresses().first() {
         data_dir::write_port(&config.data_dir, address.port());

@@ -280,9 +280,6 @@ pub(crate) async fn keep_in_step(runtime: Runtime) {
                 tracing::warn!(%error, "a ticket that is no good could not be dropped");
             }
         }
-        if let Err(failure) = stay_reachable(&runtime).await {
-            tracing::debug!(%failure, "those who draw on a mandate cannot reach this node");
-        }
         if let Err(failure) = deliver(&runtime, &mut waiting).await {
             tracing::debug!(%failure, "receipts have to wait");
         }
@@ -296,43 +293,6 @@ pub(crate) async fn keep_in_step(runtime: Runtime) {
             tracing::debug!(%failure, "the chain is not certified yet");
         }
     }
-}
-
-/// While a mandate that this node pays for is out, keeps a connection to whoever may draw on it: they
-/// ask this node before a job, or tell it afterwards, and may not know where it is.
-async fn stay_reachable(runtime: &Runtime) -> Result<(), Failure> {
-    let out = runtime.inner.wallet.handed_out()?;
-    let open = out
-        .iter()
-        .filter(|out| out.row.is_root() && out.row.closed.is_none());
-    let pinned: BTreeSet<Option<NodeId>> = open.map(|out| out.grant.pinned).collect();
-    // Whoever is owed by voucher claims it here, and may not know where this node is.
-    let owed = !runtime.inner.wallet.unclaimed()?.is_zero();
-    if pinned.is_empty() && !owed {
-        return Ok(());
-    }
-    let connected = runtime.transport()?.connected();
-    let mut away = crate::offers::known_peers(runtime)?;
-    away.retain(|peer| {
-        let draws = owed || pinned.contains(&None) || pinned.contains(&Some(peer.id));
-        draws && !peer.addresses.is_empty() && !connected.contains(&peer.id)
-    });
-    connect(runtime, away).await;
-    Ok(())
-}
-
-/// Connects to peers, to all at once: one that is not there does not keep the others waiting.
-async fn connect(runtime: &Runtime, peers: Vec<PeerAddr>) {
-    let mut dialled = tokio::task::JoinSet::new();
-    for peer in peers {
-        let runtime = runtime.clone();
-        dialled.spawn(async move {
-            if let Err(failure) = exchange(&runtime, &peer, Frame::ListOffers).await {
-                tracing::debug!(peer = %peer.id.short(), %failure, "a peer cannot draw on a mandate now");
-            }
-        });
-    }
-    dialled.join_all().await;
 }
 
 /// Sends every receipt that is not acknowledged and whose turn it is, to everybody at once.
@@ -446,57 +406,4 @@ pub(crate) async fn exchange(
 pub(crate) fn unexpected(peer: &PeerAddr, frame: &Frame) -> Failure {
     let text = format!("node {} answered with {}", peer.id.short(), frame.name());
     Failure::new(FailureCode::ProviderFailed, text)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use tirami_manifest::key::SecretKey;
-    use tirami_mesh::net::memory::MemoryNetwork;
-    use tirami_mesh::net::transport::Transport;
-    use tirami_wallet::keystore::node_key;
-
-    use super::*;
-    use crate::config::NodeConfig;
-    use crate::runtime::Builder;
-
-    #[tokio::test]
-    async fn a_peer_that_is_not_there_does_not_keep_a_payer_from_the_others() {
-        let network = MemoryNetwork::new();
-        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-        let mut nodes = Vec::new();
-        for folder in &folders {
-            let key = node_key(&folder.path().join("node.key"), None).unwrap();
-            let mut config = NodeConfig::new(folder.path());
-            config.model = None;
-            let builder = Builder::new(config).transport(Arc::new(network.transport(key.id())));
-            nodes.push(builder.start().await.unwrap());
-        }
-        let [payer, live] = nodes.try_into().unwrap();
-        // One that is gone, and one that takes the call and never answers.
-        let place = |secret: u8| {
-            let wire = network.transport(SecretKey::from_bytes(&[secret; 32]).id());
-            let (id, addresses) = (wire.id(), wire.addresses());
-            (wire, PeerAddr { id, addresses })
-        };
-        let ((gone, dead), (_silent, mute)) = (place(1), place(2));
-        gone.close().await;
-        let there = PeerAddr {
-            id: live.node(),
-            addresses: live.transport().unwrap().addresses(),
-        };
-        let connected = async |runtime: &Runtime| {
-            while !runtime.transport().unwrap().connected().contains(&there.id) {
-                tokio::task::yield_now().await;
-            }
-        };
-        let dialling = connect(&payer, vec![dead, mute, there.clone()]);
-        let within = tokio::time::timeout(ANSWER_WITHIN / 2, connected(&payer));
-        // The call to the silent one goes on meanwhile.
-        tokio::select! {
-            reached = within => reached.unwrap(),
-            () = dialling => panic!("the silent peer has answered"),
-        }
-    }
 }

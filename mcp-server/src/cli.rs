@@ -30,6 +30,7 @@ mod local_time;
 mod mandate;
 mod manifest;
 mod mcp;
+mod net;
 mod network;
 mod out_file;
 pub mod output;
@@ -188,6 +189,12 @@ enum Command {
     Unfreeze(passphrase::PassphraseArgs),
     /// The nodes this one knows
     Peers,
+    /// One of them: how far away it is
+    #[command(subcommand)]
+    Peer(net::PeerCommand),
+    /// This node's own network: whether it can be reached
+    #[command(subcommand)]
+    Net(net::NetCommand),
     /// The models this node has or can buy
     Models,
     /// How this node sells: price, hours, pauses, caps, places, buyers
@@ -285,6 +292,8 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Problem> 
         Command::Freeze(args) => freeze::freeze(context, args).await,
         Command::Unfreeze(args) => freeze::unfreeze(context, args).await,
         Command::Peers => peers::peers(context).await,
+        Command::Peer(command) => net::peer(context, command).await,
+        Command::Net(command) => net::net(context, command).await,
         Command::Models => peers::models(context).await,
         Command::Serve(args) => serve::run(context, args).await,
         Command::Earnings => earnings::earnings(context).await,

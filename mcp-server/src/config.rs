@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::Deserialize;
-use tirami_agent_runtime::{ModelSource, NodeConfig, PeerAddr};
+use tirami_agent_runtime::{ModelSource, NodeConfig, PeerAddr, Relay};
 use tirami_manifest::{Amount, Multiplier};
 
 /// Where HTTP listens unless told otherwise. Chosen: loopback, and a port few programs use.
@@ -140,6 +140,9 @@ pub struct ConfigFile {
     /// Nodes to look for beside those that were met: node id, `@`, address.
     #[serde(default, deserialize_with = "peers")]
     pub peers: Vec<PeerAddr>,
+    /// A relay for what finds no straight way: `http://` or `https://`, name, port.
+    #[serde(default, deserialize_with = "relay")]
+    pub relay: Option<Relay>,
     /// Name of the network the node founds when it belongs to none.
     pub network_name: Option<String>,
     /// Where the passphrase of the node's key is, relative to the config file.
@@ -158,6 +161,11 @@ fn peers<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<PeerAddr>, D::
         .iter()
         .map(|text| text.parse().map_err(serde::de::Error::custom))
         .collect()
+}
+
+fn relay<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Relay>, D::Error> {
+    let text = String::deserialize(from)?;
+    text.parse().map(Some).map_err(serde::de::Error::custom)
 }
 
 impl ConfigFile {
@@ -209,6 +217,8 @@ pub struct Overrides {
     pub listen: Option<Listen>,
     /// `--mesh-listen`.
     pub mesh_listen: Option<SocketAddr>,
+    /// `--relay`.
+    pub relay: Option<Relay>,
     /// `--no-local`.
     pub no_local: bool,
     /// `--model`.
@@ -284,6 +294,7 @@ impl Settings {
             node.stranger_budget = budget;
         }
         node.peers = file.peers;
+        node.relay = overrides.relay.or(file.relay);
         if let Some(name) = file.network_name {
             node.network_name = name;
         }
@@ -354,6 +365,10 @@ mod tests {
             ("price_ppm = 0", "price_ppm"),
             ("hold_timeout_seconds = 0", "hold_timeout_seconds"),
             ("peers = [\"somewhere\"]", "'somewhere' is no peer"),
+            (
+                "relay = \"relay.example:3340\"",
+                "'relay.example:3340' is no relay",
+            ),
             ("stranger_budget_trm = \"-1\"", "stranger_budget_trm"),
             ("no_local = true\nmodel = \"echo\"", "no_local"),
             ("log = \"loud\"", "log"),

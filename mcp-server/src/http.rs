@@ -9,6 +9,7 @@ mod chain;
 mod guard;
 mod health;
 pub(crate) mod openai;
+mod peers;
 mod selling;
 mod serve;
 mod tirami;
@@ -101,6 +102,9 @@ pub fn app(state: HttpState) -> Router {
         .route("/v1/tirami/audit_log", get(chain::audit_log))
         .route("/v1/tirami/prove/log", get(chain::prove_log))
         .route("/v1/tirami/statement", post(chain::statement))
+        .route("/v1/tirami/peers", get(peers::peers))
+        .route("/v1/tirami/peers/ping", post(peers::ping))
+        .route("/v1/tirami/net", get(peers::net))
         .route(FREEZE, post(tirami::freeze))
         .route_layer(from_fn(guard::bearer));
     let open = Router::new()

@@ -16,10 +16,10 @@ use tirami_agent_runtime::ops::{
     AcceptMandate, Accounts, Alerts, Approvals, Archive, Audit, AuditLog, Backup, Balance, Budget,
     ChainEntries, ChangeServe, Chat, Deny, Earnings, ExplainBudget, Freeze, GetManifest,
     GetReceipt, GiveBackMandate, GrantMandate, HandOutMandate, History, Identity, Join, Loans,
-    MakeAnchor, MakeTicket, Mandates, Models, Network, Obey, Operation, Peers, ProveBalance,
-    ProveLog, ProveReceipt, Quote, ReclaimAllMandates, ReclaimMandate, RepayLoan, RevokeMandate,
-    Schedule, Serve, SetOwner, Statement, Status, TextSink, TightenBudget, TravellingMandates,
-    Unarchive, Verify,
+    MakeAnchor, MakeTicket, Mandates, Models, NetCheck, Network, Obey, Operation, Peers, PingPeer,
+    ProveBalance, ProveLog, ProveReceipt, Quote, ReclaimAllMandates, ReclaimMandate, RepayLoan,
+    RevokeMandate, Schedule, Serve, SetOwner, Statement, Status, TextSink, TightenBudget,
+    TravellingMandates, Unarchive, Verify,
 };
 use tirami_agent_runtime::{Failure, FailureCode, Runtime};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -234,9 +234,11 @@ dispatch!(
     MakeTicket,
     Mandates,
     Models,
+    NetCheck,
     Network,
     Obey,
     Peers,
+    PingPeer,
     ProveBalance,
     ProveLog,
     ProveReceipt,

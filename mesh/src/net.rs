@@ -6,11 +6,13 @@
 pub mod codec;
 pub mod iroh;
 pub mod memory;
+pub mod probe;
 pub mod transport;
 
 pub use codec::CodecError;
 pub use iroh::{IrohOptions, IrohTransport};
 pub use memory::{MemoryNetwork, MemoryTransport};
 pub use transport::{
-    BoxFuture, Incoming, Link, LinkReceiver, LinkSender, NetError, PeerAddr, Transport,
+    BoxFuture, Incoming, Link, LinkReceiver, LinkSender, NetError, PeerAddr, PeerPath, PeerState,
+    Relay, RelayState, Transport,
 };

@@ -1,10 +1,15 @@
 //! One suite that every wire passes, and what only one of them can do.
 #![expect(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
     reason = "the suite is made of functions that the tests call"
 )]
 
-use std::net::{Ipv4Addr, SocketAddr};
+#[path = "transport/wire.rs"]
+mod wire;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use tirami_manifest::NodeId;
@@ -18,7 +23,7 @@ use tirami_mesh::net::{
 use tirami_mesh::proto::{Chunk, Frame, Quoted, Retry, Start};
 use tokio::time::timeout;
 
-const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// Two nodes that can reach each other.
 struct Pair {
@@ -318,6 +323,34 @@ async fn a_node_does_not_dial_itself(pair: Pair) {
     assert!(matches!(error, NetError::Myself { .. }), "{error}");
 }
 
+async fn what_is_known_of_a_peer_follows_its_connection(pair: Pair) {
+    let of_b = || pair.a.peer(pair.b.id());
+    assert_eq!((of_b().path, of_b().silent_for), (None, None));
+    let (_here, _there) = linked(&pair).await;
+    let path = of_b().path.expect("there is a connection");
+    assert!(!path.relayed, "{path:?}");
+    assert_eq!(path.to, pair.b.addresses()[0].to_string());
+    assert!(path.round_trip < Duration::from_secs(1), "{path:?}");
+    assert!(of_b().silent_for.unwrap() < Duration::from_secs(5));
+    assert_eq!(pair.a.relay().await, None);
+    pair.b.close().await;
+    let mut ticks = tokio::time::interval(Duration::from_millis(5));
+    while of_b().path.is_some() {
+        ticks.tick().await;
+    }
+    assert!(pair.a.connected().is_empty());
+}
+
+async fn a_ping_is_answered_with_its_number(pair: Pair) {
+    let (mut here, mut there) = linked(&pair).await;
+    for number in [0, u64::MAX] {
+        here.send(&Frame::Ping(number)).await.unwrap();
+        assert_eq!(there.receive().await.unwrap(), Some(Frame::Ping(number)));
+        there.send(&Frame::Pong(number)).await.unwrap();
+        assert_eq!(here.receive().await.unwrap(), Some(Frame::Pong(number)));
+    }
+}
+
 macro_rules! on_every_wire {
     ($($name:ident),* $(,)?) => {
         mod memory_wire {
@@ -349,6 +382,8 @@ on_every_wire! {
     a_silent_peer_is_given_up_and_the_stream_can_still_be_used,
     a_closed_node_accepts_nothing_and_its_peers_notice,
     a_node_does_not_dial_itself,
+    what_is_known_of_a_peer_follows_its_connection,
+    a_ping_is_answered_with_its_number,
 }
 
 mod only_iroh {
@@ -568,6 +603,337 @@ mod only_iroh {
             ),
             "{error}"
         );
+    }
+}
+
+/// Over a wire that is slow, loses packets or is cut.
+mod bad_wire {
+    use tokio::time::Instant;
+
+    use super::wire::{Rules, Wire};
+    use super::*;
+
+    /// Frames that are to arrive.
+    const FRAMES: u32 = 120;
+
+    /// Far above what the frames take, on a machine that is busy with other things.
+    const WITHIN: Duration = Duration::from_mins(1);
+
+    const SMOOTH: Rules = Rules {
+        delay: Duration::ZERO,
+        loss_percent: 0,
+        seed: 0,
+    };
+
+    fn watchful() -> IrohOptions {
+        IrohOptions {
+            dial_within: Duration::from_secs(2),
+            stale_after: Duration::from_secs(1),
+            idle_timeout: Duration::from_secs(6),
+            keep_alive: Duration::from_millis(200),
+            ..IrohOptions::default()
+        }
+    }
+
+    /// A node that only the relay reaches: the others here are on IPv4.
+    async fn on_ipv6(n: u8, options: IrohOptions) -> IrohTransport {
+        let loopback = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
+        let bound = IrohTransport::bind(&key(n), loopback, options).await;
+        bound.expect("this test needs IPv6 on loopback")
+    }
+
+    fn through(wire: &Wire, n: u8) -> PeerAddr {
+        PeerAddr {
+            id: key(n).id(),
+            addresses: vec![wire.front()],
+        }
+    }
+
+    /// A link from a to b, with one frame passed.
+    async fn linked_through(a: &IrohTransport, b: &IrohTransport, wire: &Wire) -> (Link, Link) {
+        let mut here = a.open(&through(wire, 2)).await.unwrap();
+        here.send(&Frame::ListOffers).await.unwrap();
+        let mut there = b.accept().await.unwrap().link;
+        assert_eq!(there.receive().await.unwrap(), Some(Frame::ListOffers));
+        (here, there)
+    }
+
+    /// Looks until it is so. Answers how long that took.
+    async fn until(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
+        let began = Instant::now();
+        let mut ticks = tokio::time::interval(Duration::from_millis(10));
+        let seen = async {
+            while !is_so() {
+                ticks.tick().await;
+            }
+        };
+        timeout(WITHIN, seen)
+            .await
+            .unwrap_or_else(|_| panic!("never: {what}"));
+        println!("{what}: after {} ms", began.elapsed().as_millis());
+        began.elapsed()
+    }
+
+    async fn over_a_slow_and_lossy_wire(seed: u64) {
+        let rules = Rules {
+            delay: Duration::from_millis(200),
+            loss_percent: 5,
+            seed,
+        };
+        let (a, b) = (
+            node(1, IrohOptions::default()).await,
+            on_ipv6(2, IrohOptions::default()).await,
+        );
+        let wire = Wire::to(b.addresses()[0], rules).await;
+        // A dial whose packets are all lost is an error, and the next one may fare better.
+        let dial = async {
+            loop {
+                match a.open(&through(&wire, 2)).await {
+                    Ok(link) => return link,
+                    Err(error) => {
+                        assert_eq!(error.retry(), Retry::Later, "{error}");
+                        println!("seed {seed}: {error}");
+                    }
+                }
+            }
+        };
+        let (mut sender, mut receiver) = timeout(WITHIN, dial).await.unwrap().split();
+        let write = async {
+            for index in 0..FRAMES {
+                sender.send(&chunk(index, &"x".repeat(1_000))).await?;
+            }
+            sender.finish()
+        };
+        let echo = async {
+            let mut link = b.accept().await.expect("it is open").link;
+            while let Some(frame) = link.receive().await? {
+                link.send(&frame).await?;
+            }
+            link.finish()
+        };
+        let hear = async {
+            let mut next = 0;
+            while let Some(frame) = receiver.receive().await? {
+                assert_eq!(frame, chunk(next, &"x".repeat(1_000)), "seed {seed}");
+                next += 1;
+            }
+            Ok::<_, NetError>(next)
+        };
+        let began = Instant::now();
+        let all = async {
+            let hear_and_leave = async {
+                let heard = hear.await;
+                a.close().await;
+                heard
+            };
+            tokio::join!(write, echo, hear_and_leave)
+        };
+        let (sent, echoed, heard) = timeout(WITHIN, all).await.unwrap();
+        let (passed, lost) = wire.counts();
+        let took = began.elapsed().as_millis();
+        println!(
+            "seed {seed}: {heard:?} of {FRAMES} in {took} ms, {lost} of {} packets lost",
+            passed + lost
+        );
+        assert!(lost > 0, "seed {seed}: the wire lost nothing");
+        // All of them in order, which was looked at above, or an error that says that it broke.
+        match heard {
+            Ok(count) => assert_eq!(
+                count, FRAMES,
+                "seed {seed}: sent {sent:?}, echoed {echoed:?}"
+            ),
+            Err(error) => assert_eq!(error.retry(), Retry::Later, "seed {seed}: {error}"),
+        }
+        b.close().await;
+    }
+
+    #[tokio::test]
+    async fn frames_arrive_in_order_or_fail_cleanly_over_a_slow_and_lossy_wire() {
+        let seed = std::env::var("TIRAMI_WIRE_SEED").map_or(7, |text| text.parse().unwrap());
+        let rounds = std::env::var("TIRAMI_WIRE_ROUNDS").map_or(1, |text| text.parse().unwrap());
+        for round in 0..rounds {
+            println!("repeat with TIRAMI_WIRE_SEED={}", seed + round);
+            over_a_slow_and_lossy_wire(seed + round).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_silent_peer_is_noticed_in_time_and_a_short_silence_breaks_nothing() {
+        let (a, b) = (node(1, watchful()).await, on_ipv6(2, watchful()).await);
+        let wire = Wire::to(b.addresses()[0], SMOOTH).await;
+        let (mut here, mut there) = soon(linked_through(&a, &b, &wire)).await;
+        assert_eq!(a.peer(b.id()).path.unwrap().to, wire.front().to_string());
+        wire.cut(true);
+        let noticed = until("silence is noticed", || a.connected().is_empty()).await;
+        assert!(noticed < Duration::from_secs(3), "{noticed:?}");
+        assert_eq!(a.peer(b.id()).path, None);
+        assert!(a.peer(b.id()).silent_for.unwrap() >= Duration::from_secs(1));
+        let error = soon(a.open(&through(&wire, 2))).await.unwrap_err();
+        assert!(
+            error.to_string().contains("no answer within 2 s"),
+            "{error}"
+        );
+        wire.cut(false);
+        let back = until("the peer is back", || a.connected() == [b.id()]).await;
+        assert!(back < Duration::from_secs(5), "{back:?}");
+        // What was open before goes on.
+        here.send(&Frame::Cancel).await.unwrap();
+        assert_eq!(soon(there.receive()).await.unwrap(), Some(Frame::Cancel));
+        there.send(&Frame::ListOffers).await.unwrap();
+        assert_eq!(soon(here.receive()).await.unwrap(), Some(Frame::ListOffers));
+        a.close().await;
+        b.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_died_and_started_anew_at_its_address_is_reached_without_its_goodbye() {
+        let (a, b) = (node(1, watchful()).await, on_ipv6(2, watchful()).await);
+        let wire = Wire::to(b.addresses()[0], SMOOTH).await;
+        let (mut here, _there) = soon(linked_through(&a, &b, &wire)).await;
+        // To a it is as if the process behind that address were another one from now on.
+        let anew = on_ipv6(2, watchful()).await;
+        wire.lead_to(anew.addresses()[0]);
+        let began = Instant::now();
+        let mut ticks = tokio::time::interval(Duration::from_millis(50));
+        let answered = async {
+            loop {
+                ticks.tick().await;
+                let Ok(mut link) = a.open(&through(&wire, 2)).await else {
+                    continue;
+                };
+                link.send(&Frame::Ping(1)).await.unwrap();
+                let answer = link.receive_within(Duration::from_millis(200)).await;
+                if let Ok(Some(Frame::Pong(1))) = answer {
+                    return;
+                }
+            }
+        };
+        let serve = async {
+            while let Some(mut incoming) = anew.accept().await {
+                while let Ok(Some(Frame::Ping(number))) = incoming.link.receive().await {
+                    incoming.link.send(&Frame::Pong(number)).await.unwrap();
+                }
+            }
+        };
+        tokio::select! {
+            () = soon(answered) => {}
+            () = serve => panic!("the peer closed"),
+        }
+        let took = began.elapsed();
+        println!(
+            "the peer that started anew answers after {} ms",
+            took.as_millis()
+        );
+        assert!(took < Duration::from_secs(5), "{took:?}");
+        // What ran on the dead connection breaks when that is over, and not never.
+        assert!(soon(here.receive()).await.is_err());
+        a.close().await;
+        b.close().await;
+        anew.close().await;
+    }
+}
+
+/// Through a relay that both were told to use: one of them is on IPv4 and the other on IPv6, so that
+/// there is no straight way.
+mod by_relay {
+    use iroh_relay::server::{RelayConfig, Server, ServerConfig};
+    use tirami_mesh::net::Relay;
+
+    use super::*;
+
+    async fn relay() -> (Server, Relay) {
+        let mut config = ServerConfig::default();
+        config.relay = Some(RelayConfig::new((Ipv4Addr::LOCALHOST, 0)));
+        let server = Server::spawn(config).await.unwrap();
+        let url = format!("http://{}", server.http_addr().unwrap());
+        (server, url.parse().unwrap())
+    }
+
+    async fn on(ip: IpAddr, n: u8, relay: &Relay) -> IrohTransport {
+        let options = IrohOptions {
+            relay: Some(relay.clone()),
+            dial_within: Duration::from_secs(2),
+            stale_after: Duration::from_secs(1),
+            keep_alive: Duration::from_millis(200),
+            ..IrohOptions::default()
+        };
+        let bound = IrohTransport::bind(&key(n), SocketAddr::new(ip, 0), options).await;
+        bound.expect("this test needs IPv6 on loopback")
+    }
+
+    const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+
+    #[tokio::test]
+    async fn nodes_without_a_straight_way_meet_at_their_relay_and_it_shows() {
+        let (server, relay) = relay().await;
+        let (a, b) = (on(V4, 1, &relay).await, on(V6, 2, &relay).await);
+        for node in [&a, &b] {
+            let state = soon(node.relay()).await.unwrap();
+            assert_eq!((state.relay, state.problem), (relay.clone(), None));
+        }
+        let nowhere = PeerAddr {
+            id: b.id(),
+            addresses: vec![],
+        };
+        let mut here = soon(a.open(&nowhere)).await.unwrap();
+        for index in 0..50 {
+            here.send(&chunk(index, "by relay")).await.unwrap();
+        }
+        here.finish().unwrap();
+        let mut there = soon(b.accept()).await.unwrap().link;
+        for index in 0..50 {
+            assert_eq!(
+                soon(there.receive()).await.unwrap(),
+                Some(chunk(index, "by relay"))
+            );
+        }
+        assert_eq!(soon(there.receive()).await.unwrap(), None);
+        let path = a.peer(b.id()).path.unwrap();
+        assert!(path.relayed && path.to.starts_with(relay.url()), "{path:?}");
+        assert!(path.round_trip > Duration::ZERO, "{path:?}");
+        // One that was not told of it has no way, and says so.
+        let without = node(3, IrohOptions::default()).await;
+        let error = without.open(&nowhere).await.unwrap_err();
+        assert!(matches!(error, NetError::NoAddress { .. }), "{error}");
+        // Without the relay there is no way any more, and that is noticed too.
+        server.shutdown().await.unwrap();
+        soon(async {
+            let mut ticks = tokio::time::interval(Duration::from_millis(20));
+            while !a.connected().is_empty() {
+                ticks.tick().await;
+            }
+        })
+        .await;
+        let problem = soon(a.relay()).await.unwrap().problem;
+        assert!(problem.is_some(), "the relay is gone");
+        let error = soon(a.open(&nowhere)).await.unwrap_err().to_string();
+        assert!(error.contains(relay.url()), "{error}");
+        tokio::join!(a.close(), b.close(), without.close());
+    }
+
+    #[tokio::test]
+    async fn a_straight_way_is_taken_where_there_is_one() {
+        let (server, relay) = relay().await;
+        let (a, b) = (on(V4, 1, &relay).await, on(V4, 2, &relay).await);
+        for node in [&a, &b] {
+            assert_eq!(soon(node.relay()).await.unwrap().problem, None);
+        }
+        let nowhere = PeerAddr {
+            id: b.id(),
+            addresses: vec![],
+        };
+        let mut link = soon(a.open(&nowhere)).await.unwrap();
+        link.send(&Frame::ListOffers).await.unwrap();
+        soon(async {
+            let mut ticks = tokio::time::interval(Duration::from_millis(20));
+            while a.peer(b.id()).path.is_none_or(|path| path.relayed) {
+                ticks.tick().await;
+            }
+        })
+        .await;
+        tokio::join!(a.close(), b.close());
+        server.shutdown().await.unwrap();
     }
 }
 

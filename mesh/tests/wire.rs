@@ -37,6 +37,20 @@ fn golden() -> Vec<(Frame, Vec<&'static str>)> {
             ],
         ),
         (
+            Frame::Ping(300),
+            vec![
+                "05000000", "01", "0200", // kind 2
+                "ac02", // number
+            ],
+        ),
+        (
+            Frame::Pong(1),
+            vec![
+                "04000000", "01", "0300", // kind 3
+                "01",   // number
+            ],
+        ),
+        (
             Frame::Join(Join {
                 invitation: vec![0xaa, 0xbb],
             }),

@@ -6,8 +6,8 @@ use tirami_manifest::job::{Message, Role};
 use tirami_manifest::model::Usage;
 
 use super::{
-    Caller, CandidateOutput, Chat, ChatOutput, ModelOutput, Models, ModelsOutput, Operation,
-    PeerOutput, Peers, PeersOutput, Quote, QuoteOutput, Schedule, ScheduleOutput, TextSink,
+    Caller, CandidateOutput, Chat, ChatOutput, ModelOutput, Models, ModelsOutput, Operation, Quote,
+    QuoteOutput, Schedule, ScheduleOutput, TextSink,
 };
 use crate::buy::{self, GIVEN_KEY};
 use crate::clock::random;
@@ -160,46 +160,6 @@ impl Operation for Schedule {
                     reason: ranked.reason.to_string(),
                 })
                 .collect(),
-        })
-    }
-}
-
-impl Operation for Peers {
-    const NAME: &'static str = "peers";
-    type Output = PeersOutput;
-
-    async fn run(
-        self,
-        runtime: &Runtime,
-        _: Caller,
-        _: Option<TextSink>,
-    ) -> Result<PeersOutput, Failure> {
-        let authority = runtime.genesis().authority();
-        let peers = offers::sellers(runtime)
-            .await?
-            .into_iter()
-            .filter(|seller| !seller.local)
-            .map(|seller| PeerOutput {
-                node: seller.peer.id,
-                connected: seller.connected,
-                role: if authority == Some(seller.peer.id) {
-                    "authority"
-                } else {
-                    "member"
-                }
-                .to_owned(),
-                addresses: seller
-                    .peer
-                    .addresses
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect(),
-                models: seller.offers.into_iter().map(|offer| offer.name).collect(),
-            })
-            .collect();
-        Ok(PeersOutput {
-            node: runtime.node(),
-            peers,
         })
     }
 }

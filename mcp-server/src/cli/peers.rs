@@ -4,6 +4,7 @@ use tirami_agent_runtime::ops::{Models, Peers};
 
 use super::context::Context;
 use super::exit::{Exit, Problem};
+use super::local_time;
 use super::table::{Align, Table};
 use crate::access::Need;
 
@@ -22,16 +23,21 @@ pub(super) async fn peers(context: &Context) -> Result<Exit, Problem> {
         ("node", Align::Whole),
         ("role", Align::Whole),
         ("answers", Align::Whole),
+        ("path", Align::Whole),
+        ("ms", Align::Right),
+        ("last heard", Align::Whole),
         ("sells", Align::Left),
-        ("address", Align::Left),
     ]);
     for peer in answer.peers {
         table.row([
             peer.node.short(),
             peer.role,
             if peer.connected { "yes" } else { "no" }.into(),
+            peer.path.unwrap_or_else(|| "none".into()),
+            peer.rtt_ms.map(|ms| format!("{ms:.1}")).unwrap_or_default(),
+            peer.last_heard
+                .map_or_else(|| "never".into(), |at| local_time::minute(&at)),
             peer.models.join(", "),
-            peer.addresses.join(", "),
         ]);
     }
     out.table(&table);

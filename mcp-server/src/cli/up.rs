@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 use tirami_agent_runtime::ops::Status;
-use tirami_agent_runtime::{FailureCode, ModelSource, NodeConfig};
+use tirami_agent_runtime::{FailureCode, ModelSource, NodeConfig, Relay};
 use tirami_manifest::Amount;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -37,6 +37,9 @@ pub(super) struct NodeArgs {
     /// Where other nodes reach this one [default: loopback, the port of the last start]
     #[arg(long, value_name = "ADDR")]
     mesh_listen: Option<SocketAddr>,
+    /// A relay of your own for what finds no straight way; its peers name the same one [default: none]
+    #[arg(long, value_name = "URL")]
+    relay: Option<Relay>,
     /// Price in parts per million of par [default: 1000000]
     #[arg(long, value_name = "PPM", value_parser = clap::value_parser!(u32).range(1..))]
     price: Option<u32>,
@@ -60,6 +63,7 @@ impl NodeArgs {
             no_local: self.no_local,
             model: self.model,
             mesh_listen: self.mesh_listen,
+            relay: self.relay,
             price_ppm: self.price,
             hold_timeout_seconds: self.hold_timeout,
             stranger_budget: self.stranger_budget,

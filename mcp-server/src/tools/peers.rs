@@ -14,7 +14,8 @@ impl TiramiServer {
         name = "peers",
         title = "Known nodes",
         description = "Lists the other nodes this one knows: whether each answered just now, its \
-            role, its addresses and the models it says it sells. Use it to see who is there when \
+            role, path (direct or relayed), round-trip time in ms, when it was last heard of, its \
+            addresses and the models it says it sells. Use it to see who is there when \
             nothing can be bought. Names come from those nodes and are not checked. For models \
             with prices use models. Free; changes nothing.",
         input_schema = schema::input::<Peers>(),

@@ -21,6 +21,10 @@ mod kill;
 #[cfg(test)]
 mod mcp;
 #[cfg(test)]
+mod namespaces;
+#[cfg(test)]
+mod net;
+#[cfg(test)]
 mod nodes;
 #[cfg(test)]
 mod promises;

@@ -125,6 +125,7 @@ pub fn encode(frame: &Frame) -> Result<Vec<u8>, CodecError> {
     check(frame)?;
     let body = match frame {
         Frame::Refuse(body) => bytes_of(frame, body),
+        Frame::Ping(number) | Frame::Pong(number) => bytes_of(frame, number),
         Frame::Join(body) => bytes_of(frame, body),
         Frame::Joined(body) => bytes_of(frame, body),
         Frame::Repay(body) => bytes_of(frame, body),
@@ -225,6 +226,8 @@ fn bytes_of(frame: &Frame, body: &impl Serialize) -> Result<Vec<u8>, CodecError>
 fn body_of(kind: u16, body: &[u8]) -> Result<Frame, CodecError> {
     Ok(match kind {
         1 => Frame::Refuse(read::<Refuse>(kind, body)?),
+        2 => Frame::Ping(read(kind, body)?),
+        3 => Frame::Pong(read(kind, body)?),
         16 => Frame::Join(read::<Join>(kind, body)?),
         17 => Frame::Joined(read::<Joined>(kind, body)?),
         18 => Frame::Repay(read::<Repay>(kind, body)?),
@@ -338,7 +341,9 @@ fn check(frame: &Frame) -> Result<(), CodecError> {
                 CERTIFICATE_MAX,
             )
         }
-        Frame::ListOffers
+        Frame::Ping(_)
+        | Frame::Pong(_)
+        | Frame::ListOffers
         | Frame::Repaid(_)
         | Frame::Settled(_)
         | Frame::Cancel

@@ -1,7 +1,10 @@
 //! The real wire: one QUIC connection for each peer over iroh, one bidirectional stream for each
-//! link. No relay, no discovery: a node is reached where its address says, or not at all.
+//! link. No discovery: a node is reached where its address says, or through the one relay that both
+//! were told to use, or not at all.
 
-use std::collections::{BTreeMap, VecDeque};
+mod hearing;
+
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -10,19 +13,21 @@ use iroh::endpoint::{
     Connection, ConnectionError, IdleTimeout, Incoming as Handshake, QuicTransportConfig,
     ReadError, RecvStream, SendStream, VarInt, WriteError, presets,
 };
-use iroh::{Endpoint, EndpointAddr, EndpointId, RelayMode};
+use iroh::{Endpoint, EndpointAddr, EndpointId, RelayMode, RelayUrl, TransportAddr, Watcher};
 use tirami_manifest::NodeId;
 use tirami_manifest::key::SecretKey;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, timeout};
 use tracing::{debug, error};
 
 use super::codec;
 use super::transport::{
     ACCEPT_QUEUE, ADDRESSES_MAX, BoxFuture, DIAL_WITHIN, FrameSink, FrameSource, Incoming, Link,
-    NetError, PeerAddr, SEND_WITHIN, Transport,
+    NetError, PeerAddr, PeerPath, PeerState, RELAY_WITHIN, Relay, RelayState, SEND_WITHIN,
+    STALE_AFTER, Transport,
 };
+use hearing::Hearing;
 
 /// Protocol name in the TLS handshake; carries the major version.
 pub const ALPN: &[u8] = b"tirami/1";
@@ -50,6 +55,9 @@ const UNREAD_MAX: u32 = 2 << 20;
 /// How long closing may take; chosen, above the 3 s iroh needs when a peer is gone.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
+/// How often is looked from whom something has come.
+const LISTEN_EVERY: Duration = Duration::from_millis(500);
+
 /// How many bytes are taken from a stream at a time.
 const READ_PIECE: usize = 64 << 10;
 
@@ -57,12 +65,16 @@ const READ_PIECE: usize = 64 << 10;
 const GIVEN_UP: u32 = 1;
 
 /// Figures that tests and special networks change.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct IrohOptions {
+    /// A relay that carries what finds no other way; without one there is only the straight way.
+    pub relay: Option<Relay>,
     /// See [`DIAL_WITHIN`].
     pub dial_within: Duration,
     /// See [`IDLE_TIMEOUT`].
     pub idle_timeout: Duration,
+    /// See [`STALE_AFTER`].
+    pub stale_after: Duration,
     /// See [`KEEP_ALIVE`].
     pub keep_alive: Duration,
     /// See [`CONNECTIONS_MAX`].
@@ -74,8 +86,10 @@ pub struct IrohOptions {
 impl Default for IrohOptions {
     fn default() -> Self {
         Self {
+            relay: None,
             dial_within: DIAL_WITHIN,
             idle_timeout: IDLE_TIMEOUT,
+            stale_after: STALE_AFTER,
             keep_alive: KEEP_ALIVE,
             connections_max: CONNECTIONS_MAX,
             streams_max: STREAMS_MAX,
@@ -90,6 +104,7 @@ pub struct IrohTransport {
     id: NodeId,
     endpoint: Endpoint,
     options: IrohOptions,
+    relay: Option<RelayUrl>,
     shared: Arc<Shared>,
     // Lets several callers wait in `accept`; each holds it only while it waits.
     incoming: tokio::sync::Mutex<mpsc::Receiver<Incoming>>,
@@ -100,8 +115,8 @@ pub struct IrohTransport {
 #[derive(Debug)]
 struct Shared {
     incoming: mpsc::Sender<Incoming>,
-    // Guards the live connections of each peer, oldest first; never held across an await.
-    peers: Mutex<BTreeMap<NodeId, VecDeque<Connection>>>,
+    // Guards the connections of each peer and when they were heard; never held across an await.
+    hearing: Mutex<Hearing>,
     // Guards one lock for each peer being dialled, so that nobody is dialled twice at once.
     dialling: Mutex<BTreeMap<NodeId, Arc<tokio::sync::Mutex<()>>>>,
     // Guards the tasks that `close` ends; never held across an await.
@@ -114,7 +129,7 @@ impl IrohTransport {
     ///
     /// # Errors
     ///
-    /// [`NetError::Bind`], naming the address.
+    /// [`NetError::Bind`], naming the address; [`NetError::Relay`], naming the relay.
     ///
     /// # Cancel safety
     ///
@@ -128,8 +143,12 @@ impl IrohTransport {
             address: bind,
             reason: reason(error),
         };
+        let relay = options.relay.as_ref().map(relay_url).transpose()?;
         let builder = Endpoint::builder(presets::Minimal)
-            .relay_mode(RelayMode::Disabled)
+            .relay_mode(match &relay {
+                Some(url) => RelayMode::custom([url.clone()]),
+                None => RelayMode::Disabled,
+            })
             .secret_key(iroh::SecretKey::from_bytes(&secret.to_bytes()))
             .alpns(vec![ALPN.to_vec()])
             .transport_config(quic(&options).map_err(|error| failed(&error))?)
@@ -140,19 +159,21 @@ impl IrohTransport {
         let (sender, incoming) = mpsc::channel(ACCEPT_QUEUE);
         let shared = Arc::new(Shared {
             incoming: sender,
-            peers: Mutex::default(),
+            hearing: Mutex::new(Hearing::new(options.stale_after)),
             dialling: Mutex::default(),
             tasks: Mutex::default(),
         });
         shared.spawn(accept_connections(
             endpoint.clone(),
             Arc::clone(&shared),
-            options,
+            options.clone(),
         ));
+        shared.spawn(listen(Arc::clone(&shared), options.stale_after));
         Ok(Self {
             id: secret.id(),
             endpoint,
             options,
+            relay,
             shared,
             incoming: tokio::sync::Mutex::new(incoming),
             closed: watch::Sender::new(false),
@@ -175,7 +196,7 @@ impl IrohTransport {
         {
             return Ok(link);
         }
-        // There was none, or it broke just now.
+        // There was none, or it broke or fell silent.
         let connection = self.connection(peer).await?;
         open_stream(peer.id, &connection)
             .await
@@ -188,21 +209,26 @@ impl IrohTransport {
         if let Some(connection) = self.shared.live(peer.id) {
             return Ok(connection);
         }
-        if peer.addresses.is_empty() {
+        if peer.addresses.is_empty() && self.relay.is_none() {
             return Err(NetError::NoAddress { peer: peer.id });
         }
         let id = EndpointId::from_bytes(peer.id.as_bytes())
             .map_err(|_| NetError::NotAKey { peer: peer.id })?;
+        let by_relay =
+            EndpointAddr::new(id).with_addrs(self.relay.clone().map(TransportAddr::Relay));
         let address = peer
             .addresses
             .iter()
             .take(ADDRESSES_MAX)
-            .fold(EndpointAddr::new(id), |addr, ip| addr.with_ip_addr(*ip));
-        let connection = self
-            .endpoint
-            .connect(address, ALPN)
-            .await
-            .map_err(|error| unreachable(peer, reason(&error)))?;
+            .fold(by_relay, |addr, ip| addr.with_ip_addr(*ip));
+        let connection = match self.endpoint.connect(address, ALPN).await {
+            Ok(connection) => connection,
+            // One that was silent may have come back meanwhile, or the peer has dialled.
+            Err(error) => match self.shared.live(peer.id) {
+                Some(connection) => return Ok(connection),
+                None => return Err(self.unreachable(peer, &reason(&error))),
+            },
+        };
         self.shared.add(peer.id, &connection);
         self.shared.spawn(accept_streams(
             peer.id,
@@ -211,6 +237,18 @@ impl IrohTransport {
             None,
         ));
         Ok(connection)
+    }
+
+    fn unreachable(&self, peer: &PeerAddr, reason: &str) -> NetError {
+        let through = match &self.options.relay {
+            Some(relay) => format!(", nor through the relay {}", relay.url()),
+            None => String::new(),
+        };
+        NetError::Unreachable {
+            peer: peer.id,
+            addresses: peer.addresses.clone(),
+            reason: format!("{reason}{through}"),
+        }
     }
 }
 
@@ -235,10 +273,8 @@ impl Transport for IrohTransport {
             timeout(within, self.open_link(peer))
                 .await
                 .unwrap_or_else(|_| {
-                    Err(unreachable(
-                        peer,
-                        format!("no answer within {} s", within.as_secs_f32()),
-                    ))
+                    let reason = format!("no answer within {} s", within.as_secs_f32());
+                    Err(self.unreachable(peer, &reason))
                 })
         })
     }
@@ -255,13 +291,32 @@ impl Transport for IrohTransport {
     }
 
     fn connected(&self) -> Vec<NodeId> {
-        let peers = self.shared.peers();
-        let live = |all: &VecDeque<Connection>| all.iter().any(|c| c.close_reason().is_none());
-        peers
-            .iter()
-            .filter(|(_, connections)| live(connections))
-            .map(|(peer, _)| *peer)
-            .collect()
+        self.shared.hearing().connected()
+    }
+
+    fn peer(&self, peer: NodeId) -> PeerState {
+        let hearing = self.shared.hearing();
+        let path = hearing
+            .live(peer)
+            .and_then(|connection| path_of(&connection));
+        let silent_for = hearing.silent_for(peer);
+        PeerState { path, silent_for }
+    }
+
+    fn relay(&self) -> BoxFuture<'_, Option<RelayState>> {
+        Box::pin(async {
+            let relay = self.options.relay.clone()?;
+            let online = timeout(RELAY_WITHIN, self.endpoint.online()).await;
+            let problem = online.is_err().then(|| {
+                let status = self.endpoint.home_relay_status().get();
+                let said = status.first().and_then(|relay| relay.last_error());
+                said.map_or_else(
+                    || format!("no answer within {} s", RELAY_WITHIN.as_secs()),
+                    ToString::to_string,
+                )
+            });
+            Some(RelayState { relay, problem })
+        })
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
@@ -272,7 +327,7 @@ impl Transport for IrohTransport {
             }
             let mut tasks = std::mem::take(&mut *self.shared.tasks());
             tasks.shutdown().await;
-            self.shared.peers().clear();
+            self.shared.hearing().clear();
         })
     }
 }
@@ -285,8 +340,8 @@ impl Drop for IrohTransport {
 }
 
 impl Shared {
-    fn peers(&self) -> MutexGuard<'_, BTreeMap<NodeId, VecDeque<Connection>>> {
-        self.peers.lock().expect("nobody panics while holding it")
+    fn hearing(&self) -> MutexGuard<'_, Hearing> {
+        self.hearing.lock().expect("nobody panics while holding it")
     }
 
     fn tasks(&self) -> MutexGuard<'_, JoinSet<()>> {
@@ -315,32 +370,49 @@ impl Shared {
 
     /// The youngest live connection with a peer.
     fn live(&self, peer: NodeId) -> Option<Connection> {
-        let peers = self.peers();
-        let mut connections = peers.get(&peer)?.iter().rev();
-        connections.find(|c| c.close_reason().is_none()).cloned()
+        self.hearing().live(peer)
     }
 
     fn add(&self, peer: NodeId, connection: &Connection) {
-        let mut peers = self.peers();
-        let connections = peers.entry(peer).or_default();
-        connections.retain(|c| c.close_reason().is_none());
-        connections.push_back(connection.clone());
-        if connections.len() > CONNECTIONS_PER_PEER
-            && let Some(oldest) = connections.pop_front()
-        {
+        if let Some(oldest) = self.hearing().add(peer, connection) {
             oldest.close(VarInt::from_u32(GIVEN_UP), b"too many connections");
         }
     }
 
     fn remove(&self, peer: NodeId, connection: &Connection) {
-        let mut peers = self.peers();
-        if let Some(connections) = peers.get_mut(&peer) {
-            connections.retain(|c| c.stable_id() != connection.stable_id());
-            if connections.is_empty() {
-                peers.remove(&peer);
-            }
+        self.hearing().remove(peer, connection);
+    }
+}
+
+/// Looks, again and again, from whom something has come.
+async fn listen(shared: Arc<Shared>, stale_after: Duration) {
+    let mut ticks = tokio::time::interval(LISTEN_EVERY.min(stale_after / 4));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        for peer in shared.hearing().listen() {
+            debug!(
+                peer = peer.short(),
+                "silent; the next stream takes another way"
+            );
         }
     }
+}
+
+/// The path that frames take on a connection; none between two paths.
+fn path_of(connection: &Connection) -> Option<PeerPath> {
+    let paths = connection.paths();
+    let in_use = paths.iter().find(iroh::endpoint::Path::is_selected);
+    let path = in_use.or_else(|| paths.iter().next())?;
+    Some(PeerPath {
+        relayed: path.is_relay(),
+        to: match path.remote_addr() {
+            TransportAddr::Ip(address) => address.to_string(),
+            TransportAddr::Relay(url) => url.to_string(),
+            other => format!("{other:?}"),
+        },
+        round_trip: path.rtt(),
+    })
 }
 
 /// Lets peers in, until the endpoint is closed.
@@ -348,7 +420,8 @@ async fn accept_connections(endpoint: Endpoint, shared: Arc<Shared>, options: Ir
     let places = Arc::new(Semaphore::new(options.connections_max));
     while let Some(handshake) = endpoint.accept().await {
         if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
-            shared.spawn(let_in(handshake, Arc::clone(&shared), options, place));
+            let within = options.dial_within;
+            shared.spawn(let_in(handshake, Arc::clone(&shared), within, place));
         } else {
             debug!("a connection is refused: there are too many");
             handshake.refuse();
@@ -360,10 +433,10 @@ async fn accept_connections(endpoint: Endpoint, shared: Arc<Shared>, options: Ir
 async fn let_in(
     handshake: Handshake,
     shared: Arc<Shared>,
-    options: IrohOptions,
+    within: Duration,
     place: OwnedSemaphorePermit,
 ) {
-    match timeout(options.dial_within, handshake).await {
+    match timeout(within, handshake).await {
         Ok(Ok(connection)) => {
             let peer = NodeId::from_bytes(*connection.remote_id().as_bytes());
             shared.add(peer, &connection);
@@ -530,12 +603,11 @@ impl FrameSource for IrohSource {
     }
 }
 
-fn unreachable(peer: &PeerAddr, reason: String) -> NetError {
-    NetError::Unreachable {
-        peer: peer.id,
-        addresses: peer.addresses.clone(),
-        reason,
-    }
+fn relay_url(relay: &Relay) -> Result<RelayUrl, NetError> {
+    relay.url().parse().map_err(|error| NetError::Relay {
+        relay: relay.clone(),
+        reason: reason(&error),
+    })
 }
 
 fn broken(peer: NodeId, reason: &str) -> NetError {

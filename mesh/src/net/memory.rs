@@ -6,13 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Duration;
 
 use tirami_manifest::NodeId;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::codec;
 use super::transport::{
-    ACCEPT_QUEUE, BoxFuture, FrameSink, FrameSource, Incoming, Link, NetError, PeerAddr, Transport,
+    ACCEPT_QUEUE, BoxFuture, FrameSink, FrameSource, Incoming, Link, NetError, PeerAddr, PeerPath,
+    PeerState, RelayState, Transport,
 };
 
 /// Frames on their way in one direction of a stream; a sender waits while there are that many.
@@ -277,6 +279,28 @@ impl Transport for MemoryTransport {
             }
         });
         others.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Without timers nobody is silent: a connected peer was heard just now, and everything takes no
+    /// time.
+    fn peer(&self, peer: NodeId) -> PeerState {
+        let state = self.network.lock();
+        if !state.connections.contains(&pair(self.id, peer)) {
+            return PeerState::default();
+        }
+        let number = state.nodes.get(&peer).map_or(0, |node| node.number);
+        PeerState {
+            path: Some(PeerPath {
+                relayed: false,
+                to: SocketAddr::from((Ipv4Addr::LOCALHOST, number)).to_string(),
+                round_trip: Duration::ZERO,
+            }),
+            silent_for: Some(Duration::ZERO),
+        }
+    }
+
+    fn relay(&self) -> BoxFuture<'_, Option<RelayState>> {
+        Box::pin(std::future::ready(None))
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

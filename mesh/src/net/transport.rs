@@ -28,6 +28,14 @@ pub const FIRST_FRAME_WITHIN: Duration = Duration::from_secs(10);
 /// How long one frame may wait for a peer that does not read; chosen. Then the stream is broken.
 pub const SEND_WITHIN: Duration = Duration::from_secs(30);
 
+/// How long a relay may take to answer before it counts as unreachable; chosen, as for a peer.
+pub const RELAY_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long a peer may be silent before its connection is no longer trusted with anything new;
+/// chosen: two keep-alives and a second. What runs on it already goes on until it is lost, and the
+/// next stream is opened over a new connection.
+pub const STALE_AFTER: Duration = Duration::from_secs(5);
+
 /// Streams that peers opened and nobody has accepted yet. When that many wait, further ones wait
 /// with their opener.
 pub const ACCEPT_QUEUE: usize = 64;
@@ -42,6 +50,27 @@ pub struct PeerAddr {
     pub id: NodeId,
     /// Where, all tried at once. May be empty when the peer is connected already.
     pub addresses: Vec<SocketAddr>,
+}
+
+/// How a peer is reached just now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerPath {
+    /// Whether frames go through a relay; straight otherwise.
+    pub relayed: bool,
+    /// Where they go: the peer's address, or the relay's.
+    pub to: String,
+    /// How long a packet takes there and back, as the wire sees it.
+    pub round_trip: Duration,
+}
+
+/// What a wire knows of a peer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerState {
+    /// How it is reached; none without a live connection.
+    pub path: Option<PeerPath>,
+    /// How long ago something last came from it, to half a second; none when nothing has come since
+    /// this node started, or so long ago that it was forgotten.
+    pub silent_for: Option<Duration>,
 }
 
 /// Why a text is not a node and its address.
@@ -62,6 +91,52 @@ impl std::str::FromStr for PeerAddr {
             addresses: vec![address.parse().map_err(|_| wrong())?],
         })
     }
+}
+
+/// Where a relay is: `http://` or `https://`, a name or an address, and maybe a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relay(String);
+
+impl Relay {
+    /// As it was written.
+    pub fn url(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Why a text is not a relay.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "'{0}' is no relay: write http:// or https://, its name or address, and its port if it has one"
+)]
+pub struct RelayError(String);
+
+impl std::str::FromStr for Relay {
+    type Err = RelayError;
+
+    fn from_str(text: &str) -> Result<Self, RelayError> {
+        let place = text
+            .strip_prefix("http://")
+            .or_else(|| text.strip_prefix("https://"))
+            .map(|place| place.strip_suffix('/').unwrap_or(place));
+        let is_place = |place: &str| {
+            let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
+            !place.is_empty() && place.chars().all(allowed)
+        };
+        match place {
+            Some(place) if is_place(place) => Ok(Self(text.to_owned())),
+            _ => Err(RelayError(text.chars().take(120).collect())),
+        }
+    }
+}
+
+/// How this node stands with its relay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelayState {
+    /// Which one.
+    pub relay: Relay,
+    /// Why it cannot be reached; none when it can.
+    pub problem: Option<String>,
 }
 
 /// Carries streams of frames between nodes that are known by their keys.
@@ -93,8 +168,16 @@ pub trait Transport: Send + Sync + fmt::Debug {
     /// Safe: no stream is lost.
     fn accept(&self) -> BoxFuture<'_, Option<Incoming>>;
 
-    /// Peers with a live connection, in the order of their ids.
+    /// Peers with a live connection, in the order of their ids. One that was silent for
+    /// [`STALE_AFTER`] is none.
     fn connected(&self) -> Vec<NodeId>;
+
+    /// What is known of a peer.
+    fn peer(&self, peer: NodeId) -> PeerState;
+
+    /// The relay this node uses, if any. Waits for the connection with it, for at most
+    /// [`RELAY_WITHIN`].
+    fn relay(&self) -> BoxFuture<'_, Option<RelayState>>;
 
     /// Ends every connection and tells the peers; bounded in time. Can be called again.
     fn close(&self) -> BoxFuture<'_, ()>;
@@ -345,6 +428,14 @@ pub enum NetError {
         /// What happened.
         reason: String,
     },
+    /// The relay's address cannot be used.
+    #[error("the relay {} cannot be used: {reason}", relay.url())]
+    Relay {
+        /// Which one.
+        relay: Relay,
+        /// Why.
+        reason: String,
+    },
     /// Nobody is connected under that id, and no address is known.
     #[error("no address is known for node {}, and it is not connected", peer.short())]
     NoAddress {
@@ -398,6 +489,7 @@ impl NetError {
         match self {
             Self::Unreachable { .. } | Self::Lost { .. } | Self::Silent { .. } => Retry::Later,
             Self::Bind { .. }
+            | Self::Relay { .. }
             | Self::NoAddress { .. }
             | Self::Myself { .. }
             | Self::NotAKey { .. }

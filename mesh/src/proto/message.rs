@@ -12,6 +12,10 @@ use tirami_manifest::{EntryId, ModelId, Multiplier, QuoteId, ReceiptId, Repaymen
 pub enum Frame {
     /// 1: no, and why. Any request may be answered by it.
     Refuse(Refuse),
+    /// 2: asks for an answer and nothing else, to see whether a peer is there and how far away.
+    Ping(u64),
+    /// 3: the answer, with the same number.
+    Pong(u64),
     /// 16: a newcomer asks an issuer to be let in.
     Join(Join),
     /// 17: the issuer let it in.
@@ -73,6 +77,8 @@ impl Frame {
     pub const fn kind(&self) -> u16 {
         match self {
             Self::Refuse(_) => 1,
+            Self::Ping(_) => 2,
+            Self::Pong(_) => 3,
             Self::Join(_) => 16,
             Self::Joined(_) => 17,
             Self::Repay(_) => 18,
@@ -106,6 +112,8 @@ impl Frame {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Refuse(_) => "Refuse",
+            Self::Ping(_) => "Ping",
+            Self::Pong(_) => "Pong",
             Self::Join(_) => "Join",
             Self::Joined(_) => "Joined",
             Self::Repay(_) => "Repay",
