@@ -1,17 +1,17 @@
 //! The consumer's side of one job. Read it beside `serve.rs`; the two are mirror images.
 //!
-//! One purchase: intent, choice, quote, hold, work against vouchers (`intake.rs`), receipt, post. Nothing is
+//! One purchase: intent, choice (`choosing.rs`), quote, hold, work against vouchers (`intake.rs`), receipt, post. Nothing is
 //! paid that was not quoted, held and signed by us; where a provider breaks off, what was vouched for is
 //! owed, and the next one goes on where it stopped.
 
 use std::time::Duration;
 
 use tirami_manifest::commerce::{Agreement, Quote, Receipt};
-use tirami_manifest::job::{Finish, Message, Sampler};
+use tirami_manifest::job::{Finish, Sampler};
 use tirami_manifest::model::Usage;
 use tirami_manifest::signed::{Verified, hash};
-use tirami_manifest::{Amount, ReceiptId};
-use tirami_mesh::net::transport::{Link, PeerAddr};
+use tirami_manifest::{Amount, NodeId, ReceiptId};
+use tirami_mesh::net::transport::Link;
 use tirami_mesh::proto::message::{Countersign, Frame, Offer};
 use tirami_wallet::hold::{VoidReason, Work};
 use tirami_wallet::intent::{Attempt, Intent, IntentKey};
@@ -23,10 +23,11 @@ use crate::failure::{Failure, FailureCode};
 use crate::means::Means;
 use crate::ops::budget::bought_from;
 use crate::ops::{Caller, Chat, ChatOutput, TextSink};
-use crate::quoting::{Wanted, ask_quote, broke_its_word};
+use crate::patience::Patience;
+use crate::prices::Priced;
+use crate::quoting::broke_its_word;
 use crate::runtime::Runtime;
 use crate::so_far::SoFar;
-use crate::{offers, plan};
 
 /// Longest idempotency key, in bytes.
 pub(crate) use tirami_wallet::intent::KEY_MAX;
@@ -67,43 +68,20 @@ pub(crate) async fn buy(
         return Err(WalletError::from(Refusal::Frozen { reason }).into());
     }
     let means = Means::of(runtime, caller, chat)?;
-    let sellers = means.limit(offers::sellers(runtime).await?);
-    let plan = plan::plan(chat, &sellers, means.most, body_hash(chat)?);
-    let chosen: Vec<_> = plan
-        .ranked
-        .iter()
-        .filter(|ranked| plan::worth_trying(ranked))
-        .collect();
-    let can_ask_again = !key.starts_with(GIVEN_KEY) || !attempt.is_first();
-    let mut last = None;
     let mut purchase = Purchase {
         runtime,
         caller,
         chat,
+        can_ask_again: !key.starts_with(GIVEN_KEY) || !attempt.is_first(),
         key,
-        can_ask_again,
         attempt,
         means,
         text,
         so_far: SoFar::default(),
+        seen_by: Vec::new(),
     };
-    for ranked in chosen {
-        let Some((seller, offer)) = plan::find(&sellers, ranked.provider, &ranked.name) else {
-            continue;
-        };
-        if seller.local {
-            let done = purchase.do_it_here(offer).await;
-            return done.map_err(|failure| purchase.so_far.told(failure));
-        }
-        match purchase.from(&seller.peer, offer).await {
-            Ok(answer) => return Ok(answer),
-            Err(Stopped::Final(failure)) => return Err(purchase.so_far.told(failure)),
-            Err(Stopped::TryNext(failure)) => last = Some(failure),
-        }
-        purchase.again().await?;
-    }
-    let failure = last.unwrap_or_else(|| plan::nobody(chat, &plan, &sellers));
-    Err(purchase.so_far.told(failure))
+    let answer = Box::pin(purchase.carry_through()).await;
+    answer.map_err(|failure| purchase.so_far.told(failure))
 }
 
 /// What the idempotency key stands for: everything but the key.
@@ -161,11 +139,13 @@ pub(crate) struct Purchase<'a> {
     pub(crate) text: Option<TextSink>,
     /// What providers delivered that did not come to the end.
     pub(crate) so_far: SoFar,
+    /// Who was sent the prompt.
+    pub(crate) seen_by: Vec<NodeId>,
 }
 
 impl Purchase<'_> {
     /// The next try at the same intent has transfer ids of its own.
-    async fn again(&mut self) -> Result<(), Failure> {
+    pub(crate) async fn again(&mut self) -> Result<(), Failure> {
         let intent = self.attempt.intent().clone();
         match self
             .runtime
@@ -186,18 +166,35 @@ impl Purchase<'_> {
     }
 
     /// Buys from one provider what is still missing of the answer.
-    async fn from(&mut self, peer: &PeerAddr, offer: &Offer) -> Result<ChatOutput, Stopped> {
-        let mut link = match self.runtime.transport()?.open(peer).await {
-            Ok(link) => link,
-            Err(error) => return Err(Stopped::TryNext(error.into())),
-        };
+    pub(crate) async fn from(&mut self, priced: Priced<'_>) -> Result<ChatOutput, Stopped> {
+        let Priced {
+            seller,
+            offer,
+            mut link,
+            quote,
+            pace,
+            capped_by,
+        } = priced;
+        let (peer, records) = (&seller.peer, &self.runtime.inner.records);
         let messages = self.so_far.continued(&self.chat.messages);
-        let (quote, capped_by) = self.quote(&mut link, offer, &messages).await?;
         let hold = self.hold(&quote).await?;
-        let delivered = self.perform(&mut link, (&quote, &messages), &hold).await;
+        if !records.tried(peer.id) {
+            give_back(hold, VoidReason::CalledOff).await;
+            let what = "it failed before, and another request tries it now";
+            return Err(Stopped::TryNext(broke_its_word(peer.id, what)));
+        }
+        if !self.seen_by.contains(&peer.id) {
+            self.seen_by.push(peer.id);
+        }
+        let patience = Patience::new(pace, quote.chunk_tokens.into());
+        let work = (&quote, messages.as_slice(), patience);
+        let delivered = self.perform(&mut link, work, &hold).await;
         let delivered = match delivered {
             Ok(delivered) => delivered,
             Err(cut) => {
+                if cut.is_fault {
+                    records.failed(peer.id);
+                }
                 give_back(hold, cut.reason).await;
                 return Err(self.so_far.cut(peer.id, cut, self.text.is_some()));
             }
@@ -207,6 +204,7 @@ impl Purchase<'_> {
         let receipt = match receipt.verify() {
             Ok(receipt) => receipt,
             Err(error) => {
+                records.failed(peer.id);
                 give_back(hold, VoidReason::Failed).await;
                 return Err(Stopped::TryNext(broke_its_word(
                     peer.id,
@@ -230,6 +228,7 @@ impl Purchase<'_> {
             }
             return Err(Stopped::Final(failure));
         }
+        records.succeeded(peer.id);
         self.deliver(&mut link, bytes).await;
         let trm_balance = self
             .runtime
@@ -273,61 +272,44 @@ impl Purchase<'_> {
             idempotency_key: self.key.clone(),
             replayed: false,
             parts: so_far.parts.clone(),
+            seen_by: self.seen_by.clone(),
         }
     }
 
-    /// Asks for a binding price that fits what the request may spend. Answers also what caps the
-    /// length, when the request does not.
-    async fn quote(
-        &self,
-        link: &mut Link,
-        offer: &Offer,
-        messages: &[Message],
-    ) -> Result<(Verified<Quote>, Option<String>), Stopped> {
-        let wanted = self.chat.max_tokens;
-        let wanted = wanted.map(|most| most.saturating_sub(self.so_far.tokens));
-        let estimate = plan::guess_in(messages, offer.card.context);
-        let (first, mut by) =
-            self.means
-                .affordable_out((link.peer(), &offer.card), estimate, offer.multiplier);
-        let first = wanted.unwrap_or(first);
-        let mut quote = self.ask(link, offer, (messages, first)).await?;
-        if wanted.is_none() {
-            let fits;
-            (fits, by) = self.means.affordable_out(
-                (link.peer(), &quote.card),
-                quote.max_in,
-                quote.multiplier,
-            );
-            // The first guess was rough; the exact bound of the prompt may allow more, or less.
-            let better = fits.min(quote.card.context.saturating_sub(quote.max_in));
-            if better != quote.max_out && first != better && better > 0 {
-                quote = self.ask(link, offer, (messages, better)).await?;
-            }
-        }
-        let room = quote.card.context.saturating_sub(quote.max_in);
-        let capped_by = match wanted {
-            Some(wanted) if quote.max_out < wanted => Some("context"),
-            Some(_) => None,
-            None if quote.max_out >= room => Some("context"),
-            None => Some(by),
+    /// The answer, where all the tokens that were asked for had arrived when its last provider broke off: what
+    /// it is owed it claims by voucher.
+    pub(crate) async fn whole(&self, model: &str) -> Result<Option<ChatOutput>, Failure> {
+        let so_far = &self.so_far;
+        let all = self
+            .chat
+            .max_tokens
+            .is_some_and(|most| so_far.tokens >= most);
+        let Some(last) = so_far.parts.last().filter(|_| all) else {
+            return Ok(None);
         };
-        Ok((quote, capped_by.map(str::to_owned)))
-    }
-
-    async fn ask(
-        &self,
-        link: &mut Link,
-        offer: &Offer,
-        (messages, max_out): (&[Message], u32),
-    ) -> Result<Verified<Quote>, Stopped> {
-        let wanted = Wanted {
-            max_out,
-            under_mandate: self.means.under.is_some(),
+        let wallet = &self.runtime.inner.wallet;
+        let answer = ChatOutput {
+            text: so_far.text.clone(),
+            finish_reason: Finish::Length.to_string(),
+            capped_by: None,
+            model: model.to_owned(),
+            provider: last.provider,
+            local: false,
+            tokens_in: so_far.tokens_in,
+            tokens_out: so_far.tokens,
+            trm_cost: so_far.paid,
+            trm_balance: wallet.balance(&self.caller.agent)?.available,
+            trm_would_cost: None,
+            receipt: None,
+            payer: self.means.under.as_ref().map(|grant| grant.root),
+            idempotency_key: self.key.clone(),
+            replayed: false,
+            parts: so_far.parts.clone(),
+            seen_by: self.seen_by.clone(),
         };
-        ask_quote(self.runtime, link, offer, messages, wanted)
-            .await
-            .map_err(Stopped::TryNext)
+        let intent = self.attempt.intent().clone();
+        wallet.answer(intent, stored(&answer)?).await?;
+        Ok(Some(answer))
     }
 
     /// Sets the quote's maximum aside. The gate says no here, if anywhere.

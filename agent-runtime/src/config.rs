@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::{PeerAddr, Relay};
-use tirami_manifest::{Amount, Multiplier};
+use tirami_manifest::{Amount, Multiplier, NodeId};
 use tirami_wallet::keystore::Passphrase;
 
 use crate::ModelSource;
+use crate::privacy::Privacy;
 use crate::selling::LOADAVG;
 
 /// What a node needs to know to start.
@@ -29,6 +30,10 @@ pub struct NodeConfig {
     pub stranger_budget: Amount,
     /// Nodes that it looks for beside those it met.
     pub peers: Vec<PeerAddr>,
+    /// Nodes of the same owner, which may see what is kept from others.
+    pub own_nodes: Vec<NodeId>,
+    /// Who may see a prompt at most; requests may say less.
+    pub privacy: Privacy,
     /// A relay for what finds no straight way; its peers must name the same one.
     pub relay: Option<Relay>,
     /// Name of the network it founds when it belongs to none.
@@ -52,6 +57,8 @@ impl NodeConfig {
             hold_timeout_ms: tirami_wallet::HOLD_TIMEOUT_MS,
             stranger_budget: tirami_wallet::strangers::STRANGER_BUDGET,
             peers: Vec::new(),
+            own_nodes: Vec::new(),
+            privacy: Privacy::Any,
             relay: None,
             network_name: "private".to_owned(),
             load_file: LOADAVG.into(),

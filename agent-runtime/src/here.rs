@@ -60,6 +60,7 @@ impl Purchase<'_> {
             idempotency_key: self.key.clone(),
             replayed: false,
             parts: self.so_far.parts.clone(),
+            seen_by: self.seen_by.clone(),
         };
         wallet
             .answer(self.attempt.intent().clone(), stored(&answer)?)

@@ -1,7 +1,5 @@
 //! Takes one job from its provider: runs [`Buying`] on a link, a hold and whoever reads the answer.
 
-use std::time::Duration;
-
 use tirami_manifest::commerce::{Agreement, Quote, Voucher};
 use tirami_manifest::job::Message;
 use tirami_manifest::signed::{Signed, Verified};
@@ -15,11 +13,9 @@ use tirami_wallet::hold::VoidReason;
 
 use crate::buy::{Purchase, sampler, until};
 use crate::failure::{Failure, FailureCode};
+use crate::patience::Patience;
 use crate::quoting::{broke_its_word, refusal};
 use crate::travelling;
-
-/// How long a provider may be silent while it works; chosen: a cold model may load in between.
-const SILENT_FOR: Duration = Duration::from_mins(1);
 
 /// What a provider delivered.
 pub(crate) struct Delivered {
@@ -33,6 +29,10 @@ pub(crate) struct Cut {
     pub(crate) rest: Rest,
     pub(crate) text: String,
     pub(crate) tokens: u32,
+    /// Tokens of the prompt, once the provider had counted them.
+    pub(crate) tokens_in: u32,
+    /// Whether it was the provider's doing.
+    pub(crate) is_fault: bool,
     /// What is owed for it.
     pub(crate) vouched: Amount,
     pub(crate) reason: VoidReason,
@@ -72,6 +72,14 @@ impl Stop {
         }
     }
 
+    /// Whether the provider broke off a job that it had taken.
+    fn is_fault(&self) -> bool {
+        match self.refused {
+            None => self.rest != Rest::Nobody,
+            Some(code) => code == RefuseCode::Internal,
+        }
+    }
+
     /// It is nobody's fault but this node's.
     const fn here(failure: Failure) -> Self {
         Self::new(failure, Rest::Nobody)
@@ -84,6 +92,7 @@ struct Intake<'a> {
     link: &'a mut Link,
     hold: &'a Hold,
     buying: Buying,
+    patience: Patience,
     renewed: Timestamp,
     /// What is on disk of what was vouched for.
     promised: Amount,
@@ -96,7 +105,7 @@ impl Purchase<'_> {
     pub(crate) async fn perform(
         &self,
         link: &mut Link,
-        (quote, messages): (&Verified<Quote>, &[Message]),
+        (quote, messages, patience): (&Verified<Quote>, &[Message], Patience),
         hold: &Hold,
     ) -> Result<Delivered, Cut> {
         let terms = Terms::new(quote, hold.id());
@@ -106,6 +115,7 @@ impl Purchase<'_> {
             link,
             hold,
             buying: Buying::new(quote, terms, messages, sampler),
+            patience,
             renewed: self.runtime.now(),
             promised: Amount::ZERO,
             cancelled: false,
@@ -130,6 +140,7 @@ impl Purchase<'_> {
 
 impl Intake<'_> {
     fn cut(&self, stop: Stop) -> Cut {
+        let is_fault = stop.is_fault();
         let Stop {
             failure,
             rest,
@@ -141,6 +152,8 @@ impl Intake<'_> {
             rest,
             text: self.buying.text().to_owned(),
             tokens: self.buying.tokens(),
+            tokens_in: self.buying.tokens_in(),
+            is_fault,
             vouched: self.promised,
             reason,
         }
@@ -150,17 +163,23 @@ impl Intake<'_> {
         self.send(&Frame::Start(start)).await?;
         let mut frozen = self.purchase.runtime.inner.frozen.subscribe();
         loop {
+            let asked = tokio::time::Instant::now();
             let frame = tokio::select! {
                 biased;
                 () = until(&mut frozen) => return Err(self.freeze().await),
-                frame = self.link.receive_within(SILENT_FOR) => frame,
+                frame = self.link.receive_within(self.patience.left()) => frame,
             };
+            let waited = asked.elapsed();
             let event = match frame {
                 Ok(Some(frame)) => Event::Said(frame),
                 Ok(None) => Event::Closed,
                 Err(error) => return Err(Stop::new(error.into(), Rest::FromThere)),
             };
+            if matches!(event, Event::Said(Frame::Begun(_))) {
+                self.patience.begun();
+            }
             let mut effects: std::collections::VecDeque<_> = self.buying.on(event).into();
+            self.patience.heard(self.buying.tokens(), waited);
             while let Some(effect) = effects.pop_front() {
                 let next = tokio::select! {
                     biased;

@@ -6,8 +6,10 @@ use std::time::Duration;
 use tirami_manifest::{Multiplier, NodeId};
 use tirami_mesh::net::transport::PeerAddr;
 use tirami_mesh::proto::message::{Frame, Offer, Refuse};
+use tokio::time::timeout_at;
 
 use crate::failure::Failure;
+use crate::prices::OTHERS_WITHIN;
 use crate::runtime::Runtime;
 
 /// How long a peer may take to say what it offers; chosen: one that takes longer is not a good
@@ -43,8 +45,18 @@ pub(crate) fn own(runtime: &Runtime, multiplier: Multiplier) -> Vec<Offer> {
 
 /// This node and every peer it knows, each with what it offers now.
 pub(crate) async fn sellers(runtime: &Runtime) -> Result<Vec<Seller>, Failure> {
-    // Its own work costs a node nothing, and is done whether or not it sells.
-    let mut sellers = vec![Seller {
+    sellers_within(runtime, None).await
+}
+
+/// The same for a request that waits: whoever answers much later than the first who sells is left out.
+pub(crate) async fn sellers_soon(runtime: &Runtime) -> Result<Vec<Seller>, Failure> {
+    sellers_within(runtime, Some(OTHERS_WITHIN)).await
+}
+
+/// This node, and what it does for itself. Its own work costs a node nothing, and is done whether or not it
+/// sells.
+pub(crate) fn here(runtime: &Runtime) -> Seller {
+    Seller {
         peer: PeerAddr {
             id: runtime.node(),
             addresses: runtime.addresses(),
@@ -53,14 +65,32 @@ pub(crate) async fn sellers(runtime: &Runtime) -> Result<Vec<Seller>, Failure> {
         connected: true,
         offers: own(runtime, Multiplier::from_ppm(0)),
         refusal: None,
-    }];
+    }
+}
+
+async fn sellers_within(
+    runtime: &Runtime,
+    others: Option<Duration>,
+) -> Result<Vec<Seller>, Failure> {
+    let mut sellers = vec![here(runtime)];
     let mut asked = tokio::task::JoinSet::new();
     for peer in known_peers(runtime)? {
         let runtime = runtime.clone();
         asked.spawn(async move { ask(&runtime, peer).await });
     }
-    while let Some(answer) = asked.join_next().await {
-        sellers.extend(answer.ok());
+    let mut until = None;
+    loop {
+        let next = asked.join_next();
+        let next = match until {
+            None => next.await,
+            Some(until) => timeout_at(until, next).await.unwrap_or(None),
+        };
+        let Some(answer) = next else { break };
+        let Ok(seller) = answer else { continue };
+        if let Some(others) = others.filter(|_| !seller.offers.is_empty()) {
+            until.get_or_insert(tokio::time::Instant::now() + others);
+        }
+        sellers.push(seller);
     }
     sellers.sort_by_key(|seller| (!seller.local, seller.peer.id));
     Ok(sellers)

@@ -60,6 +60,7 @@ pub use statement::*;
 pub use travelling::*;
 
 use crate::failure::{Failure, FailureCode};
+use crate::privacy::Privacy;
 use crate::runtime::Runtime;
 
 /// Who asks: an agent, shown by its token.
@@ -225,6 +226,9 @@ pub struct Chat {
     /// The travelling mandate that pays instead of the agent's account; held by the caller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mandate: Option<GrantId>,
+    /// Who may see the prompt; the configuration of the node may say less.
+    #[serde(default, skip_serializing_if = "Privacy::is_any")]
+    pub privacy: Privacy,
 }
 
 /// An answer and what it cost.
@@ -253,7 +257,8 @@ pub struct ChatOutput {
     pub trm_balance: Amount,
     /// What the work would cost at par, for local work.
     pub trm_would_cost: Option<Amount>,
-    /// The receipt both sides signed; absent for local work.
+    /// The receipt both sides signed; absent for local work, and where the last provider broke off before
+    /// it signed.
     pub receipt: Option<ReceiptId>,
     /// Who paid, when a mandate did and not the agent's account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -266,6 +271,9 @@ pub struct ChatOutput {
     /// was paid.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<Part>,
+    /// Other nodes that were sent the prompt.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seen_by: Vec<NodeId>,
 }
 
 /// What one provider delivered before another went on.
@@ -316,6 +324,9 @@ pub struct QuoteOutput {
     pub within_budget: bool,
     /// Why not.
     pub refusal: Option<String>,
+    /// Why this provider, and what others asked.
+    #[serde(default)]
+    pub why: String,
 }
 
 /// A request to see which provider would be chosen, and why. Nothing is sent but the question
@@ -590,6 +601,7 @@ impl Chat {
             seed: None,
             stop: Vec::new(),
             mandate: None,
+            privacy: Privacy::Any,
         }
     }
 }

@@ -4,11 +4,15 @@ use tirami_manifest::job::Message;
 use tirami_manifest::model::Usage;
 use tirami_manifest::{Amount, NodeId};
 use tirami_mesh::proto::message::{Offer, Refuse, Retry};
-use tirami_mesh::scheduler::{self, Candidate, ModelChoice, Plan, Want};
+use tirami_mesh::scheduler::{self, Barred, Candidate, ModelChoice, Plan, Reason, Want};
 
+use crate::buy::body_hash;
 use crate::failure::{Failure, FailureCode};
 use crate::offers::Seller;
 use crate::ops::Chat;
+use crate::prices::Priced;
+use crate::privacy::Privacy;
+use crate::runtime::Runtime;
 
 /// Tokens a template adds to each message, for a first estimate; the quote says the exact bound.
 const TEMPLATE_TOKENS: u32 = 16;
@@ -16,54 +20,109 @@ const TEMPLATE_TOKENS: u32 = 16;
 /// Most sellers whose refusals are shown; chosen, for a text that is read.
 const REFUSALS_SHOWN: usize = 3;
 
-/// Ranks everyone who sells something, this node included.
-pub(crate) fn plan(chat: &Chat, sellers: &[Seller], most: Amount, digest: [u8; 32]) -> Plan {
-    let max_out = chat.max_tokens.unwrap_or(1);
-    let model = chat.model.as_ref().map(|text| match text.parse() {
-        Ok(id) => ModelChoice::Id(id),
-        Err(_) => ModelChoice::Name(text.clone()),
-    });
-    let candidates: Vec<Candidate> = sellers
+/// Ranks everyone who sells something, this node included, by what they offer.
+pub(crate) fn plan(
+    runtime: &Runtime,
+    chat: &Chat,
+    sellers: &[Seller],
+    most: Amount,
+) -> Result<Plan, Failure> {
+    let candidates = sellers
         .iter()
         .flat_map(|seller| seller.offers.iter().map(move |offer| (seller, offer)))
         .map(|(seller, offer)| {
             let usage = Usage {
                 tokens_in: guess_in(&chat.messages, offer.card.context),
                 tokens_cached: 0,
-                tokens_out: max_out,
+                tokens_out: compared_out(chat),
             };
             let price = offer.card.price(usage, offer.multiplier).ok();
+            let (record, shut) = runtime.inner.records.of(&seller.peer.id);
+            let barred = if seller.local {
+                None
+            } else if !runtime.may_see(&chat.privacy, &seller.peer.id) {
+                Some(Barred::Privacy)
+            } else {
+                let in_a_row = record.in_a_row();
+                shut.map(|again_ms| Barred::Failing { in_a_row, again_ms })
+            };
             Candidate {
                 provider: seller.peer.id,
                 offer: offer.clone(),
                 price,
                 connected: seller.connected,
                 affordable: seller.local || price.is_some_and(|price| price <= most),
+                record,
+                takes_ms: None,
+                barred,
             }
-        })
-        .collect();
-    scheduler::choose(
-        &Want {
-            model,
-            max_in: 1,
-            max_out: 1,
-            digest,
-        },
-        &candidates,
-    )
+        });
+    choose(chat, candidates)
+}
+
+/// Ranks those whose price binds.
+pub(crate) fn of_priced(
+    runtime: &Runtime,
+    chat: &Chat,
+    priced: &[Priced<'_>],
+    most: Amount,
+) -> Result<Plan, Failure> {
+    let candidates = priced.iter().map(|priced| {
+        let provider = priced.seller.peer.id;
+        let quote = &priced.quote;
+        let price = quote
+            .card
+            .price(priced.usage(compared_out(chat)), quote.multiplier);
+        Candidate {
+            provider,
+            offer: priced.offer(),
+            price: price.ok(),
+            connected: true,
+            affordable: quote.max_amount <= most,
+            record: runtime.inner.records.of(&provider).0,
+            takes_ms: priced
+                .pace
+                .whole_ms(priced.usage(compared_out(chat)).tokens_out),
+            barred: None,
+        }
+    });
+    choose(chat, candidates)
+}
+
+/// Tokens of an answer for which prices are compared.
+fn compared_out(chat: &Chat) -> u32 {
+    chat.max_tokens.unwrap_or(1)
+}
+
+fn choose(chat: &Chat, candidates: impl Iterator<Item = Candidate>) -> Result<Plan, Failure> {
+    let model = chat.model.as_ref().map(|text| match text.parse() {
+        Ok(id) => ModelChoice::Id(id),
+        Err(_) => ModelChoice::Name(text.clone()),
+    });
+    let want = Want {
+        model,
+        max_in: 1,
+        max_out: 1,
+        digest: body_hash(chat)?,
+    };
+    let candidates: Vec<Candidate> = candidates.collect();
+    Ok(scheduler::choose(&want, &candidates))
 }
 
 /// Candidates to ask in turn. One that seems too dear is asked too: the quote binds, the estimate
 /// does not, and the gate gives the reason.
-pub(crate) fn worth_trying(ranked: &scheduler::Ranked) -> bool {
+fn worth_trying(ranked: &scheduler::Ranked) -> bool {
     ranked.reason.is_eligible() || ranked.reason == scheduler::Reason::TooDear
 }
 
-pub(crate) fn find<'a>(
-    sellers: &'a [Seller],
-    id: NodeId,
-    name: &str,
-) -> Option<(&'a Seller, &'a Offer)> {
+/// The same, as they can be asked.
+pub(crate) fn worth_asking<'a>(plan: &Plan, sellers: &'a [Seller]) -> Vec<(&'a Seller, &'a Offer)> {
+    let worth = plan.ranked.iter().filter(|one| worth_trying(one));
+    let found = worth.filter_map(|one| find(sellers, one.provider, &one.name));
+    found.collect()
+}
+
+fn find<'a>(sellers: &'a [Seller], id: NodeId, name: &str) -> Option<(&'a Seller, &'a Offer)> {
     let seller = sellers.iter().find(|seller| seller.peer.id == id)?;
     Some((
         seller,
@@ -71,7 +130,7 @@ pub(crate) fn find<'a>(
     ))
 }
 
-pub(crate) fn nobody(chat: &Chat, plan: &Plan, sellers: &[Seller]) -> Failure {
+pub(crate) fn nobody(runtime: &Runtime, chat: &Chat, plan: &Plan, sellers: &[Seller]) -> Failure {
     let reachable = sellers
         .iter()
         .filter(|seller| !seller.local && !seller.offers.is_empty())
@@ -82,6 +141,9 @@ pub(crate) fn nobody(chat: &Chat, plan: &Plan, sellers: &[Seller]) -> Failure {
         .collect();
     if !refusals.is_empty() && !plan.ranked.iter().any(worth_trying) {
         return nobody_sells_now(chat, &refusals);
+    }
+    if let Some(failure) = barred(runtime, chat, plan) {
+        return failure;
     }
     let failure = match (&chat.model, plan.ranked.is_empty()) {
         (_, true) => Failure::new(
@@ -102,6 +164,45 @@ pub(crate) fn nobody(chat: &Chat, plan: &Plan, sellers: &[Seller]) -> Failure {
         }
     };
     failure.hint("'tirami-agent peers' shows who is there, 'tirami-agent models' what they sell")
+}
+
+/// Somebody could do it, and is kept out.
+fn barred(runtime: &Runtime, chat: &Chat, plan: &Plan) -> Option<Failure> {
+    let barred = plan.ranked.iter().filter_map(|ranked| match ranked.reason {
+        Reason::Barred(barred) => Some((ranked.provider, barred)),
+        _ => None,
+    });
+    let barred: Vec<(NodeId, Barred)> = barred.collect();
+    let said = |kept: &[(NodeId, Barred)]| {
+        let said = kept
+            .iter()
+            .take(REFUSALS_SHOWN)
+            .map(|(node, barred)| format!("provider {} {}", node.short(), Reason::Barred(*barred)));
+        said.collect::<Vec<_>>().join("; ")
+    };
+    let failing: Vec<_> = barred
+        .iter()
+        .filter(|(_, barred)| *barred != Barred::Privacy)
+        .copied()
+        .collect();
+    if !failing.is_empty() {
+        let text = format!("nobody is asked for this now: {}", said(&failing));
+        let failure = Failure::new(FailureCode::NoProvider, text).retryable();
+        return Some(failure.next_tool("schedule"));
+    }
+    let (node, _) = barred.first()?;
+    let (whose, privacy) = if runtime.may_see(&Privacy::Any, node) {
+        ("", &chat.privacy)
+    } else {
+        (" in the config file", &runtime.inner.config.privacy)
+    };
+    let text = format!(
+        "privacy is '{privacy}'{whose}: nobody who may see the prompt sells this; provider {} does, and may \
+         not",
+        node.short()
+    );
+    let failure = Failure::new(FailureCode::NoProvider, text).next_tool("schedule");
+    Some(failure.hint("a wider privacy in the request, or in the config file, lets others do it"))
 }
 
 /// Those who might sell it say why they do not. Peers' words are theirs: they are quoted.

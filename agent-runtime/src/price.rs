@@ -1,12 +1,13 @@
 //! What a request would cost, without buying it.
 
 use tirami_manifest::Amount;
+use tirami_mesh::scheduler::Ranked;
 
-use crate::buy::{body_hash, work};
+use crate::buy::work;
 use crate::failure::Failure;
 use crate::means::Means;
 use crate::ops::{Caller, Chat, QuoteOutput};
-use crate::quoting::{Wanted, ask_quote};
+use crate::prices::{ASKED_AT_ONCE, Priced, Request};
 use crate::runtime::Runtime;
 use crate::{offers, plan};
 
@@ -17,32 +18,42 @@ pub(crate) async fn price(
     chat: &Chat,
 ) -> Result<QuoteOutput, Failure> {
     let means = Means::of(runtime, caller, chat)?;
-    let mut sellers = means.limit(offers::sellers(runtime).await?);
+    let mut sellers = means.limit(offers::sellers_soon(runtime).await?);
     let here = sellers
         .iter()
         .any(|seller| seller.local && !seller.offers.is_empty());
     sellers.retain(|seller| !seller.local);
-    let plan = plan::plan(chat, &sellers, means.most, body_hash(chat)?);
-    let first = plan.ranked.iter().find(|ranked| plan::worth_trying(ranked));
-    let found = first.and_then(|ranked| plan::find(&sellers, ranked.provider, &ranked.name));
-    let Some((seller, offer)) = found else {
-        let nobody = plan::nobody(chat, &plan, &sellers);
+    let plan = plan::plan(runtime, chat, &sellers, means.most)?;
+    let mut some = plan::worth_asking(&plan, &sellers);
+    some.truncate(ASKED_AT_ONCE);
+    if some.is_empty() {
+        let nobody = plan::nobody(runtime, chat, &plan, &sellers);
         return Err(if here {
             nobody.hint("this node answers itself, for free: call chat")
         } else {
             nobody
         });
+    }
+    let request = Request {
+        runtime,
+        means: &means,
+        messages: &chat.messages,
+        wanted: chat.max_tokens,
     };
-    let estimate = plan::guess_in(&chat.messages, offer.card.context);
-    let (affordable, _) =
-        means.affordable_out((seller.peer.id, &offer.card), estimate, offer.multiplier);
-    let max_out = chat.max_tokens.unwrap_or(affordable);
-    let mut link = runtime.transport()?.open(&seller.peer).await?;
-    let wanted = Wanted {
-        max_out,
-        under_mandate: means.under.is_some(),
+    let mut asked = Box::pin(request.ask_all(&some)).await;
+    let ranked = plan::of_priced(runtime, chat, &asked.priced, means.most)?.ranked;
+    let last = asked.failed.pop().map(|(_, none)| none.failure);
+    let best = ranked.first().and_then(|best| asked.take(best.provider));
+    asked.call_off();
+    let Some(Priced {
+        offer,
+        quote,
+        mut link,
+        ..
+    }) = best
+    else {
+        return Err(last.unwrap_or_else(|| plan::nobody(runtime, chat, &plan, &sellers)));
     };
-    let quote = ask_quote(runtime, &mut link, offer, &chat.messages, wanted).await?;
     link.finish()?;
     let asked = means
         .under
@@ -68,5 +79,15 @@ pub(crate) async fn price(
         expires_at: quote.expires.to_rfc3339(),
         within_budget: refusal.is_none(),
         refusal,
+        why: why(&ranked),
     })
+}
+
+/// Why the first was chosen, and how the others compare.
+fn why(ranked: &[Ranked]) -> String {
+    let told = ranked.iter().enumerate().map(|(n, one)| match n {
+        0 => one.reason.to_string(),
+        _ => format!("provider {}: {}", one.provider.short(), one.reason),
+    });
+    told.collect::<Vec<_>>().join("; ")
 }

@@ -8,7 +8,9 @@ use tirami_manifest::job::{Message, PromptShape};
 use tirami_manifest::model::Usage;
 use tirami_manifest::signed::{Signed, Verified};
 use tirami_mesh::net::transport::Link;
-use tirami_mesh::proto::message::{AskQuote, Frame, Offer, Refuse, RefuseCode, Retry};
+use tirami_mesh::proto::message::{
+    AskQuote, Frame, Offer, Pace, Quoted, Refuse, RefuseCode, Retry,
+};
 
 use crate::certifying;
 use crate::failure::{Failure, FailureCode};
@@ -39,6 +41,29 @@ pub(crate) struct Wanted {
     pub(crate) under_mandate: bool,
 }
 
+/// Why there is no price.
+pub(crate) struct NoPrice {
+    pub(crate) failure: Failure,
+    /// Whether the provider did something else than it should, or nothing.
+    pub(crate) is_fault: bool,
+}
+
+impl From<Failure> for NoPrice {
+    fn from(failure: Failure) -> Self {
+        Self {
+            failure,
+            is_fault: false,
+        }
+    }
+}
+
+fn fault(failure: Failure) -> NoPrice {
+    NoPrice {
+        failure,
+        is_fault: true,
+    }
+}
+
 /// Asks one provider for a price and checks that the quote is for us and follows from its card.
 pub(crate) async fn ask_quote(
     runtime: &Runtime,
@@ -49,7 +74,7 @@ pub(crate) async fn ask_quote(
         max_out,
         under_mandate,
     }: Wanted,
-) -> Result<Verified<Quote>, Failure> {
+) -> Result<(Verified<Quote>, Pace), NoPrice> {
     let provider = link.peer();
     if let Err(failure) = certifying::introduce(runtime).await {
         tracing::debug!(%failure, "the witness does not know this node's new key yet");
@@ -62,19 +87,16 @@ pub(crate) async fn ask_quote(
         max_out,
         under_mandate,
     }))
-    .await?;
-    let quote = match link.receive_within(QUOTE_WITHIN).await? {
-        Some(Frame::Quoted(quoted)) => quoted.quote,
-        Some(Frame::Refuse(refused)) => return Err(refusal(provider, &refused)),
-        Some(other) => {
-            return Err(broke_its_word(
-                provider,
-                &format!("it said {}", other.name()),
-            ));
-        }
-        None => return Err(broke_its_word(provider, "it hung up")),
+    .await
+    .map_err(|error| fault(error.into()))?;
+    let wrong = |what: &str| fault(broke_its_word(provider, what));
+    let said = link.receive_within(QUOTE_WITHIN).await;
+    let Quoted { quote, pace } = match said.map_err(|error| fault(error.into()))? {
+        Some(Frame::Quoted(quoted)) => quoted,
+        Some(Frame::Refuse(refused)) => return Err(refusal(provider, &refused).into()),
+        Some(other) => return Err(wrong(&format!("it said {}", other.name()))),
+        None => return Err(wrong("it hung up")),
     };
-    let wrong = |what: &str| broke_its_word(provider, what);
     let quote = Signed::<Quote>::from_bytes(&quote).map_err(|e| wrong(&e.to_string()))?;
     let quote = quote.verify(&provider).map_err(|e| wrong(&e.to_string()))?;
     let usage = Usage {
@@ -107,7 +129,7 @@ pub(crate) async fn ask_quote(
     if quote.card.price(usage, quote.multiplier) != Ok(quote.max_amount) {
         return Err(wrong("its quote does not follow from its model's figures"));
     }
-    Ok(quote)
+    Ok((quote, pace))
 }
 
 /// Peers' words are theirs: they are quoted, never spoken as ours.

@@ -25,6 +25,8 @@ use crate::config::NodeConfig;
 use crate::data_dir;
 use crate::failure::{Failure, FailureCode};
 use crate::ops::{Caller, Operation};
+use crate::privacy::Privacy;
+use crate::records::Records;
 use crate::selling::Desk;
 use crate::{accept, keys, recover, staying, sync};
 
@@ -55,6 +57,7 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) jobs: Arc<tokio::sync::Semaphore>,
     pub(crate) selling: Desk,
+    pub(crate) records: Records,
     /// How many requests of each peer are being served.
     served: Mutex<BTreeMap<NodeId, usize>>,
     /// Why the witness refused when it was last asked; held for an assignment only.
@@ -192,6 +195,7 @@ impl Builder {
         let (genesis, transport) = tokio::try_join!(books, network)?;
         let frozen = watch::Sender::new(wallet.frozen()?.is_some());
         let inner = Inner {
+            records: Records::new(clock.clone()),
             selling: Desk::open(&wallet, clock.clone(), config.load_file.clone())?,
             config,
             wallet,
@@ -302,6 +306,13 @@ impl Runtime {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .clone()
+    }
+
+    /// Whether another node may see a prompt of this one.
+    pub(crate) fn may_see(&self, privacy: &Privacy, node: &NodeId) -> bool {
+        let config = &self.inner.config;
+        let allows = |privacy: &Privacy| privacy.allows(node, &config.own_nodes);
+        allows(&config.privacy) && allows(privacy)
     }
 
     /// What this node asks relative to par unless its owner sets another price.

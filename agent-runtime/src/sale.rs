@@ -100,13 +100,18 @@ impl Sale<'_> {
         let (mut is_counted, mut listening) = (false, true);
         let mut run: Option<Run> = None;
         let mut renewed = self.started;
+        let mut went = Went::default();
         loop {
             let event = tokio::select! {
                 counted = &mut counting, if !is_counted => {
                     is_counted = true;
                     self.counted(counted)
                 }
-                made = next(&mut run), if selling.wants_more() => of_engine(made),
+                made = next(&mut run), if selling.wants_more() => {
+                    let event = of_engine(made);
+                    went.heard(self, &event, selling.counted());
+                    event
+                }
                 word = receiver.receive(), if listening => {
                     let (event, more) = heard(word);
                     listening = more;
@@ -126,7 +131,10 @@ impl Sale<'_> {
                         }
                     }
                     Effect::Begin => match self.begin(selling.counted()) {
-                        Ok(begun) => run = Some(begun),
+                        Ok(begun) => {
+                            run = Some(begun);
+                            went = Went::begun(self.elapsed_ms());
+                        }
                         Err(error) => {
                             let failed = Event::Failed(engine_refused(&error));
                             effects.extend(selling.on(failed));
@@ -145,6 +153,10 @@ impl Sale<'_> {
             }
             self.renew(&mut renewed).await;
         }
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        self.runtime.inner.clock.elapsed_ms()
     }
 
     /// What was counted, if it is no more than was agreed.
@@ -282,6 +294,46 @@ impl Sale<'_> {
         };
         agreement.check_against(quote).map_err(|e| internal(&e))?;
         Ok(agreement)
+    }
+}
+
+/// How long the engine took, and what for.
+#[derive(Clone, Copy, Debug, Default)]
+struct Went {
+    begun_ms: u64,
+    first_ms: Option<u64>,
+    /// Tokens after the first word.
+    others: u32,
+}
+
+impl Went {
+    fn begun(now_ms: u64) -> Self {
+        Self {
+            begun_ms: now_ms,
+            ..Self::default()
+        }
+    }
+
+    /// Notes what an engine says. The time in which nobody asked it for more, because the window was used up,
+    /// is in it: that is how fast a job goes here.
+    fn heard(&mut self, sale: &Sale<'_>, event: &Event, counted: Counted) {
+        let (now_ms, desk) = (sale.elapsed_ms(), &sale.runtime.inner.selling);
+        match (event, self.first_ms) {
+            (Event::Piece { .. }, None) => {
+                self.first_ms = Some(now_ms);
+                let took = now_ms.saturating_sub(self.begun_ms);
+                desk.went(|speed| speed.first(counted.tokens_in, took));
+            }
+            (Event::Piece { tokens, .. }, Some(_)) => {
+                let more = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
+                self.others = self.others.saturating_add(more);
+            }
+            (Event::Ended { .. }, Some(first_ms)) => {
+                let took = now_ms.saturating_sub(first_ms);
+                desk.went(|speed| speed.others(self.others, took));
+            }
+            _ => {}
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod hours;
 mod load;
 mod places;
 mod settings;
+mod speed;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -32,6 +33,7 @@ use places::Places;
 pub(crate) use places::{Place, Taken};
 pub use settings::Buyers;
 pub(crate) use settings::{BUYERS_MAX, HOURS_MAX, PLACES_MAX, Pause, Settings};
+pub(crate) use speed::Speed;
 
 /// What a node that sells keeps in mind.
 #[derive(Debug)]
@@ -43,6 +45,8 @@ pub(crate) struct Desk {
     places: Places,
     /// Held for a step only.
     offered: Mutex<Offered>,
+    /// Held for a step only.
+    speed: Mutex<Speed>,
     load_file: PathBuf,
 }
 
@@ -86,6 +90,7 @@ impl Desk {
             places: Places::new(settings.room(), clock),
             settings: RwLock::new(Arc::new(settings)),
             changing: tokio::sync::Mutex::default(),
+            speed: Mutex::default(),
             offered: Mutex::default(),
             load_file,
         })
@@ -121,6 +126,17 @@ impl Desk {
     /// How many places are taken.
     pub(crate) fn taken(&self) -> Taken {
         self.places.taken()
+    }
+
+    /// How fast jobs go here, and for how many milliseconds the next would wait for its place.
+    pub(crate) fn speed(&self) -> (Speed, u64) {
+        let speed = *self.speed.lock().unwrap_or_else(PoisonError::into_inner);
+        (speed, self.places.wait_ms())
+    }
+
+    /// Notes how fast a job went.
+    pub(crate) fn went(&self, note: impl FnOnce(&mut Speed)) {
+        note(&mut self.speed.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// The machine's load, where the system says it.

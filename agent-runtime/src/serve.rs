@@ -61,8 +61,10 @@ pub(crate) async fn job(
                     return Ok(());
                 }
             };
+            let (speed, wait_ms) = runtime.inner.selling.speed();
             link.send(&Frame::Quoted(Quoted {
                 quote: quote.signed().to_bytes(),
+                pace: speed.pace(quote.max_in, wait_ms),
             }))
             .await?;
             quoted = Some(quote);

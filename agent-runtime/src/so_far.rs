@@ -13,6 +13,8 @@ use crate::ops::Part;
 pub(crate) struct SoFar {
     pub(crate) text: String,
     pub(crate) tokens: u32,
+    /// Tokens of the prompt, as the last provider counted them.
+    pub(crate) tokens_in: u32,
     /// What is owed for them.
     pub(crate) paid: Amount,
     pub(crate) parts: Vec<Part>,
@@ -37,6 +39,7 @@ impl SoFar {
     /// whether somebody reads the answer while it comes.
     pub(crate) fn cut(&mut self, provider: NodeId, cut: Cut, is_read: bool) -> Stopped {
         let nothing = cut.tokens == 0 && cut.text.is_empty();
+        self.tokens_in = cut.tokens_in;
         self.paid = self.paid.checked_add(cut.vouched).unwrap_or(Amount::MAX);
         if !nothing || !cut.vouched.is_zero() {
             self.parts.push(Part {

@@ -1,8 +1,8 @@
 //! Staying connected with those this node was told of: its inviter and the peers of its configuration.
 //!
 //! They may not know where this node is; whoever draws on a mandate of it asks it first, and whoever it owes
-//! by voucher claims that of it. So a connection that was lost, or over which nothing comes any more, is made again: soon, and without
-//! end.
+//! by voucher claims that of it. So a connection that was lost, or over which nothing comes any more, is made
+//! again: soon, and without end.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -27,10 +27,12 @@ use tirami_mesh::engine::Engine;
 use tirami_mesh::engine::echo::Echo;
 use tirami_mesh::net::memory::{MemoryNetwork, MemoryTransport};
 use tirami_mesh::net::transport::{Incoming, Link, PeerAddr, Transport};
-use tirami_mesh::proto::message::{Chunk, Frame, Offer, Offers, Quoted};
+use tirami_mesh::proto::message::{Chunk, Frame, Offer, Offers, Pace, Quoted};
 use tirami_wallet::claims::CLAIMED_WITHIN_MS;
 use tirami_wallet::keystore::node_key;
 
+#[path = "trade/buying.rs"]
+mod buying;
 #[path = "trade/selling.rs"]
 mod selling;
 
@@ -603,6 +605,7 @@ impl Cheater {
         };
         Frame::Quoted(Quoted {
             quote: Signed::new(quote, &self.key).to_bytes(),
+            pace: Pace::default(),
         })
     }
 

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::Deserialize;
+use tirami_agent_runtime::privacy::Privacy;
 use tirami_agent_runtime::{ModelSource, NodeConfig, PeerAddr, Relay};
-use tirami_manifest::{Amount, Multiplier};
+use tirami_manifest::{Amount, Multiplier, NodeId};
 
 /// Where HTTP listens unless told otherwise. Chosen: loopback, and a port few programs use.
 pub const HTTP_LISTEN: &str = "127.0.0.1:8474";
@@ -140,6 +141,12 @@ pub struct ConfigFile {
     /// Nodes to look for beside those that were met: node id, `@`, address.
     #[serde(default, deserialize_with = "peers")]
     pub peers: Vec<PeerAddr>,
+    /// Nodes of the same owner: ids.
+    #[serde(default)]
+    pub own_nodes: Vec<NodeId>,
+    /// Who may see a prompt at most: `local`, `own`, `any`, or node ids.
+    #[serde(default)]
+    pub privacy: Privacy,
     /// A relay for what finds no straight way: `http://` or `https://`, name, port.
     #[serde(default, deserialize_with = "relay")]
     pub relay: Option<Relay>,
@@ -294,6 +301,8 @@ impl Settings {
             node.stranger_budget = budget;
         }
         node.peers = file.peers;
+        node.own_nodes = file.own_nodes;
+        node.privacy = file.privacy;
         node.relay = overrides.relay.or(file.relay);
         if let Some(name) = file.network_name {
             node.network_name = name;

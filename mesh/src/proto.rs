@@ -16,6 +16,6 @@ pub use terms::{Counted, Terms};
 
 pub use message::{
     AskQuote, Begun, Certified, Certify, Chunk, Countersign, Credit, Drawn, Frame, Join, Joined,
-    Offer, Offers, Propose, Quoted, Refuse, RefuseCode, Repay, ReserveUnits, Retry, ReturnUnits,
-    SignedBytes, Start, UnderMandate, UnitsReturned,
+    Offer, Offers, Pace, Propose, Quoted, Refuse, RefuseCode, Repay, ReserveUnits, Retry,
+    ReturnUnits, SignedBytes, Start, UnderMandate, UnitsReturned,
 };

@@ -9,6 +9,9 @@ use tirami_manifest::signed::hash;
 use tirami_manifest::{Amount, ModelId, NodeId};
 
 use crate::proto::message::Offer;
+use record::Record;
+
+pub mod record;
 
 /// What one job waiting ahead of ours costs in time, at least, in micro-TRM: 0.1 TRM. Chosen: about
 /// what a short answer of the smallest model costs, so that an idle provider wins between equals.
@@ -17,6 +20,10 @@ pub const WAIT_UTRM: u64 = 100_000;
 /// What one job waiting ahead of ours costs in time, as a share of our own price: an eighth. Chosen:
 /// jobs of one provider are of a like size, and most of the time of a job is not spent waiting.
 pub const WAIT_SHARE: u64 = 8;
+
+/// What a second of work costs, as a share of our own price: a sixty-fourth. Chosen: who takes ten seconds
+/// longer has to be a sixth cheaper.
+pub const SECOND_SHARE: u64 = 64;
 
 /// What it costs in time that a peer must be dialled first, in micro-TRM: 0.001 TRM. Chosen: decides
 /// between equals only.
@@ -69,17 +76,37 @@ pub struct Candidate {
     pub connected: bool,
     /// Whether the request may spend the price.
     pub affordable: bool,
+    /// What its jobs came to.
+    pub record: Record,
+    /// How long it says this job takes, in milliseconds.
+    pub takes_ms: Option<u64>,
+    /// Why it is not asked at all.
+    pub barred: Option<Barred>,
+}
+
+/// Why a candidate is not asked, whatever it sells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Barred {
+    /// The request does not want it to see the prompt.
+    Privacy,
+    /// It failed too often; when it is asked again, in milliseconds.
+    Failing {
+        /// Failures in a row.
+        in_a_row: u32,
+        /// How long until it is asked again.
+        again_ms: u64,
+    },
 }
 
 /// Why a candidate stands where it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reason {
-    /// Nobody is cheaper, waiting time counted.
+    /// Nobody is cheaper, waiting time and failures counted.
     Cheapest,
     /// As cheap as the chosen one; the request's hash decided.
     Equal,
-    /// Dearer than the chosen one by so much, waiting time counted.
+    /// Dearer than the chosen one by so much, waiting time and failures counted.
     Dearer(Amount),
     /// It sells another model.
     OtherModel,
@@ -89,6 +116,8 @@ pub enum Reason {
     NoPrice,
     /// The request may not spend so much.
     TooDear,
+    /// It is not asked at all.
+    Barred(Barred),
 }
 
 impl Reason {
@@ -104,12 +133,23 @@ impl fmt::Display for Reason {
             Self::Cheapest => f.write_str("cheapest expected total"),
             Self::Equal => f.write_str("as cheap as the chosen one; a hash of the request decided"),
             Self::Dearer(by) => {
-                write!(f, "{by} TRM dearer than the chosen one, its queue counted")
+                write!(
+                    f,
+                    "{by} TRM dearer than the chosen one, queue, speed and failures counted"
+                )
             }
             Self::OtherModel => f.write_str("another model was asked for"),
             Self::DoesNotFit => f.write_str("prompt and answer do not fit its context"),
             Self::NoPrice => f.write_str("its model card gives no price for this job"),
             Self::TooDear => f.write_str("costs more than the request may spend"),
+            Self::Barred(Barred::Privacy) => f.write_str(
+                "may not see the prompt: the privacy of the request keeps it from there",
+            ),
+            Self::Barred(Barred::Failing { in_a_row, again_ms }) => write!(
+                f,
+                "failed {in_a_row} times in a row; it is asked again in {} s",
+                again_ms.div_ceil(1_000)
+            ),
         }
     }
 }
@@ -133,7 +173,7 @@ pub struct Ranked {
     pub chosen: bool,
     /// Most the job costs there.
     pub trm_price: Option<Amount>,
-    /// Price and the cost of waiting; what the order follows.
+    /// Price, the cost of waiting and the risk; what the order follows.
     pub trm_expected: Option<Amount>,
     /// Jobs ahead of this one.
     pub waiting: u32,
@@ -161,11 +201,13 @@ impl Plan {
     }
 }
 
-/// Ranks the candidates for a job by price and the cost of waiting.
+/// Ranks the candidates for a job by price, the cost of waiting, and how often they failed.
 ///
 /// The same request and candidates, in whatever order, give the same plan.
 pub fn choose(want: &Want, candidates: &[Candidate]) -> Plan {
-    let mut rows: Vec<Row<'_>> = candidates.iter().map(|c| Row::new(want, c)).collect();
+    let longest = candidates.iter().filter_map(|c| c.takes_ms).max();
+    let rows = candidates.iter().map(|c| Row::new(want, c, longest));
+    let mut rows: Vec<Row<'_>> = rows.collect();
     rows.sort_by_key(|row| (row.rejected.is_some(), row.expected, row.tie));
     let best = rows.first().and_then(|row| row.expected);
     let mut ranked: Vec<Ranked> = rows.iter().map(|row| row.ranked(best)).collect();
@@ -185,7 +227,7 @@ struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    fn new(want: &Want, candidate: &'a Candidate) -> Self {
+    fn new(want: &Want, candidate: &'a Candidate, longest: Option<u64>) -> Self {
         let rejected = rejection(want, candidate);
         let model = candidate.offer.card.id;
         Self {
@@ -194,7 +236,7 @@ impl<'a> Row<'a> {
             expected: candidate
                 .price
                 .filter(|_| rejected.is_none())
-                .map(|price| expected(candidate, price)),
+                .map(|price| expected(candidate, price, longest)),
             tie: hash(
                 TIE_DOMAIN,
                 &[
@@ -237,6 +279,8 @@ fn rejection(want: &Want, candidate: &Candidate) -> Option<Reason> {
         Some(Reason::OtherModel)
     } else if tokens > u64::from(offer.card.context) {
         Some(Reason::DoesNotFit)
+    } else if let Some(barred) = candidate.barred {
+        Some(Reason::Barred(barred))
     } else if price.is_none() {
         Some(Reason::NoPrice)
     } else if !candidate.affordable {
@@ -246,12 +290,16 @@ fn rejection(want: &Want, candidate: &Candidate) -> Option<Reason> {
     }
 }
 
-/// Price, and what its queue and a dial cost in time, in micro-TRM.
-fn expected(candidate: &Candidate, price: Amount) -> u128 {
-    let price = u128::from(price.utrm());
+/// Price, what its queue, its work and a dial cost in time, and what failures cost, in micro-TRM. Who does not
+/// say how long it takes counts as the slowest of those who do.
+fn expected(candidate: &Candidate, price_of: Amount, longest: Option<u64>) -> u128 {
+    let price = u128::from(price_of.utrm());
     let wait = u128::from(WAIT_UTRM).max(price / u128::from(WAIT_SHARE));
     let dial = if candidate.connected { 0 } else { DIAL_UTRM };
-    price + wait * u128::from(candidate.offer.waiting) + u128::from(dial)
+    let risk = candidate.record.risk(price_of);
+    let takes = candidate.takes_ms.or(longest).unwrap_or(0);
+    let time = price * u128::from(takes) / (1_000 * u128::from(SECOND_SHARE));
+    price + wait * u128::from(candidate.offer.waiting) + u128::from(dial) + risk + time
 }
 
 fn capped(utrm: u128) -> Amount {
@@ -293,6 +341,9 @@ mod tests {
             price: Amount::from_utrm(utrm).ok(),
             connected: true,
             affordable: true,
+            record: Record::default(),
+            takes_ms: None,
+            barred: None,
         }
     }
 
@@ -314,7 +365,7 @@ mod tests {
         assert_eq!(plan.ranked[0].reason.to_string(), "cheapest expected total");
         assert_eq!(
             plan.ranked[2].reason.to_string(),
-            "0.0002 TRM dearer than the chosen one, its queue counted"
+            "0.0002 TRM dearer than the chosen one, queue, speed and failures counted"
         );
         assert_eq!(plan.ranked.iter().filter(|r| r.chosen).count(), 1);
     }
@@ -384,6 +435,53 @@ mod tests {
             let plan = choose(&want(), &[far, candidate(second, 500)]);
             assert_eq!(order(&plan), [second, first]);
         }
+    }
+
+    #[test]
+    fn one_whose_jobs_fail_counts_as_dearer_and_one_that_is_barred_is_not_chosen() {
+        let mut flaky = candidate(1, 1_000);
+        flaky.record.failed(0);
+        let plan = choose(&want(), &[flaky.clone(), candidate(2, 1_124)]);
+        assert_eq!(order(&plan), [2, 1]);
+        let plan = choose(&want(), &[flaky, candidate(2, 1_126)]);
+        assert_eq!(order(&plan), [1, 2]);
+        let mut secret = candidate(1, 1);
+        secret.barred = Some(Barred::Privacy);
+        let mut failing = candidate(2, 1);
+        failing.barred = Some(Barred::Failing {
+            in_a_row: 3,
+            again_ms: 29_001,
+        });
+        let plan = choose(&want(), &[secret, failing, candidate(3, 900)]);
+        assert_eq!(plan.chosen().unwrap().provider.as_bytes()[0], 3);
+        let reasons = plan.ranked.iter().map(|ranked| ranked.reason.to_string());
+        let reasons: Vec<_> = reasons.collect();
+        assert!(
+            reasons.iter().any(|r| r.starts_with("may not see")),
+            "{reasons:?}"
+        );
+        let failing = "failed 3 times in a row; it is asked again in 30 s";
+        assert!(reasons.iter().any(|r| r == failing), "{reasons:?}");
+    }
+
+    #[test]
+    fn a_slow_one_has_to_be_cheaper_and_who_says_nothing_counts_as_the_slowest() {
+        let takes = |n: u8, utrm: u64, seconds: u64| Candidate {
+            takes_ms: (seconds > 0).then_some(seconds * 1_000),
+            ..candidate(n, utrm)
+        };
+        // Eight seconds cost an eighth.
+        let plan = choose(&want(), &[takes(1, 8_000, 8), takes(2, 8_990, 0)]);
+        assert_eq!(order(&plan), [1, 2]);
+        let plan = choose(&want(), &[takes(1, 8_000, 9), takes(2, 8_990, 1)]);
+        assert_eq!(order(&plan), [1, 2]);
+        let plan = choose(&want(), &[takes(1, 8_000, 10), takes(2, 8_990, 1)]);
+        assert_eq!(order(&plan), [2, 1]);
+        let plan = choose(
+            &want(),
+            &[takes(1, 1, u64::MAX / 1_000), takes(2, u64::MAX / 8, 0)],
+        );
+        assert_eq!(order(&plan), [1, 2], "and nothing overflows");
     }
 
     #[test]

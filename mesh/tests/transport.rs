@@ -20,7 +20,7 @@ use tirami_mesh::net::codec::{self, CodecError};
 use tirami_mesh::net::{
     IrohOptions, IrohTransport, Link, MemoryNetwork, MemoryTransport, NetError, PeerAddr, Transport,
 };
-use tirami_mesh::proto::{Chunk, Frame, Quoted, Retry, Start};
+use tirami_mesh::proto::{Chunk, Frame, Pace, Quoted, Retry, Start};
 use tokio::time::timeout;
 
 const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -167,6 +167,7 @@ async fn what_is_above_a_limit_is_refused_on_both_sides(pair: Pair) {
     let (mut sender, _receiver) = here.split();
     let above = Frame::Quoted(Quoted {
         quote: vec![0; codec::DOCUMENT_MAX + 1],
+        pace: Pace::default(),
     });
     let error = sender.send(&above).await.unwrap_err();
     assert!(matches!(error, NetError::Frame { .. }), "{error}");

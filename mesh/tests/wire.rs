@@ -9,8 +9,8 @@ use tirami_manifest::{EntryId, ModelId, Multiplier, QuoteId, ReceiptId, Repaymen
 use tirami_mesh::net::codec::{self, CodecError, decode, encode};
 use tirami_mesh::proto::{
     AskQuote, Begun, Certified, Certify, Chunk, Countersign, Credit, Drawn, Frame, Join, Joined,
-    Offer, Offers, Propose, Quoted, Refuse, RefuseCode, Repay, ReserveUnits, Retry, ReturnUnits,
-    SignedBytes, Start, UnderMandate, UnitsReturned,
+    Offer, Offers, Pace, Propose, Quoted, Refuse, RefuseCode, Repay, ReserveUnits, Retry,
+    ReturnUnits, SignedBytes, Start, UnderMandate, UnitsReturned,
 };
 
 const ID_11: &str = "1111111111111111111111111111111111111111111111111111111111111111";
@@ -163,11 +163,17 @@ fn golden() -> Vec<(Frame, Vec<&'static str>)> {
         (
             Frame::Quoted(Quoted {
                 quote: vec![0xdd; 3],
+                pace: Pace {
+                    first_token_ms: 200,
+                    tokens_per_s_milli: 50_000,
+                },
             }),
             vec![
-                "07000000", "01", "3100",   // kind 49
+                "0c000000", "01", "3100",   // kind 49
                 "03",     // bytes of quote
                 "dddddd", // quote
+                "c801",   // milliseconds to the first token: 200
+                "d08603", // tokens a second, in thousandths: 50,000
             ],
         ),
         (
@@ -554,6 +560,7 @@ fn fields_above_their_limits_are_refused_by_sender_and_receiver() {
     let document = |len| {
         Frame::Quoted(Quoted {
             quote: vec![0; len],
+            pace: Pace::default(),
         })
     };
     let shape = |len| {

@@ -144,7 +144,7 @@ impl Operation for Schedule {
         validate(&chat)?;
         let means = Means::of(runtime, caller, &chat)?;
         let sellers = offers::sellers(runtime).await?;
-        let plan = plan::plan(&chat, &sellers, means.most, buy::body_hash(&chat)?);
+        let plan = plan::plan(runtime, &chat, &sellers, means.most)?;
         Ok(ScheduleOutput {
             chosen: plan.chosen().map(|ranked| ranked.provider),
             candidates: plan

@@ -137,6 +137,17 @@ impl Places {
         Amount::try_from(self.line().under_way).unwrap_or(Amount::MAX)
     }
 
+    /// How long the next job would wait in line, about, in milliseconds.
+    pub(crate) fn wait_ms(&self) -> u64 {
+        let mut line = self.line();
+        let taken = line.taken();
+        if taken.running < line.room.slots && taken.waiting == 0 {
+            return 0;
+        }
+        let ahead = u64::from(taken.waiting).saturating_add(1);
+        line.lasts_ms.saturating_mul(ahead) / u64::from(line.room.slots.max(1))
+    }
+
     /// Whether there is none.
     pub(crate) fn full(&self) -> Option<Full> {
         self.line().full()

@@ -544,10 +544,10 @@ async fn a_node_sells_nothing_while_its_machine_is_busy() {
 }
 
 /// Somebody who speaks the protocol by hand, in the place of the last member.
-struct Wire {
+pub(super) struct Wire {
     /// Its links end with it.
     _transport: MemoryTransport,
-    link: Link,
+    pub(super) link: Link,
     key: SecretKey,
     model: ModelId,
 }
@@ -566,8 +566,13 @@ impl Wire {
         market.members.last().unwrap().shutdown().await;
         let folder = market.folders.last().unwrap();
         let key = node_key(&folder.path().join("node.key"), None).unwrap();
-        let transport = market.network.transport(key.id());
-        let link = transport.open(&market.address()).await.unwrap();
+        Self::to(&market.network, key, &market.address()).await
+    }
+
+    /// Plays the node with this key, towards a seller.
+    pub(super) async fn to(network: &MemoryNetwork, key: SecretKey, seller: &PeerAddr) -> Self {
+        let transport = network.transport(key.id());
+        let link = transport.open(seller).await.unwrap();
         Self {
             _transport: transport,
             link,
@@ -576,7 +581,7 @@ impl Wire {
         }
     }
 
-    async fn quote(&mut self) -> Result<commerce::Quote, Refuse> {
+    pub(super) async fn quote(&mut self) -> Result<commerce::Quote, Refuse> {
         let ask = AskQuote {
             model: self.model,
             shape: PromptShape::of(&small().messages).unwrap(),
@@ -594,7 +599,7 @@ impl Wire {
         }
     }
 
-    async fn start(&mut self, quote: &commerce::Quote) {
+    pub(super) async fn start(&mut self, quote: &commerce::Quote) {
         let start = Start {
             quote: quote.id(),
             hold: HOLD,

@@ -4,6 +4,7 @@ use std::io::Read;
 
 use clap::Args;
 use tirami_agent_runtime::ops::{Chat, ChatOutput};
+use tirami_agent_runtime::privacy::Privacy;
 use tirami_manifest::Amount;
 use tirami_manifest::job::{Message, Role};
 use tokio::sync::mpsc;
@@ -51,6 +52,9 @@ pub(super) struct ChatArgs {
     /// Let this mandate pay, which another node handed here, in place of the agent's own account
     #[arg(long, value_name = "MANDATE")]
     mandate: Option<Written>,
+    /// Who may see the prompt: local, own (nodes of the same owner), any, or node ids with commas between
+    #[arg(long, value_name = "WHO", default_value = "any")]
+    privacy: Privacy,
 }
 
 /// Reads a decimal number with at most three decimals, in thousandths.
@@ -104,6 +108,7 @@ impl ChatArgs {
             seed: self.seed,
             stop: Vec::new(),
             mandate,
+            privacy: self.privacy,
         })
     }
 }

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tirami_agent_runtime::failure::{Failure, FailureCode};
 use tirami_agent_runtime::ops::{Chat, ChatOutput, Operation};
+use tirami_agent_runtime::privacy::Privacy;
 use tirami_manifest::job::{Message, Role};
 use tirami_manifest::{Amount, GrantId};
 use tokio::time::{Duration, Instant};
@@ -45,6 +46,8 @@ struct ChatInput {
     seed: Option<Seed>,
     /// Id of a mandate handed to you, which pays instead of your account.
     mandate: Option<GrantId>,
+    /// Who may see the prompt: local, own (the owner's nodes), any, or node ids with commas between.
+    privacy: Option<Privacy>,
 }
 
 impl ChatInput {
@@ -69,6 +72,7 @@ impl ChatInput {
             temperature_milli: self.temperature.unwrap_or_default().0,
             seed: self.seed.map(|seed| seed.0),
             mandate: self.mandate,
+            privacy: self.privacy.unwrap_or_default(),
             ..Chat::new(messages)
         };
         // Before the call, so that a failure can name the key.

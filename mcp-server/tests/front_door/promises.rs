@@ -4,6 +4,7 @@ mod agent_alone;
 mod approvals;
 mod archive;
 mod books;
+mod buying;
 mod chain;
 mod freeze;
 mod keys;

@@ -96,6 +96,11 @@ impl Buying {
         self.tokens
     }
 
+    /// Tokens of the prompt; 0 before the provider has counted them.
+    pub fn tokens_in(&self) -> u32 {
+        self.counted.map_or(0, |counted| counted.tokens_in)
+    }
+
     /// What was vouched for so far.
     pub fn vouched(&self) -> Amount {
         self.vouched.map_or(Amount::ZERO, |last| last.total)

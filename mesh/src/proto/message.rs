@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use tirami_manifest::job::{Message, PromptShape, Sampler};
 use tirami_manifest::model::ModelCard;
@@ -294,6 +296,38 @@ pub struct AskQuote {
 pub struct Quoted {
     /// `Signed<Quote>`, as its `to_bytes` made it.
     pub quote: Vec<u8>,
+    /// How fast the work would go.
+    pub pace: Pace,
+}
+
+/// How fast a provider says that it works. Zeros say nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pace {
+    /// Milliseconds from the start of the work to its first token, waiting for a place included.
+    pub first_token_ms: u32,
+    /// Tokens a second after that, in thousandths.
+    pub tokens_per_s_milli: u32,
+}
+
+impl Pace {
+    /// The time to the first token.
+    pub fn first_token(self) -> Option<Duration> {
+        let ms = u64::from(self.first_token_ms);
+        (ms > 0).then(|| Duration::from_millis(ms))
+    }
+
+    /// The time of so many tokens after the first.
+    pub fn of(self, tokens: u32) -> Option<Duration> {
+        let ms = u64::from(tokens).saturating_mul(1_000_000);
+        let ms = ms.checked_div(self.tokens_per_s_milli.into())?;
+        Some(Duration::from_millis(ms))
+    }
+
+    /// The time of a job with so many tokens of answer, in milliseconds.
+    pub fn whole_ms(self, tokens: u32) -> Option<u64> {
+        let whole = self.first_token()? + self.of(tokens)?;
+        u64::try_from(whole.as_millis()).ok()
+    }
 }
 
 /// The prompt, sent once money is held.

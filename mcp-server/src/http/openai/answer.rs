@@ -36,6 +36,7 @@ pub(crate) fn x_tirami(output: &ChatOutput) -> Value {
         "idempotency_key": output.idempotency_key,
         "replayed": output.replayed,
         "parts": output.parts,
+        "seen_by": output.seen_by,
     })
 }
 

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use tirami_agent_runtime::ops::{Chat, Operation};
+use tirami_agent_runtime::privacy::Privacy;
 use tirami_manifest::job::{Message, Role};
 use tirami_manifest::{Amount, GrantId};
 
@@ -53,6 +54,7 @@ struct Extension {
     max_trm: Option<Amount>,
     idempotency_key: Option<IdempotencyKey>,
     mandate: Option<GrantId>,
+    privacy: Option<Privacy>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -89,6 +91,7 @@ impl ChatRequest {
             seed: seed(&mut body)?,
             stop: stop(&mut body)?,
             mandate: extension.mandate,
+            privacy: extension.privacy.unwrap_or_default(),
             ..Chat::new(messages)
         };
         refuse_the_rest(&body)?;

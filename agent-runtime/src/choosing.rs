@@ -1,0 +1,89 @@
+//! Whom a purchase turns to: this node where that is free, else whoever asks least in all, and the next where
+//! that one fails.
+
+use tirami_mesh::proto::message::Offer;
+
+use crate::buy::{Purchase, Stopped};
+use crate::failure::Failure;
+use crate::offers::Seller;
+use crate::ops::ChatOutput;
+use crate::prices::{ASKED_AT_ONCE, Priced, Request};
+use crate::{offers, plan};
+
+/// Those who may still be asked, best first.
+type Open<'s> = Vec<(&'s Seller, &'s Offer)>;
+
+impl Purchase<'_> {
+    /// Has the work done.
+    pub(crate) async fn carry_through(&mut self) -> Result<ChatOutput, Failure> {
+        let (runtime, chat) = (self.runtime, self.chat);
+        let sellers = match self.free_here()? {
+            Some(here) => here,
+            None => self.means.limit(offers::sellers_soon(runtime).await?),
+        };
+        let plan = plan::plan(runtime, chat, &sellers, self.means.most)?;
+        let (mut open, mut last): (Open<'_>, _) = (plan::worth_asking(&plan, &sellers), None);
+        while let Some((seller, offer)) = open.first().copied() {
+            if seller.local {
+                return self.do_it_here(offer).await;
+            }
+            let Some(best) = self.best(&mut open, &mut last).await? else {
+                continue;
+            };
+            let model = best.offer.name.clone();
+            match Box::pin(self.from(best)).await {
+                Ok(answer) => return Ok(answer),
+                Err(Stopped::Final(failure)) => return Err(failure),
+                Err(Stopped::TryNext(failure)) => last = Some(failure),
+            }
+            if let Some(answer) = self.whole(&model).await? {
+                return Ok(answer);
+            }
+            self.again().await?;
+        }
+        Err(last.unwrap_or_else(|| plan::nobody(runtime, chat, &plan, &sellers)))
+    }
+
+    /// This node alone, where it does the work at once and for nothing: nobody else can be better.
+    fn free_here(&self) -> Result<Option<Vec<Seller>>, Failure> {
+        let here = self.means.limit(vec![offers::here(self.runtime)]);
+        let plan = plan::plan(self.runtime, self.chat, &here, self.means.most)?;
+        let expected = plan.chosen().and_then(|chosen| chosen.trm_expected);
+        Ok(expected.filter(|sum| sum.is_zero()).map(|_| here))
+    }
+
+    /// Asks the next few for a price that binds, and takes the best of them out of those who are open, with
+    /// those that gave none.
+    async fn best<'s>(
+        &self,
+        open: &mut Open<'s>,
+        last: &mut Option<Failure>,
+    ) -> Result<Option<Priced<'s>>, Failure> {
+        let (runtime, chat) = (self.runtime, self.chat);
+        let others = open.iter().take_while(|(seller, _)| !seller.local);
+        let some: Open<'s> = others.take(ASKED_AT_ONCE).copied().collect();
+        let messages = self.so_far.continued(&chat.messages);
+        let wanted = chat.max_tokens;
+        let request = Request {
+            runtime,
+            means: &self.means,
+            messages: &messages,
+            wanted: wanted.map(|most| most.saturating_sub(self.so_far.tokens)),
+        };
+        let mut asked = Box::pin(request.ask_all(&some)).await;
+        for (id, none) in asked.failed.drain(..) {
+            if none.is_fault {
+                runtime.inner.records.failed(id);
+            }
+            open.retain(|(seller, _)| seller.peer.id != id);
+            *last = Some(none.failure);
+        }
+        let ranked = plan::of_priced(runtime, chat, &asked.priced, self.means.most)?.ranked;
+        let best = ranked.first().and_then(|best| asked.take(best.provider));
+        asked.call_off();
+        if let Some(best) = &best {
+            open.retain(|(seller, _)| seller.peer.id != best.seller.peer.id);
+        }
+        Ok(best)
+    }
+}

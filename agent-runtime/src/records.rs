@@ -1,0 +1,71 @@
+//! What the jobs of each provider came to, while this node runs.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tirami_manifest::{Clock, NodeId};
+use tirami_mesh::scheduler::record::Record;
+
+/// Most providers remembered; chosen. One more makes those with the least to remember forgotten.
+const RECORDS_MAX: usize = 4_096;
+
+/// The records of all providers.
+#[derive(Debug)]
+pub(crate) struct Records {
+    /// Held for a few steps at a time; no await happens inside.
+    of: Mutex<BTreeMap<NodeId, Record>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Records {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            of: Mutex::default(),
+            clock,
+        }
+    }
+
+    /// What is remembered of a provider, and for how many milliseconds it is not asked yet.
+    pub(crate) fn of(&self, provider: &NodeId) -> (Record, Option<u64>) {
+        let of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        let record = of.get(provider).copied().unwrap_or_default();
+        (record, record.shut_for(self.clock.elapsed_ms()))
+    }
+
+    /// It is given a job. False when another job tries it already.
+    pub(crate) fn tried(&self, provider: NodeId) -> bool {
+        self.change(provider, |record, now_ms| {
+            let free = record.shut_for(now_ms).is_none();
+            if free {
+                record.tried(now_ms);
+            }
+            free
+        })
+    }
+
+    /// A job came to its receipt.
+    pub(crate) fn succeeded(&self, provider: NodeId) {
+        self.change(provider, |record, _| record.succeeded());
+    }
+
+    /// A job broke off by no fault of this node.
+    pub(crate) fn failed(&self, provider: NodeId) {
+        self.change(provider, Record::failed);
+    }
+
+    fn change<T>(&self, provider: NodeId, change: impl FnOnce(&mut Record, u64) -> T) -> T {
+        let now_ms = self.clock.elapsed_ms();
+        let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut record = of.remove(&provider).unwrap_or_default();
+        let changed = change(&mut record, now_ms);
+        if !record.is_clean() {
+            if of.len() >= RECORDS_MAX {
+                of.retain(|_, record| record.in_a_row() > 0);
+            }
+            if of.len() < RECORDS_MAX {
+                of.insert(provider, record);
+            }
+        }
+        changed
+    }
+}
