@@ -10,7 +10,7 @@ use tirami_manifest::commerce::{Agreement, Quote, Receipt};
 use tirami_manifest::job::{Finish, Message, Sampler};
 use tirami_manifest::model::Usage;
 use tirami_manifest::signed::{Verified, hash};
-use tirami_manifest::{Amount, ReceiptId};
+use tirami_manifest::{Amount, NodeId, ReceiptId};
 use tirami_mesh::net::transport::{Link, PeerAddr};
 use tirami_mesh::proto::message::{Countersign, Frame, Offer};
 use tirami_wallet::hold::{VoidReason, Work};
@@ -97,8 +97,10 @@ pub(crate) async fn buy(
         }
         match purchase.from(&seller.peer, offer).await {
             Ok(answer) => return Ok(answer),
-            Err(Stopped::Final(failure)) => return Err(purchase.so_far.told(failure)),
-            Err(Stopped::TryNext(failure)) => last = Some(failure),
+            Err(stopped) => match stopped.noted(seller.peer.id) {
+                Stopped::Final(failure) => return Err(purchase.so_far.told(failure)),
+                Stopped::TryNext(failure) => last = Some(failure),
+            },
         }
         purchase.again().await?;
     }
@@ -134,6 +136,20 @@ pub(crate) enum Stopped {
     Final(Failure),
     /// Another may.
     TryNext(Failure),
+}
+
+impl Stopped {
+    /// Says in the log what a provider did; where another does the work, nobody else would ever hear of it.
+    fn noted(self, provider: NodeId) -> Self {
+        let (Self::Final(failure) | Self::TryNext(failure)) = &self;
+        let provider = provider.short();
+        if failure.code == FailureCode::ProviderFailed {
+            tracing::warn!(%provider, %failure, "a provider did not do what it should");
+        } else {
+            tracing::debug!(%provider, %failure, "a provider did not do a job");
+        }
+        self
+    }
 }
 
 impl From<Failure> for Stopped {

@@ -16,7 +16,7 @@ use tirami_wallet::jobs::{self, Lane};
 
 use crate::clock::random;
 use crate::failure::{Failure, FailureCode};
-use crate::refusing::{engine_refused, refuse};
+use crate::refusing::{engine_refused, log, refuse};
 use crate::running::Running;
 use crate::runtime::Runtime;
 use crate::selling::Place;
@@ -74,6 +74,7 @@ impl Sale<'_> {
                     .countersigned(&mut selling, &mut receiver, &signed)
                     .await?;
                 if let Some(answer) = answer {
+                    log(self.quote.consumer, &answer);
                     sender.send(&answer).await?;
                 }
                 return Ok(sender.finish()?);
@@ -120,6 +121,7 @@ impl Sale<'_> {
             while let Some(effect) = effects.pop_front() {
                 match effect {
                     Effect::Send(frame) => {
+                        log(self.quote.consumer, &frame);
                         if let Err(error) = sender.send(&frame).await {
                             tracing::debug!(%error, "a consumer went away");
                             return Ok(Ended::Over(Why::Gone));
