@@ -202,8 +202,11 @@ impl Sale<'_> {
         receiver: &mut LinkReceiver,
         signed: &Signed<Agreement>,
     ) -> Result<Option<Frame>, Failure> {
+        // However much is said meanwhile: what the job may earn is not kept free for ever.
+        let until = tokio::time::Instant::now() + COUNTERSIGN_WITHIN;
         loop {
-            let answer = match receiver.receive_within(COUNTERSIGN_WITHIN).await? {
+            let word = tokio::time::timeout_at(until, receiver.receive()).await;
+            let answer = match word.map_err(|_| never_signed())?? {
                 Some(Frame::Countersign(receipt)) => {
                     let same = Receipt::from_bytes(&receipt.receipt)
                         .is_ok_and(|receipt| receipt.agreement == signed.body);
@@ -285,6 +288,11 @@ impl Sale<'_> {
         agreement.check_against(quote).map_err(|e| internal(&e))?;
         Ok(agreement)
     }
+}
+
+fn never_signed() -> Failure {
+    let text = format!("no receipt came within {} s", COUNTERSIGN_WITHIN.as_secs());
+    Failure::new(FailureCode::ProviderFailed, text)
 }
 
 /// Books what was vouched for in a job, as far as this node can prove it.
