@@ -102,6 +102,9 @@ pub(crate) async fn buy(
                 Stopped::TryNext(failure) => last = Some(failure),
             },
         }
+        if purchase.is_whole() {
+            return purchase.as_it_arrived(offer).await;
+        }
         purchase.again().await?;
     }
     let failure = last.unwrap_or_else(|| plan::nobody(chat, &plan, &sellers));

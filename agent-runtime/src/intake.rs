@@ -33,6 +33,8 @@ pub(crate) struct Cut {
     pub(crate) rest: Rest,
     pub(crate) text: String,
     pub(crate) tokens: u32,
+    /// Tokens of the prompt, as the provider counted them.
+    pub(crate) tokens_in: u32,
     /// What is owed for it.
     pub(crate) vouched: Amount,
     pub(crate) reason: VoidReason,
@@ -142,6 +144,7 @@ impl Intake<'_> {
             text: self.buying.text().to_owned(),
             tokens: self.buying.tokens(),
             vouched: self.promised,
+            tokens_in: self.buying.counted().tokens_in,
             reason,
         }
     }

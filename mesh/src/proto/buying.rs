@@ -96,6 +96,11 @@ impl Buying {
         self.tokens
     }
 
+    /// What the provider counted of the prompt, once it did.
+    pub fn counted(&self) -> Counted {
+        self.counted.unwrap_or_default()
+    }
+
     /// What was vouched for so far.
     pub fn vouched(&self) -> Amount {
         self.vouched.map_or(Amount::ZERO, |last| last.total)
@@ -216,7 +221,7 @@ impl Buying {
 
     /// Promises all that has arrived.
     fn vouch(&mut self, effects: &mut Vec<Effect>) -> Result<(), String> {
-        let counted = self.counted.unwrap_or_default();
+        let counted = self.counted();
         let price = self.terms.price(counted, self.tokens);
         let vouched = Vouched {
             seq: self.vouched.map_or(0, |last| last.seq).saturating_add(1),
