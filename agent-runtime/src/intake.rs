@@ -140,11 +140,12 @@ impl Intake<'_> {
         let reason = ends(&failure, refused, self.purchase.means.under.is_some());
         Cut {
             failure,
-            rest,
+            // Nobody wants what another would do.
+            rest: if self.cancelled { Rest::Nobody } else { rest },
             text: self.buying.text().to_owned(),
             tokens: self.buying.tokens(),
-            vouched: self.promised,
             tokens_in: self.buying.counted().tokens_in,
+            vouched: self.promised,
             reason,
         }
     }

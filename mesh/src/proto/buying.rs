@@ -206,12 +206,17 @@ impl Buying {
         if u64::try_from(bytes).unwrap_or(u64::MAX) > text_max {
             return Err("it sent more text than its tokens can make".into());
         }
+        let paid = self.vouched.map_or(0, |last| last.mark.tokens_out);
+        let unpaid = tokens.saturating_sub(paid);
+        if self.cancelled && self.terms.streams_payment() && unpaid > self.terms.ahead() {
+            // It was on its way when the other side was told, or it was not.
+            return Err("it went on although it was called off".into());
+        }
         self.chunks = self.chunks.saturating_add(1);
         self.tokens = tokens;
         self.transcript.extend(&chunk.tokens, chunk.text.as_bytes());
         self.text.push_str(&chunk.text);
-        let paid = self.vouched.map_or(0, |last| last.mark.tokens_out);
-        let due = tokens.saturating_sub(paid) >= self.terms.chunk_tokens;
+        let due = unpaid >= self.terms.chunk_tokens;
         if self.terms.streams_payment() && due && !self.cancelled {
             self.vouch(effects)?;
         }
