@@ -6,6 +6,7 @@ mod archive;
 mod books;
 mod chain;
 mod freeze;
+mod hostile;
 mod keys;
 mod limits;
 mod mandates;
