@@ -114,6 +114,20 @@ pub(crate) enum Stopped {
     TryNext(Failure),
 }
 
+impl Stopped {
+    /// Says in the log what a provider did; where another does the work, nobody else would ever hear of it.
+    pub(crate) fn noted(self, provider: NodeId) -> Self {
+        let (Self::Final(failure) | Self::TryNext(failure)) = &self;
+        let provider = provider.short();
+        if failure.code == FailureCode::ProviderFailed {
+            tracing::warn!(%provider, %failure, "a provider did not do what it should");
+        } else {
+            tracing::debug!(%provider, %failure, "a provider did not do a job");
+        }
+        self
+    }
+}
+
 impl From<Failure> for Stopped {
     fn from(failure: Failure) -> Self {
         Self::Final(failure)
@@ -274,42 +288,6 @@ impl Purchase<'_> {
             parts: so_far.parts.clone(),
             seen_by: self.seen_by.clone(),
         }
-    }
-
-    /// The answer, where all the tokens that were asked for had arrived when its last provider broke off: what
-    /// it is owed it claims by voucher.
-    pub(crate) async fn whole(&self, model: &str) -> Result<Option<ChatOutput>, Failure> {
-        let so_far = &self.so_far;
-        let all = self
-            .chat
-            .max_tokens
-            .is_some_and(|most| so_far.tokens >= most);
-        let Some(last) = so_far.parts.last().filter(|_| all) else {
-            return Ok(None);
-        };
-        let wallet = &self.runtime.inner.wallet;
-        let answer = ChatOutput {
-            text: so_far.text.clone(),
-            finish_reason: Finish::Length.to_string(),
-            capped_by: None,
-            model: model.to_owned(),
-            provider: last.provider,
-            local: false,
-            tokens_in: so_far.tokens_in,
-            tokens_out: so_far.tokens,
-            trm_cost: so_far.paid,
-            trm_balance: wallet.balance(&self.caller.agent)?.available,
-            trm_would_cost: None,
-            receipt: None,
-            payer: self.means.under.as_ref().map(|grant| grant.root),
-            idempotency_key: self.key.clone(),
-            replayed: false,
-            parts: so_far.parts.clone(),
-            seen_by: self.seen_by.clone(),
-        };
-        let intent = self.attempt.intent().clone();
-        wallet.answer(intent, stored(&answer)?).await?;
-        Ok(Some(answer))
     }
 
     /// Sets the quote's maximum aside. The gate says no here, if anywhere.

@@ -30,14 +30,16 @@ impl Purchase<'_> {
             let Some(best) = self.best(&mut open, &mut last).await? else {
                 continue;
             };
-            let model = best.offer.name.clone();
+            let (provider, offer) = (best.seller.peer.id, best.offer);
             match Box::pin(self.from(best)).await {
                 Ok(answer) => return Ok(answer),
-                Err(Stopped::Final(failure)) => return Err(failure),
-                Err(Stopped::TryNext(failure)) => last = Some(failure),
+                Err(stopped) => match stopped.noted(provider) {
+                    Stopped::Final(failure) => return Err(failure),
+                    Stopped::TryNext(failure) => last = Some(failure),
+                },
             }
-            if let Some(answer) = self.whole(&model).await? {
-                return Ok(answer);
+            if self.is_whole() {
+                return self.as_it_arrived(offer).await;
             }
             self.again().await?;
         }
@@ -72,11 +74,14 @@ impl Purchase<'_> {
         };
         let mut asked = Box::pin(request.ask_all(&some)).await;
         for (id, none) in asked.failed.drain(..) {
+            let failure = match Stopped::TryNext(none.failure).noted(id) {
+                Stopped::Final(failure) | Stopped::TryNext(failure) => failure,
+            };
             if none.is_fault {
                 runtime.inner.records.failed(id);
             }
             open.retain(|(seller, _)| seller.peer.id != id);
-            *last = Some(none.failure);
+            *last = Some(failure);
         }
         let ranked = plan::of_priced(runtime, chat, &asked.priced, self.means.most)?.ranked;
         let best = ranked.first().and_then(|best| asked.take(best.provider));

@@ -149,10 +149,11 @@ impl Intake<'_> {
         let reason = ends(&failure, refused, self.purchase.means.under.is_some());
         Cut {
             failure,
-            rest,
+            // Nobody wants what another would do.
+            rest: if self.cancelled { Rest::Nobody } else { rest },
             text: self.buying.text().to_owned(),
             tokens: self.buying.tokens(),
-            tokens_in: self.buying.tokens_in(),
+            tokens_in: self.buying.counted().tokens_in,
             is_fault,
             vouched: self.promised,
             reason,

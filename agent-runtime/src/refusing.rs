@@ -1,6 +1,6 @@
 //! How a provider says no, and the last word on a stream.
 
-use tirami_manifest::{Amount, Timestamp};
+use tirami_manifest::{Amount, NodeId, Timestamp};
 use tirami_mesh::engine::EngineError;
 use tirami_mesh::net::transport::{FIRST_FRAME_WITHIN, Link, NetError};
 use tirami_mesh::proto::message::{Frame, Refuse, RefuseCode, Retry};
@@ -9,6 +9,7 @@ use crate::selling::{Closed, NotSold};
 
 /// Says one last thing; a peer that is gone does not hear it.
 pub(crate) async fn say(mut link: Link, frame: Frame) {
+    log(link.peer(), &frame);
     let said = async {
         link.send(&frame).await?;
         link.finish()?;
@@ -19,6 +20,14 @@ pub(crate) async fn say(mut link: Link, frame: Frame) {
     };
     if let Err(error) = said.await {
         tracing::debug!(%error, "a peer did not hear the answer");
+    }
+}
+
+/// Notes a refusal: what a peer did that it must not, or what it cannot have. Any peer can bring one about as
+/// often as it likes, so only a log that was asked for details has it.
+pub(crate) fn log(peer: NodeId, frame: &Frame) {
+    if let Frame::Refuse(refused) = frame {
+        tracing::debug!(peer = %peer.short(), %refused, "a peer was refused");
     }
 }
 

@@ -16,7 +16,7 @@ use tirami_wallet::jobs::{self, Lane};
 
 use crate::clock::random;
 use crate::failure::{Failure, FailureCode};
-use crate::refusing::{engine_refused, refuse};
+use crate::refusing::{engine_refused, log, refuse};
 use crate::running::Running;
 use crate::runtime::Runtime;
 use crate::selling::Place;
@@ -74,6 +74,7 @@ impl Sale<'_> {
                     .countersigned(&mut selling, &mut receiver, &signed)
                     .await?;
                 if let Some(answer) = answer {
+                    log(self.quote.consumer, &answer);
                     sender.send(&answer).await?;
                 }
                 return Ok(sender.finish()?);
@@ -125,6 +126,7 @@ impl Sale<'_> {
             while let Some(effect) = effects.pop_front() {
                 match effect {
                     Effect::Send(frame) => {
+                        log(self.quote.consumer, &frame);
                         if let Err(error) = sender.send(&frame).await {
                             tracing::debug!(%error, "a consumer went away");
                             return Ok(Ended::Over(Why::Gone));
@@ -212,8 +214,11 @@ impl Sale<'_> {
         receiver: &mut LinkReceiver,
         signed: &Signed<Agreement>,
     ) -> Result<Option<Frame>, Failure> {
+        // However much is said meanwhile: what the job may earn is not kept free for ever.
+        let until = tokio::time::Instant::now() + COUNTERSIGN_WITHIN;
         loop {
-            let answer = match receiver.receive_within(COUNTERSIGN_WITHIN).await? {
+            let word = tokio::time::timeout_at(until, receiver.receive()).await;
+            let answer = match word.map_err(|_| never_signed())?? {
                 Some(Frame::Countersign(receipt)) => {
                     let same = Receipt::from_bytes(&receipt.receipt)
                         .is_ok_and(|receipt| receipt.agreement == signed.body);
@@ -335,6 +340,11 @@ impl Went {
             _ => {}
         }
     }
+}
+
+fn never_signed() -> Failure {
+    let text = format!("no receipt came within {} s", COUNTERSIGN_WITHIN.as_secs());
+    Failure::new(FailureCode::ProviderFailed, text)
 }
 
 /// Books what was vouched for in a job, as far as this node can prove it.

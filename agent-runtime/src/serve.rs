@@ -279,6 +279,9 @@ fn not_reserved(error: &WalletError) -> Refused {
         WalletError::Fraud { .. } => {
             refused(RefuseCode::NotMember, &error.to_string(), Retry::Never)
         }
+        WalletError::OtherReceipt(_) => {
+            refused(RefuseCode::BadRequest, &error.to_string(), Retry::Never)
+        }
         WalletError::Units(_) => refused(RefuseCode::Units, &error.to_string(), Retry::Never),
         WalletError::Mandate(_) | WalletError::UnknownGrant(_) => {
             refused(RefuseCode::Mandate, &error.to_string(), Retry::Never)

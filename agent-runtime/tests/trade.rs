@@ -11,28 +11,23 @@ use tirami_agent_runtime::ops::{
     Join, MakeTicket, Obey, Operation, SetOwner, TightenBudget,
 };
 use tirami_agent_runtime::{Builder, Failure, FailureCode, NodeConfig, Runtime};
-use tirami_manifest::commerce::Quote;
-use tirami_manifest::genesis::Genesis;
 use tirami_manifest::id::to_hex;
 use tirami_manifest::job::{Message, Role};
 use tirami_manifest::key::SecretKey;
 use tirami_manifest::mandate::{Limits, Terms};
-use tirami_manifest::model::{ModelCard, Usage};
 use tirami_manifest::owner::{Decision, OwnerOrder};
 use tirami_manifest::signed::Signed;
-use tirami_manifest::ticket::Ticket;
 use tirami_manifest::time::ManualClock;
-use tirami_manifest::{Amount, Multiplier, NodeId, Timestamp, trm};
-use tirami_mesh::engine::Engine;
+use tirami_manifest::{Amount, Timestamp, trm};
 use tirami_mesh::engine::echo::Echo;
-use tirami_mesh::net::memory::{MemoryNetwork, MemoryTransport};
-use tirami_mesh::net::transport::{Incoming, Link, PeerAddr, Transport};
-use tirami_mesh::proto::message::{Chunk, Frame, Offer, Offers, Pace, Quoted};
+use tirami_mesh::net::memory::MemoryNetwork;
 use tirami_wallet::claims::CLAIMED_WITHIN_MS;
 use tirami_wallet::keystore::node_key;
 
 #[path = "trade/buying.rs"]
 mod buying;
+#[path = "trade/dishonest.rs"]
+mod dishonest;
 #[path = "trade/selling.rs"]
 mod selling;
 
@@ -522,174 +517,4 @@ async fn a_prompt_of_more_bytes_than_the_context_has_tokens_is_counted_not_guess
         answer.trm_cost
     );
     assert!(holds(&pair.founder).await && holds(&pair.member).await);
-}
-
-/// How a provider cheats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cheat {
-    /// Offers cheaply and quotes dearly.
-    DearerThanOffered,
-    /// Counts more prompt tokens than the prompt has bytes.
-    InventedPrompt,
-    /// Offers and quotes for nothing.
-    ForNothing,
-    /// Streams without end.
-    EndlessText,
-}
-
-/// A provider that knows the protocol and does not keep to it.
-struct Cheater {
-    key: SecretKey,
-    member: NodeId,
-    how: Cheat,
-    network: Genesis,
-}
-
-impl Cheater {
-    fn card() -> ModelCard {
-        ModelCard {
-            context: 4_096,
-            ..Echo.card()
-        }
-    }
-
-    fn offered(&self) -> Multiplier {
-        Multiplier::from_ppm(u32::from(self.how != Cheat::ForNothing))
-    }
-
-    fn offers(&self) -> Frame {
-        let (name, card) = ("bargain".to_owned(), Self::card());
-        let offer = Offer {
-            name,
-            card,
-            multiplier: self.offered(),
-            waiting: 0,
-        };
-        Frame::Offers(Offers {
-            offers: vec![offer],
-        })
-    }
-
-    fn quote(&self, max_out: u32) -> Frame {
-        let dear = self.how == Cheat::DearerThanOffered;
-        let multiplier = if dear {
-            Multiplier::PAR
-        } else {
-            self.offered()
-        };
-        let max_in = if self.how == Cheat::InventedPrompt {
-            4_000
-        } else {
-            20
-        };
-        let (card, max_out) = (Self::card(), max_out.min(90));
-        let usage = Usage {
-            tokens_in: max_in,
-            tokens_cached: 0,
-            tokens_out: max_out,
-        };
-        let quote = Quote {
-            network: self.network.id(),
-            provider: self.key.id(),
-            consumer: self.member,
-            card,
-            multiplier,
-            max_in,
-            max_out,
-            max_amount: card.price(usage, multiplier).unwrap(),
-            chunk_tokens: 0,
-            window: 0,
-            issued: Timestamp::EPOCH,
-            expires: Timestamp::from_ms(u64::MAX),
-            nonce: [7; 16],
-        };
-        Frame::Quoted(Quoted {
-            quote: Signed::new(quote, &self.key).to_bytes(),
-            pace: Pace::default(),
-        })
-    }
-
-    /// Serves until its wire closes.
-    async fn serve(self, wire: Arc<MemoryTransport>) {
-        while let Some(Incoming { mut link, .. }) = wire.accept().await {
-            while let Ok(Some(frame)) = link.receive().await {
-                let answer = match frame {
-                    Frame::ListOffers => self.offers(),
-                    Frame::AskQuote(ask) => self.quote(ask.max_out),
-                    Frame::Start(_) => {
-                        pour(&mut link).await;
-                        break;
-                    }
-                    _ => break,
-                };
-                if link.send(&answer).await.is_err() {
-                    break;
-                }
-            }
-        }
-    }
-}
-
-/// Text without tokens, for as long as somebody takes it.
-async fn pour(link: &mut Link) {
-    for index in 0.. {
-        let chunk = Chunk {
-            index,
-            tokens: vec![],
-            text: "more ".into(),
-        };
-        if link.send(&Frame::Chunk(chunk)).await.is_err() {
-            break;
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_provider_that_cheats_is_passed_over_and_not_paid() {
-    for how in [
-        Cheat::DearerThanOffered,
-        Cheat::InventedPrompt,
-        Cheat::ForNothing,
-        Cheat::EndlessText,
-    ] {
-        let pair = pair().await;
-        let key = SecretKey::from_bytes(&[66; 32]);
-        let wire = Arc::new(pair.network.transport(key.id()));
-        let ticket: Ticket = run(&pair.founder, MakeTicket {})
-            .await
-            .unwrap()
-            .ticket
-            .parse()
-            .unwrap();
-        // Whoever is connected is asked what it offers.
-        let to = PeerAddr {
-            id: pair.member.node(),
-            addresses: pair.member.addresses(),
-        };
-        let hello = wire.open(&to).await.unwrap();
-        let member = pair.member.node();
-        let cheater = Cheater {
-            key,
-            member,
-            how,
-            network: ticket.genesis,
-        };
-        let cheating = tokio::spawn(cheater.serve(wire));
-        let mut request = chat("who is honest");
-        request.idempotency_key = Some("k".into());
-        let answer = run(&pair.member, request).await.unwrap();
-        assert_eq!(answer.provider, pair.founder.node(), "{how:?}");
-        // What the cheater said is no part of it.
-        assert_eq!(answer.text, "who is honest", "{how:?}");
-        let buyer = run(&pair.member, Balance {}).await.unwrap();
-        let seller = run(&pair.founder, Balance {}).await.unwrap();
-        assert_eq!(buyer.trm_held, Amount::ZERO, "{how:?}");
-        assert_eq!(
-            buyer.trm_spent, seller.trm_earned,
-            "{how:?}: only the honest one is paid"
-        );
-        assert!(holds(&pair.member).await, "{how:?}");
-        cheating.abort();
-        drop(hello);
-    }
 }

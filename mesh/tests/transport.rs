@@ -587,6 +587,76 @@ mod only_iroh {
     }
 
     #[tokio::test]
+    async fn long_frames_that_never_end_hold_up_neither_short_ones_nor_other_peers() {
+        let (a, b) = (node(1, impatient()).await, node(2, impatient()).await);
+        let (c, to) = (node(3, impatient()).await, addr(&b));
+        // Three frames of almost a MiB, none of which ends.
+        let mut open = Vec::new();
+        for _ in 0..3 {
+            let (mut sender, receiver) = soon(a.open(&to)).await.unwrap().split();
+            let long = codec::encode(&long_prompt()).unwrap();
+            let (head, _) = long.split_at(100);
+            sender.send_raw(head.to_vec()).await.unwrap();
+            let mut incoming = soon(b.accept()).await.unwrap();
+            let began = timeout(Duration::from_millis(20), incoming.link.receive()).await;
+            assert!(began.is_err(), "half a frame was read");
+            open.push((sender, receiver, incoming));
+        }
+        for from in [&a, &c] {
+            let mut link = soon(from.open(&to)).await.unwrap();
+            link.send(&Frame::Cancel).await.unwrap();
+            let mut short = soon(b.accept()).await.unwrap();
+            assert_eq!(
+                soon(short.link.receive()).await.unwrap(),
+                Some(Frame::Cancel)
+            );
+        }
+        // The third is read once one of the first two is given up; another peer's is not held up.
+        let mut link = soon(c.open(&to)).await.unwrap();
+        let (mut other, frame) = (soon_accepted(&mut link, &b).await, long_prompt());
+        let (sent, read) = tokio::join!(link.send(&frame), soon(other.receive()));
+        sent.unwrap();
+        assert_eq!(read.unwrap(), Some(long_prompt()));
+        let (mut sender, _receiver, mut third) = open.pop().unwrap();
+        let rest = codec::encode(&long_prompt()).unwrap().split_off(100);
+        let waits = async { tokio::join!(sender.send_raw(rest), third.link.receive()).1 };
+        let mut waits = Box::pin(waits);
+        assert!(
+            timeout(Duration::from_millis(100), &mut waits)
+                .await
+                .is_err()
+        );
+        drop(open.pop());
+        assert_eq!(soon(waits).await.unwrap(), Some(long_prompt()));
+        tokio::join!(a.close(), b.close(), c.close());
+    }
+
+    fn long_prompt() -> Frame {
+        Frame::Start(Start {
+            quote: QuoteId::from_bytes([1; 32]),
+            hold: TransferId::from_bytes([2; 16]),
+            messages: vec![Message {
+                role: Role::User,
+                content: "x".repeat(codec::PROMPT_MAX),
+            }],
+            sampler: Sampler::GREEDY,
+            stop: vec![],
+            under: None,
+        })
+    }
+
+    /// The other end of a link that was just opened.
+    async fn soon_accepted(link: &mut Link, there: &IrohTransport) -> Link {
+        link.send(&Frame::ListOffers).await.unwrap();
+        let mut other = soon(there.accept()).await.unwrap().link;
+        assert_eq!(
+            soon(other.receive()).await.unwrap(),
+            Some(Frame::ListOffers)
+        );
+        other
+    }
+
+    #[tokio::test]
     async fn a_stream_that_ends_inside_a_frame_is_refused() {
         let pair = over_loopback().await;
         let (here, mut there) = soon(linked(&pair)).await;

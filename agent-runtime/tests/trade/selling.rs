@@ -90,13 +90,13 @@ impl Slow {
 }
 
 /// A founder that sells and members that buy.
-struct Market {
-    founder: Runtime,
+pub(crate) struct Market {
+    pub(crate) founder: Runtime,
     engine: Arc<Slow>,
-    members: Vec<Runtime>,
-    network: MemoryNetwork,
-    clock: Arc<ManualClock>,
-    folders: Vec<tempfile::TempDir>,
+    pub(crate) members: Vec<Runtime>,
+    pub(crate) network: MemoryNetwork,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) folders: Vec<tempfile::TempDir>,
 }
 
 /// 2027-01-15, a Friday, 08:00 UTC.
@@ -139,7 +139,7 @@ impl Market {
         market
     }
 
-    async fn of(engine: Arc<dyn Engine>, count: usize) -> Self {
+    pub(crate) async fn of(engine: Arc<dyn Engine>, count: usize) -> Self {
         let clock = Arc::new(ManualClock::at(FRIDAY_8));
         let network = MemoryNetwork::new();
         let folder = tempfile::tempdir().unwrap();
@@ -172,7 +172,7 @@ impl Market {
         run(&self.founder, change).await.unwrap()
     }
 
-    async fn serve(&self) -> ServeOutput {
+    pub(crate) async fn serve(&self) -> ServeOutput {
         run(&self.founder, Serve {}).await.unwrap()
     }
 
@@ -181,7 +181,7 @@ impl Market {
     }
 
     /// A chat of three words and three tokens.
-    async fn buy(&self) -> Result<ChatOutput, Failure> {
+    pub(crate) async fn buy(&self) -> Result<ChatOutput, Failure> {
         run(self.member(), small()).await
     }
 
@@ -206,7 +206,7 @@ impl Market {
         there.await.unwrap();
     }
 
-    async fn everybodys_books_hold(&self) {
+    pub(crate) async fn everybodys_books_hold(&self) {
         assert!(holds(&self.founder).await);
         for member in &self.members {
             assert!(holds(member).await);
@@ -221,7 +221,7 @@ fn small() -> Chat {
 }
 
 /// What one [`small`] costs with `Echo`, and what it may cost.
-const SMALL: Amount = trm!("0.009");
+pub(crate) const SMALL: Amount = trm!("0.009");
 
 /// Asserts that nobody sells, and what is said about it.
 #[track_caller]
@@ -553,7 +553,7 @@ pub(super) struct Wire {
 }
 
 impl Market {
-    fn address(&self) -> PeerAddr {
+    pub(crate) fn address(&self) -> PeerAddr {
         PeerAddr {
             id: self.founder.node(),
             addresses: self.founder.addresses(),

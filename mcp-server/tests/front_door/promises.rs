@@ -7,6 +7,7 @@ mod books;
 mod buying;
 mod chain;
 mod freeze;
+mod hostile;
 mod keys;
 mod limits;
 mod mandates;

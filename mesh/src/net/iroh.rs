@@ -58,8 +58,16 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 /// How often is looked from whom something has come.
 const LISTEN_EVERY: Duration = Duration::from_millis(500);
 
+/// Most unread bytes of one stream. Chosen: [`STREAMS_MAX`] of them are [`UNREAD_MAX`], so that streams that
+/// are not read never stop one that is.
+const STREAM_UNREAD_MAX: u32 = UNREAD_MAX / STREAMS_MAX;
+
 /// How many bytes are taken from a stream at a time.
-const READ_PIECE: usize = 64 << 10;
+const READ_PIECE: usize = 16 << 10;
+
+/// Most long frames, above [`READ_PIECE`], that are read at once from one connection; further ones wait for
+/// those. Chosen, so that a peer that never ends its frames costs two of them for each connection.
+const LONG_FRAMES: usize = 2;
 
 /// Code with which a stream is given up.
 const GIVEN_UP: u32 = 1;
@@ -455,10 +463,11 @@ async fn accept_streams(
     _place: Option<OwnedSemaphorePermit>,
 ) {
     debug!(peer = peer.short(), "connected");
+    let long_frames = Arc::new(Semaphore::new(LONG_FRAMES));
     let error = loop {
         match connection.accept_bi().await {
             Ok((sink, source)) => {
-                let link = link(peer, sink, source);
+                let link = link(peer, sink, source, Arc::clone(&long_frames));
                 if shared.incoming.send(Incoming { peer, link }).await.is_err() {
                     return;
                 }
@@ -472,10 +481,12 @@ async fn accept_streams(
 
 async fn open_stream(peer: NodeId, connection: &Connection) -> Result<Link, ConnectionError> {
     let (sink, source) = connection.open_bi().await?;
-    Ok(link(peer, sink, source))
+    // What this node asked for is not counted with what the peer began.
+    let long_frames = Arc::new(Semaphore::new(1));
+    Ok(link(peer, sink, source, long_frames))
 }
 
-fn link(peer: NodeId, sink: SendStream, source: RecvStream) -> Link {
+fn link(peer: NodeId, sink: SendStream, source: RecvStream, long_frames: Arc<Semaphore>) -> Link {
     Link::new(
         peer,
         Box::new(IrohSink {
@@ -487,6 +498,8 @@ fn link(peer: NodeId, sink: SendStream, source: RecvStream) -> Link {
             peer,
             stream: source,
             buffer: Vec::new(),
+            long_frames,
+            long: None,
         }),
     )
 }
@@ -499,6 +512,7 @@ fn quic(
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
         .receive_window(VarInt::from_u32(UNREAD_MAX))
+        .stream_receive_window(VarInt::from_u32(STREAM_UNREAD_MAX))
         .max_idle_timeout(Some(IdleTimeout::try_from(options.idle_timeout)?))
         .keep_alive_interval(options.keep_alive)
         .default_path_max_idle_timeout(options.idle_timeout)
@@ -560,6 +574,9 @@ struct IrohSource {
     stream: RecvStream,
     /// What came of frames that were not handed on; at most one frame and one piece.
     buffer: Vec<u8>,
+    /// Places for long frames of this connection, and the one that this stream has.
+    long_frames: Arc<Semaphore>,
+    long: Option<OwnedSemaphorePermit>,
 }
 
 impl IrohSource {
@@ -570,7 +587,19 @@ impl IrohSource {
             return Ok(None);
         };
         let rest = self.buffer.split_off(whole);
+        self.long = None;
         Ok(Some(std::mem::replace(&mut self.buffer, rest)))
+    }
+
+    /// Waits for a place where the frame that comes is long.
+    async fn make_room(&mut self) -> Result<(), NetError> {
+        let whole = codec::frame_len(&self.buffer).map_err(|source| self.refused(source))?;
+        let is_long = whole.is_some_and(|whole| whole > READ_PIECE);
+        if is_long && self.long.is_none() {
+            let place = Arc::clone(&self.long_frames).acquire_owned().await;
+            self.long = place.ok();
+        }
+        Ok(())
     }
 
     const fn refused(&self, source: codec::CodecError) -> NetError {
@@ -588,6 +617,7 @@ impl FrameSource for IrohSource {
                 if let Some(frame) = self.next_frame()? {
                     return Ok(Some(frame));
                 }
+                self.make_room().await?;
                 match self.stream.read_chunk(READ_PIECE).await {
                     Ok(Some(piece)) => self.buffer.extend_from_slice(&piece),
                     Ok(None) if self.buffer.is_empty() => return Ok(None),

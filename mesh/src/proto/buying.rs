@@ -96,9 +96,9 @@ impl Buying {
         self.tokens
     }
 
-    /// Tokens of the prompt; 0 before the provider has counted them.
-    pub fn tokens_in(&self) -> u32 {
-        self.counted.map_or(0, |counted| counted.tokens_in)
+    /// What the provider counted of the prompt, once it did.
+    pub fn counted(&self) -> Counted {
+        self.counted.unwrap_or_default()
     }
 
     /// What was vouched for so far.
@@ -206,12 +206,17 @@ impl Buying {
         if u64::try_from(bytes).unwrap_or(u64::MAX) > text_max {
             return Err("it sent more text than its tokens can make".into());
         }
+        let paid = self.vouched.map_or(0, |last| last.mark.tokens_out);
+        let unpaid = tokens.saturating_sub(paid);
+        if self.cancelled && self.terms.streams_payment() && unpaid > self.terms.ahead() {
+            // It was on its way when the other side was told, or it was not.
+            return Err("it went on although it was called off".into());
+        }
         self.chunks = self.chunks.saturating_add(1);
         self.tokens = tokens;
         self.transcript.extend(&chunk.tokens, chunk.text.as_bytes());
         self.text.push_str(&chunk.text);
-        let paid = self.vouched.map_or(0, |last| last.mark.tokens_out);
-        let due = tokens.saturating_sub(paid) >= self.terms.chunk_tokens;
+        let due = unpaid >= self.terms.chunk_tokens;
         if self.terms.streams_payment() && due && !self.cancelled {
             self.vouch(effects)?;
         }
@@ -221,7 +226,7 @@ impl Buying {
 
     /// Promises all that has arrived.
     fn vouch(&mut self, effects: &mut Vec<Effect>) -> Result<(), String> {
-        let counted = self.counted.unwrap_or_default();
+        let counted = self.counted();
         let price = self.terms.price(counted, self.tokens);
         let vouched = Vouched {
             seq: self.vouched.map_or(0, |last| last.seq).saturating_add(1),

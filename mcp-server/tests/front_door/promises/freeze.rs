@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::cli::Home;
-use crate::http::{CHAT, Http, chat};
+use crate::http::{CHAT, Http, chat, text};
 use crate::mcp::Mcp;
 use crate::nodes::{Pair, Up, WITHIN, question, until, words};
 
@@ -211,4 +211,78 @@ async fn nothing_is_held_or_paid_after_a_freeze_is_acknowledged_amid_64_spenders
     );
     nothing_moved_after(&pair.b, last).await;
     assert!(!pair.agree().await.is_zero());
+}
+
+/// Begins a long answer and reads it to its end: how many pieces came, and what came last.
+async fn read_to_the_end(http: Http, who: usize, begun: watch::Sender<usize>) -> (u64, Value) {
+    // Each has words of its own, so that no two requests are the same.
+    let prompt = format!("{who} {}", words(400));
+    let mut stream = http.stream(&chat(&prompt, &who.to_string())).await.unwrap();
+    let (mut pieces, mut last) = (0, Value::Null);
+    while let Some(event) = stream.next().await {
+        if text(&event).is_some() {
+            pieces += 1;
+            if pieces == 1 {
+                begun.send_modify(|begun| *begun += 1);
+            }
+        }
+        last = event;
+    }
+    (pieces, last)
+}
+
+/// Places for jobs of a seller that nobody told otherwise: so many stream at once, and others wait in line.
+const SLOTS: usize = 16;
+
+#[tokio::test]
+async fn nothing_is_vouched_for_or_signed_after_a_freeze_amid_64_answers_on_their_way() {
+    let pair = Pair::start().await;
+    pair.b.without_breakers().await;
+    let up = Up::start(&pair.b).await;
+    let http = up.http(&pair.b);
+    let (begun, mut so_far) = watch::channel(0);
+    let answers: Vec<_> = (0..SPENDERS)
+        .map(|who| tokio::spawn(read_to_the_end(http.clone(), who, begun.clone())))
+        .collect();
+    let enough = so_far.wait_for(|begun| *begun >= SLOTS / 2);
+    timeout(WITHIN, enough).await.unwrap().unwrap();
+    let body = json!({ "reason": "in the middle" });
+    let (status, frozen) = http.post("/v1/tirami/freeze", &body).await;
+    assert_eq!(status, 200, "{frozen}");
+    let last = frozen["last_entry"].as_u64().unwrap();
+    let (mut ended, mut most) = (0, 0);
+    for answer in join_all(answers).await {
+        let (pieces, event) = answer.unwrap();
+        if event["error"]["code"] == "frozen" {
+            ended += 1;
+        }
+        // The prompt of 401 words and a role costs 0.402 TRM, a word of the answer 0.002; at most eight came
+        // that were not read.
+        most += if pieces > 0 {
+            402 + 2 * (pieces + 8)
+        } else {
+            402
+        };
+    }
+    assert!(ended >= SLOTS / 2, "{ended} were on their way");
+    // What was vouched for before is claimed; nothing else moves.
+    until("it is claimed", async || {
+        let books = pair.b.ask(&["balance"]).await;
+        (books["trm_unclaimed"] == "0").then_some(())
+    })
+    .await;
+    let of_after = after(&pair.b, last).await;
+    assert!(!of_after.is_empty());
+    for entry in of_after {
+        let made = ["hold", "vouch", "post"]
+            .iter()
+            .any(|made| entry["kind"] == *made);
+        assert!(!made, "after entry {last}: {entry}");
+    }
+    let claimed = pair.agree().await;
+    assert!(!claimed.is_zero());
+    assert!(
+        claimed <= Amount::from_utrm(most * 1_000).unwrap(),
+        "{claimed}"
+    );
 }

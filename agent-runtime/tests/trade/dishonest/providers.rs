@@ -1,0 +1,1064 @@
+//! Providers that cheat a whole node that buys of them. Each offers what `echo` does for half the price, so that
+//! it is asked first; the founder is honest and does what is left.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tirami_agent_runtime::ops::{Balance, ChatOutput, MakeTicket, Operation};
+use tirami_manifest::commerce::{Agreement, Quote, Receipt, Voucher};
+use tirami_manifest::job::{Finish, Transcript};
+use tirami_manifest::key::SecretKey;
+use tirami_manifest::model::Usage;
+use tirami_manifest::signed::{Signed, Verified};
+use tirami_manifest::ticket::Ticket;
+use tirami_manifest::{
+    Amount, ModelId, Multiplier, NetworkId, NodeId, QuoteId, Timestamp, TransferId, trm,
+};
+use tirami_mesh::engine::Engine;
+use tirami_mesh::engine::echo::Echo;
+use tirami_mesh::net::codec::{self, CHUNK_TEXT_MAX};
+use tirami_mesh::net::memory::MemoryTransport;
+use tirami_mesh::net::transport::{Incoming, Link, LinkReceiver, LinkSender, PeerAddr, Transport};
+use tirami_mesh::proto::message::{
+    Begun, Chunk, Countersign, Frame, Offer, Offers, Pace, Propose, Quoted, Refuse, RefuseCode,
+    Retry, Start,
+};
+use tokio::sync::Notify;
+
+use super::{DEFAULT, Log, passes, soon, until};
+use crate::{Pair, chat, holds, me, pair, run};
+
+/// What is asked: 21 tokens with the role, answered with 20.
+const PROMPT: &str = "a b c d e f g h i j k l m n o p q r s t";
+const TOKENS_IN: u32 = 21;
+const TOKENS_OUT: u32 = 20;
+
+/// What the cheater asks relative to par.
+const HALF: Multiplier = Multiplier::from_ppm(500_000);
+
+/// Tokens of a chunk, and chunks without a voucher.
+const WINDOW: (u16, u16) = (8, 1);
+
+/// Longer than a provider may say nothing to a consumer.
+const LONG: Duration = Duration::from_secs(61);
+
+/// One way to cheat a consumer.
+pub(super) struct Cheat {
+    pub(super) name: &'static str,
+    /// What the consumer's log says of it.
+    pub(super) says: &'static str,
+    /// What it costs the consumer: the prompt and so many tokens of the answer, at the quoted price.
+    pub(super) costs: Costs,
+    pub(super) how: How,
+}
+
+/// What is vouched for when a cheat shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Costs {
+    /// The prompt was not paid for yet.
+    Nothing,
+    /// The prompt, and so many tokens that arrived before.
+    Tokens(u32),
+}
+
+pub(super) enum How {
+    /// It quotes something else.
+    Quotes(fn(&mut Quote)),
+    /// It proposes something else than it did.
+    Proposes(fn(&mut Agreement)),
+    /// It says something else than an honest provider.
+    Says(fn(&mut Vec<Word>)),
+}
+
+/// What a provider does in a job, one after the other.
+#[derive(Clone)]
+pub(super) enum Word {
+    /// Answers the question for a price.
+    Quote(fn(&mut Quote)),
+    /// The same, with somebody else's signature.
+    ForgedQuote,
+    /// Waits for the prompt.
+    Started,
+    Say(Frame),
+    Raw(Vec<u8>),
+    /// Waits for a voucher.
+    Paid,
+    /// Proposes what it said so far, changed in some way.
+    Propose(fn(&mut Agreement)),
+    /// The same, with somebody else's signature.
+    ForgedProposal,
+    /// Waits for the receipt.
+    Signed,
+    Settle,
+    /// Says nothing until the consumer is gone.
+    Nothing,
+    /// Claims by the last voucher, on another stream.
+    Claim,
+}
+
+/// Of the words of an honest provider: see [`honest`].
+const QUOTE: usize = 0;
+const BEGUN: usize = 2;
+const FIRST: usize = 4;
+pub(super) const SECOND: usize = 6;
+pub(super) const LAST: usize = 8;
+const PROPOSAL: usize = 9;
+
+pub(super) fn honest() -> Vec<Word> {
+    let begun = Begun {
+        tokens_in: TOKENS_IN,
+        tokens_cached: 0,
+    };
+    vec![
+        Word::Quote(|_| {}),
+        Word::Started,
+        Word::Say(Frame::Begun(begun)),
+        Word::Paid,
+        chunk(0),
+        Word::Paid,
+        chunk(1),
+        Word::Paid,
+        chunk(2),
+        Word::Propose(|_| {}),
+        Word::Signed,
+        Word::Settle,
+    ]
+}
+
+/// The words of the answer: eight, eight and four.
+fn chunk(index: u32) -> Word {
+    let words = PROMPT.split_inclusive(' ');
+    let first = usize::try_from(index).unwrap() * 8;
+    let text: Vec<&str> = words.skip(first).take(8).collect();
+    say(index, text.len(), &text.concat())
+}
+
+fn say(index: u32, tokens: usize, text: &str) -> Word {
+    let (tokens, text) = (vec![7; tokens], text.to_owned());
+    Word::Say(Frame::Chunk(Chunk {
+        index,
+        tokens,
+        text,
+    }))
+}
+
+fn begun(tokens_in: u32, tokens_cached: u32) -> Word {
+    Word::Say(Frame::Begun(Begun {
+        tokens_in,
+        tokens_cached,
+    }))
+}
+
+fn refuse() -> Word {
+    Word::Say(Frame::Refuse(Refuse {
+        code: RefuseCode::Internal,
+        message: "not any more".into(),
+        retry: Retry::Never,
+    }))
+}
+
+/// The bytes of a chunk, changed in some way.
+fn bytes(change: impl FnOnce(&mut Vec<u8>)) -> Word {
+    let Word::Say(frame) = chunk(0) else {
+        unreachable!("a chunk is said");
+    };
+    let mut bytes = codec::encode(&frame).unwrap();
+    change(&mut bytes);
+    Word::Raw(bytes)
+}
+
+/// What the card says that so many tokens cost.
+pub(super) fn price(tokens_out: u32) -> Amount {
+    let usage = Usage {
+        tokens_in: TOKENS_IN,
+        tokens_cached: 0,
+        tokens_out,
+    };
+    Echo.card().price(usage, HALF).unwrap()
+}
+
+/// Makes FLOP and amount follow from the tokens again.
+fn priced(agreement: &mut Agreement) {
+    agreement.kflop = Echo.card().kflop(agreement.usage).unwrap();
+    agreement.amount = agreement.multiplier.price(agreement.kflop).unwrap();
+}
+
+impl Costs {
+    pub(super) fn amount(self) -> Amount {
+        match self {
+            Self::Nothing => Amount::ZERO,
+            Self::Tokens(tokens) => price(tokens),
+        }
+    }
+}
+
+impl Cheat {
+    fn words(&self) -> Vec<Word> {
+        let mut words = honest();
+        match self.how {
+            How::Quotes(change) => words[QUOTE] = Word::Quote(change),
+            How::Proposes(change) => words[PROPOSAL] = Word::Propose(change),
+            How::Says(change) => change(&mut words),
+        }
+        words
+    }
+}
+
+/// What a cheater has in hand after a job.
+#[derive(Clone, Default)]
+pub(super) struct Got {
+    pub(super) quote: Option<Verified<Quote>>,
+    pub(super) hold: Option<TransferId>,
+    pub(super) vouchers: Vec<Signed<Voucher>>,
+    transcript: Option<Transcript>,
+    /// Tokens that it sent.
+    pub(super) sent: u32,
+    /// What was answered to a claim while the job ran.
+    pub(super) answered: Option<Frame>,
+}
+
+/// A provider that does what its words say.
+#[derive(Clone)]
+pub(super) struct Provider {
+    pub(super) key: SecretKey,
+    wire: Arc<MemoryTransport>,
+    consumer: NodeId,
+    network: NetworkId,
+    words: Arc<Mutex<Vec<Word>>>,
+    pub(super) got: Arc<Mutex<Got>>,
+    /// Told each time that it says nothing.
+    silent: Arc<Notify>,
+}
+
+impl Provider {
+    /// One that the member of the pair is connected with, and so asks what it sells.
+    pub(super) async fn beside(pair: &Pair, words: Vec<Word>) -> Self {
+        let key = SecretKey::from_bytes(&[66; 32]);
+        let wire = Arc::new(pair.network.transport(key.id()));
+        let ticket = run(&pair.founder, MakeTicket {}).await.unwrap().ticket;
+        let ticket: Ticket = ticket.parse().unwrap();
+        let provider = Self {
+            key,
+            wire,
+            consumer: pair.member.node(),
+            network: ticket.genesis.id(),
+            words: Arc::new(Mutex::new(words)),
+            got: Arc::default(),
+            silent: Arc::default(),
+        };
+        drop(provider.open().await);
+        tokio::spawn(provider.clone().serve());
+        provider
+    }
+
+    async fn open(&self) -> Link {
+        let to = PeerAddr {
+            id: self.consumer,
+            addresses: Vec::new(),
+        };
+        self.wire.open(&to).await.unwrap()
+    }
+
+    /// Asks the consumer something on a stream of its own.
+    pub(super) async fn ask(&self, frame: &Frame) -> Frame {
+        let mut link = self.open().await;
+        link.send(frame).await.unwrap();
+        let answer = soon("an answer", link.receive()).await.unwrap();
+        answer.expect("an answer")
+    }
+
+    async fn serve(self) {
+        while let Some(Incoming { mut link, .. }) = self.wire.accept().await {
+            let mut wanted = None;
+            while let Ok(Some(frame)) = link.receive().await {
+                match frame {
+                    Frame::ListOffers => drop(link.send(&Self::offers()).await),
+                    Frame::AskQuote(asked) => {
+                        wanted = Some(asked.max_out);
+                        break;
+                    }
+                    _ => break,
+                }
+            }
+            if let Some(max_out) = wanted {
+                // Where the consumer hears no more, the job is over.
+                let _ended: Option<()> = self.job(link, max_out).await;
+            }
+        }
+    }
+
+    /// Does something; each time that this provider says nothing, a minute passes at once.
+    pub(super) async fn while_time_passes<T>(&self, done: impl Future<Output = T>) -> T {
+        let time = async {
+            loop {
+                self.silent.notified().await;
+                // What was said before is heard first.
+                for _ in 0..100 {
+                    tokio::task::yield_now().await;
+                }
+                passes(LONG).await;
+            }
+        };
+        tokio::select! {
+            done = done => done,
+            () = time => unreachable!("it goes on"),
+        }
+    }
+
+    fn offers() -> Frame {
+        let offer = Offer {
+            name: "bargain".into(),
+            card: Echo.card(),
+            multiplier: HALF,
+            waiting: 0,
+        };
+        Frame::Offers(Offers {
+            offers: vec![offer],
+        })
+    }
+
+    async fn job(&self, link: Link, max_out: u32) -> Option<()> {
+        let words = self.words.lock().unwrap().clone();
+        let (mut sender, mut receiver) = link.split();
+        for word in words {
+            let frame = match word {
+                Word::Quote(change) => self.quote(max_out, change, &self.key),
+                Word::ForgedQuote => self.quote(max_out, |_| {}, &SecretKey::from_bytes(&[67; 32])),
+                Word::Started => {
+                    let Ok(Some(Frame::Start(start))) = receiver.receive().await else {
+                        return None;
+                    };
+                    self.started(&start);
+                    continue;
+                }
+                Word::Say(frame) => {
+                    self.said(&frame);
+                    frame
+                }
+                Word::Raw(bytes) => {
+                    sender.send_raw(bytes).await.ok()?;
+                    continue;
+                }
+                Word::Paid | Word::Signed => {
+                    self.hears(&mut receiver).await?;
+                    continue;
+                }
+                Word::Propose(change) => self.propose(change, &self.key)?,
+                Word::ForgedProposal => self.propose(|_| {}, &SecretKey::from_bytes(&[67; 32]))?,
+                Word::Settle => self.settled()?,
+                Word::Claim => {
+                    let receipt = self.claim()?.to_bytes();
+                    let claim = Frame::Claim(Countersign { receipt });
+                    let answer = self.ask(&claim).await;
+                    self.got.lock().unwrap().answered = Some(answer);
+                    continue;
+                }
+                Word::Nothing => {
+                    self.silent.notify_one();
+                    while self.hears(&mut receiver).await.is_some() {}
+                    continue;
+                }
+            };
+            send(&mut sender, &frame).await?;
+        }
+        sender.finish().ok()
+    }
+
+    /// Takes what the consumer says next, and keeps a voucher.
+    async fn hears(&self, receiver: &mut LinkReceiver) -> Option<()> {
+        if let Frame::Voucher(bytes) = receiver.receive().await.ok()?? {
+            let voucher = Signed::<Voucher>::from_bytes(&bytes.0).unwrap();
+            self.got.lock().unwrap().vouchers.push(voucher);
+        }
+        Some(())
+    }
+
+    fn quote(&self, max_out: u32, change: fn(&mut Quote), by: &SecretKey) -> Frame {
+        let (max_in, card) = (TOKENS_IN, Echo.card());
+        let usage = Usage {
+            tokens_in: max_in,
+            tokens_cached: 0,
+            tokens_out: max_out,
+        };
+        let mut quote = Quote {
+            network: self.network,
+            provider: self.key.id(),
+            consumer: self.consumer,
+            card,
+            multiplier: HALF,
+            max_in,
+            max_out,
+            max_amount: card.price(usage, HALF).unwrap(),
+            chunk_tokens: WINDOW.0,
+            window: WINDOW.1,
+            issued: Timestamp::EPOCH,
+            expires: Timestamp::from_ms(u64::MAX),
+            nonce: [7; 16],
+        };
+        change(&mut quote);
+        let signed = Signed::new(quote, by);
+        let quote = signed.to_bytes();
+        self.got.lock().unwrap().quote = signed.verify(&self.key.id()).ok();
+        Frame::Quoted(Quoted {
+            quote,
+            pace: Pace::default(),
+        })
+    }
+
+    fn started(&self, start: &Start) {
+        let mut got = self.got.lock().unwrap();
+        got.hold = Some(start.hold);
+        got.transcript = Some(Transcript::start(&start.quote, &start.messages));
+    }
+
+    fn said(&self, frame: &Frame) {
+        let mut got = self.got.lock().unwrap();
+        if let (Frame::Chunk(chunk), Some(mut transcript)) = (frame, got.transcript) {
+            transcript.extend(&chunk.tokens, chunk.text.as_bytes());
+            got.transcript = Some(transcript);
+            got.sent += u32::try_from(chunk.tokens.len()).unwrap();
+        }
+    }
+
+    fn propose(&self, change: fn(&mut Agreement), signer: &SecretKey) -> Option<Frame> {
+        let got = self.got.lock().unwrap().clone();
+        let mut agreement = got.agreement(got.sent, *got.transcript?.root())?;
+        change(&mut agreement);
+        let agreement = Signed::new(agreement, signer).to_bytes();
+        Some(Frame::Propose(Propose { agreement }))
+    }
+
+    fn settled(&self) -> Option<Frame> {
+        let got = self.got.lock().unwrap().clone();
+        let agreement = got.agreement(got.sent, *got.transcript?.root())?;
+        Some(Frame::Settled(agreement.id()))
+    }
+
+    /// What it claims by the last voucher that it has.
+    pub(super) fn claim(&self) -> Option<Receipt> {
+        let got = self.got.lock().unwrap().clone();
+        let voucher = got.vouchers.last()?.clone();
+        got.claim(&voucher, &self.key)
+    }
+}
+
+impl Got {
+    /// What an honest provider would propose for so many tokens.
+    pub(super) fn agreement(&self, tokens_out: u32, transcript: [u8; 32]) -> Option<Agreement> {
+        let quote = self.quote.as_ref()?;
+        let mut agreement = Agreement {
+            network: quote.network,
+            provider: quote.provider,
+            consumer: quote.consumer,
+            nonce: [8; 16],
+            quote: quote.id(),
+            hold: self.hold?,
+            model: quote.card.id,
+            usage: Usage {
+                tokens_in: TOKENS_IN,
+                tokens_cached: 0,
+                tokens_out,
+            },
+            kflop: 0,
+            multiplier: quote.multiplier,
+            earlier: Amount::ZERO,
+            amount: Amount::ZERO,
+            transcript,
+            seed: 0,
+            temperature_milli: 0,
+            top_k: 0,
+            lane: 0,
+            voucher_seq: u32::try_from(self.vouchers.len()).unwrap(),
+            audit_ok: false,
+            engine_fingerprint: [0; 8],
+            started_hlc: 0,
+            ended_hlc: 0,
+            finish: Finish::Stop,
+        };
+        priced(&mut agreement);
+        Some(agreement)
+    }
+
+    /// What a voucher pays for.
+    pub(super) fn claim(&self, voucher: &Signed<Voucher>, key: &SecretKey) -> Option<Receipt> {
+        let mut agreement = self.agreement(voucher.body.tokens_out, voucher.body.transcript)?;
+        agreement.voucher_seq = voucher.body.seq;
+        agreement.finish = Finish::Cancelled;
+        let quote = self.quote.as_ref()?;
+        Some(Receipt::claim(quote, agreement, voucher.clone(), key))
+    }
+}
+
+async fn send(sender: &mut LinkSender, frame: &Frame) -> Option<()> {
+    sender.send(frame).await.ok()
+}
+
+/// Buys what the cheater offers; time passes while it says nothing.
+pub(super) async fn buy(pair: &Pair, cheater: &Provider, what: &str) -> ChatOutput {
+    let mut request = chat(PROMPT);
+    request.max_tokens = Some(TOKENS_OUT);
+    request.idempotency_key = Some("k".into());
+    let bought = cheater.while_time_passes(run(&pair.member, request));
+    let bought = soon(what, Box::pin(bought)).await;
+    bought.unwrap_or_else(|failure| panic!("{what}: {failure}"))
+}
+
+/// Asserts that the honest one did what was asked, and what both providers have for it.
+async fn passed_over(cheat: &Cheat) {
+    let (pair, what) = (pair().await, cheat.name);
+    let log = Log::from(DEFAULT);
+    let cheater = Provider::beside(&pair, cheat.words()).await;
+    let answer = buy(&pair, &cheater, what).await;
+    log.says(cheat.says, what);
+    // Not a word is the cheater's that it did not deliver, and none is missing.
+    assert_eq!(answer.text.trim(), PROMPT, "{what}");
+    assert_eq!(answer.provider, pair.founder.node(), "{what}");
+    let costs = cheat.costs.amount();
+    let received = price(cheater.got.lock().unwrap().sent);
+    assert!(costs <= received, "{what}: over-billed");
+    let buyer = run(&pair.member, Balance {}).await.unwrap();
+    assert_eq!(buyer.trm_unclaimed, costs, "{what}");
+    // It claims that, twice, and gets it once.
+    if let Some(claim) = cheater.claim() {
+        let (id, receipt) = (claim.id(), claim.to_bytes());
+        let claim = Frame::Claim(Countersign { receipt });
+        for _ in 0..2 {
+            assert_eq!(cheater.ask(&claim).await, Frame::Settled(id));
+        }
+    }
+    balanced(&pair, (costs, answer.trm_cost), what).await;
+}
+
+/// Asserts what the cheater was paid and what the request cost in all, on both sides.
+pub(super) async fn balanced(pair: &Pair, (cheater, in_all): (Amount, Amount), what: &str) {
+    let honest = in_all.checked_sub(cheater).unwrap();
+    until(what, async || {
+        let seller = run(&pair.founder, Balance {}).await.unwrap();
+        (seller.trm_earned == honest).then_some(())
+    })
+    .await;
+    let buyer = run(&pair.member, Balance {}).await.unwrap();
+    let nothing = (Amount::ZERO, Amount::ZERO);
+    assert_eq!((buyer.trm_held, buyer.trm_unclaimed), nothing, "{what}");
+    let left = trm!("1000").checked_sub(in_all).unwrap();
+    assert_eq!(buyer.trm_balance, left, "{what}");
+    assert!(holds(&pair.member).await, "{what}");
+    assert!(holds(&pair.founder).await, "{what}");
+}
+
+const QUOTES: &[Cheat] = &[
+    Cheat {
+        name: "dearer than its offer",
+        says: "its quote is dearer than its offer",
+        costs: Costs::Nothing,
+        how: How::Quotes(|quote| quote.multiplier = Multiplier::PAR),
+    },
+    Cheat {
+        name: "a maximum above its figures",
+        says: "its quote does not follow from its model's figures",
+        costs: Costs::Nothing,
+        how: How::Quotes(|quote| quote.max_amount = trm!("900")),
+    },
+    Cheat {
+        name: "for nothing",
+        says: "work that costs nothing is not traded",
+        costs: Costs::Nothing,
+        how: How::Quotes(|quote| {
+            (quote.multiplier, quote.max_amount) = (Multiplier::from_ppm(0), Amount::ZERO);
+        }),
+    },
+    Cheat {
+        name: "a prompt that is not so long",
+        says: "counts more prompt tokens than the prompt has bytes",
+        costs: Costs::Nothing,
+        how: How::Quotes(|quote| quote.max_in = 4_000),
+    },
+    Cheat {
+        name: "a longer answer than was asked for",
+        says: "its quote is not for what was asked",
+        costs: Costs::Nothing,
+        how: How::Quotes(|quote| quote.max_out += 1),
+    },
+    Cheat {
+        name: "another model",
+        says: "its quote is not for what was asked",
+        costs: Costs::Nothing,
+        how: How::Quotes(|quote| quote.card.id = ModelId::from_bytes([9; 32])),
+    },
+    Cheat {
+        name: "a quote of another consumer",
+        says: "its quote is not for what was asked",
+        costs: Costs::Nothing,
+        how: How::Quotes(|quote| quote.consumer = NodeId::from_bytes([9; 32])),
+    },
+    Cheat {
+        name: "a quote that has expired",
+        says: "its quote is not for what was asked",
+        costs: Costs::Nothing,
+        how: How::Quotes(|quote| quote.expires = Timestamp::from_ms(1_799_999_999_999)),
+    },
+    Cheat {
+        name: "a quote of another network",
+        says: "its quote is not for what was asked",
+        costs: Costs::Nothing,
+        how: How::Quotes(|quote| quote.network = NetworkId::from_bytes([9; 32])),
+    },
+    Cheat {
+        name: "a quote of another provider",
+        says: "its quote is not for what was asked",
+        costs: Costs::Nothing,
+        how: How::Quotes(|quote| quote.provider = NodeId::from_bytes([9; 32])),
+    },
+    Cheat {
+        name: "a forged quote",
+        says: "the signature is not by",
+        costs: Costs::Nothing,
+        how: How::Says(|words| words[QUOTE] = Word::ForgedQuote),
+    },
+    Cheat {
+        name: "half a quote",
+        says: "the bytes end",
+        costs: Costs::Nothing,
+        how: How::Says(|words| {
+            let quote = vec![1; 40];
+            words[QUOTE] = Word::Say(Frame::Quoted(Quoted {
+                quote,
+                pace: Pace::default(),
+            }));
+        }),
+    },
+    Cheat {
+        name: "an answer instead of a price",
+        says: "it said Chunk",
+        costs: Costs::Nothing,
+        how: How::Says(|words| words[QUOTE] = chunk(0)),
+    },
+    Cheat {
+        name: "no price at all",
+        says: "said nothing for 5 s",
+        costs: Costs::Nothing,
+        how: How::Says(|words| words[QUOTE] = Word::Nothing),
+    },
+];
+
+#[tokio::test]
+async fn a_quote_that_is_not_for_what_was_asked_costs_nothing() {
+    for cheat in QUOTES {
+        Box::pin(passed_over(cheat)).await;
+    }
+}
+
+/// Sixteen of the twenty tokens are vouched for when a proposal comes.
+const BY_THEN: Costs = Costs::Tokens(16);
+
+const PROPOSALS: &[Cheat] = &[
+    Cheat {
+        name: "more tokens than were quoted",
+        says: "the receipt counts more tokens than the quote allows",
+        costs: BY_THEN,
+        how: How::Proposes(|a| {
+            a.usage.tokens_out = 21;
+            priced(a);
+        }),
+    },
+    Cheat {
+        name: "the answer billed twice",
+        says: "the receipt counts more tokens than the quote allows",
+        costs: BY_THEN,
+        how: How::Proposes(|a| {
+            a.usage.tokens_out *= 2;
+            priced(a);
+        }),
+    },
+    Cheat {
+        name: "tokens that were not sent",
+        says: "it counts other tokens than it sent",
+        costs: BY_THEN,
+        how: How::Says(|words| {
+            words.remove(LAST);
+            words[PROPOSAL - 1] = Word::Propose(|a| {
+                a.usage.tokens_out = TOKENS_OUT;
+                priced(a);
+            });
+        }),
+    },
+    Cheat {
+        name: "a longer prompt than at first",
+        says: "the receipt counts more tokens than the quote allows",
+        costs: BY_THEN,
+        how: How::Proposes(|a| {
+            a.usage.tokens_in += 1;
+            priced(a);
+        }),
+    },
+    Cheat {
+        name: "another prompt than at first",
+        says: "it counts another prompt than at first",
+        costs: BY_THEN,
+        how: How::Proposes(|a| {
+            a.usage.tokens_in -= 1;
+            priced(a);
+        }),
+    },
+    Cheat {
+        name: "the price after the quote",
+        says: "the receipt charges at another multiplier than the quote",
+        costs: BY_THEN,
+        how: How::Proposes(|a| {
+            a.multiplier = Multiplier::PAR;
+            priced(a);
+        }),
+    },
+    Cheat {
+        name: "invented work",
+        says: "the receipt's FLOP do not follow from its tokens and the model",
+        costs: BY_THEN,
+        how: How::Proposes(|a| a.kflop *= 2),
+    },
+    Cheat {
+        name: "an invented sum",
+        says: "the receipt's amount does not follow from its FLOP",
+        costs: BY_THEN,
+        how: How::Proposes(|a| a.amount = trm!("1000")),
+    },
+    Cheat {
+        name: "an earlier debt",
+        says: "the receipt continues an earlier one",
+        costs: BY_THEN,
+        how: How::Proposes(|a| a.earlier = trm!("1")),
+    },
+    Cheat {
+        name: "another quote",
+        says: "the receipt names another quote, party, network or model",
+        costs: BY_THEN,
+        how: How::Proposes(|a| a.quote = QuoteId::from_bytes([9; 32])),
+    },
+    Cheat {
+        name: "another network",
+        says: "the receipt names another quote, party, network or model",
+        costs: BY_THEN,
+        how: How::Proposes(|a| a.network = NetworkId::from_bytes([9; 32])),
+    },
+    Cheat {
+        name: "another hold",
+        says: "it names another hold",
+        costs: BY_THEN,
+        how: How::Proposes(|a| a.hold = TransferId::from_bytes([9; 16])),
+    },
+    Cheat {
+        name: "another transcript",
+        says: "its transcript is not what it sent",
+        costs: BY_THEN,
+        how: How::Proposes(|a| a.transcript = [9; 32]),
+    },
+    Cheat {
+        name: "another sampler",
+        says: "it used another sampler than was asked for",
+        costs: BY_THEN,
+        how: How::Proposes(|a| a.temperature_milli = 700),
+    },
+    Cheat {
+        name: "a voucher that it never got",
+        says: "it names other vouchers than it was sent",
+        costs: BY_THEN,
+        how: How::Proposes(|a| a.voucher_seq += 1),
+    },
+    Cheat {
+        name: "less than was vouched for",
+        says: "it counts other tokens than it sent",
+        costs: BY_THEN,
+        how: How::Proposes(|a| {
+            (a.usage.tokens_out, a.finish) = (8, Finish::Cancelled);
+            priced(a);
+        }),
+    },
+    Cheat {
+        name: "a forged proposal",
+        says: "the signature is not by",
+        costs: BY_THEN,
+        how: How::Says(|words| words[PROPOSAL] = Word::ForgedProposal),
+    },
+];
+
+#[tokio::test]
+async fn a_proposal_that_is_not_what_was_done_is_not_signed() {
+    for cheat in PROPOSALS {
+        Box::pin(passed_over(cheat)).await;
+    }
+}
+
+const ANSWERS: &[Cheat] = &[
+    Cheat {
+        name: "nothing after the prompt",
+        says: "said nothing for 60 s",
+        costs: Costs::Nothing,
+        how: How::Says(|words| words[BEGUN] = Word::Nothing),
+    },
+    Cheat {
+        name: "nothing once the prompt is paid for",
+        says: "said nothing for 60 s",
+        costs: Costs::Tokens(0),
+        how: How::Says(|words| words[FIRST] = Word::Nothing),
+    },
+    Cheat {
+        name: "silence in the middle",
+        says: "said nothing for 60 s",
+        costs: Costs::Tokens(16),
+        how: How::Says(|words| words[LAST] = Word::Nothing),
+    },
+    Cheat {
+        name: "the rest too late",
+        says: "said nothing for 60 s",
+        costs: Costs::Tokens(8),
+        how: How::Says(|words| words.insert(SECOND, Word::Nothing)),
+    },
+    Cheat {
+        name: "the end in the middle",
+        says: "it hung up",
+        costs: Costs::Tokens(16),
+        how: How::Says(|words| words.truncate(LAST)),
+    },
+    Cheat {
+        name: "a refusal in the middle",
+        says: "not any more",
+        costs: Costs::Tokens(8),
+        how: How::Says(|words| words[SECOND] = refuse()),
+    },
+    Cheat {
+        name: "a longer prompt than was quoted",
+        says: "it counts more prompt tokens than it quoted",
+        costs: Costs::Nothing,
+        how: How::Says(|words| words[BEGUN] = begun(TOKENS_IN + 1, 0)),
+    },
+    Cheat {
+        name: "more cached than there is",
+        says: "it counts more tokens as cached than the prompt has",
+        costs: Costs::Nothing,
+        how: How::Says(|words| words[BEGUN] = begun(TOKENS_IN, TOKENS_IN + 1)),
+    },
+    Cheat {
+        name: "another beginning",
+        says: "it began twice",
+        costs: Costs::Tokens(0),
+        how: How::Says(|words| words.insert(FIRST, begun(TOKENS_IN, 0))),
+    },
+    Cheat {
+        name: "no beginning",
+        says: "it did not say how long the prompt is",
+        costs: Costs::Nothing,
+        how: How::Says(|words| words[BEGUN] = chunk(0)),
+    },
+    Cheat {
+        name: "a chunk left out",
+        says: "it sent a chunk out of order",
+        costs: Costs::Tokens(0),
+        how: How::Says(|words| words[FIRST] = chunk(1)),
+    },
+    Cheat {
+        name: "a chunk twice",
+        says: "it sent a chunk out of order",
+        costs: Costs::Tokens(8),
+        how: How::Says(|words| words[SECOND] = chunk(0)),
+    },
+    Cheat {
+        name: "more tokens than were quoted",
+        says: "it sent more tokens than it quoted",
+        costs: Costs::Tokens(0),
+        how: How::Says(|words| words[FIRST] = say(0, 21, "a b c ")),
+    },
+    Cheat {
+        name: "chunks without end",
+        says: "it sent more chunks than an answer can have",
+        costs: Costs::Tokens(0),
+        how: How::Says(|words| drop(words.splice(FIRST.., (0..40).map(|n| say(n, 0, "more "))))),
+    },
+    Cheat {
+        name: "text without end",
+        says: "it sent more text than its tokens can make",
+        costs: Costs::Tokens(0),
+        how: How::Says(|words| {
+            let long = "x".repeat(CHUNK_TEXT_MAX);
+            drop(words.splice(FIRST.., (0..2).map(|n| say(n, 0, &long))));
+        }),
+    },
+    Cheat {
+        name: "another kind of word",
+        says: "it said ListOffers in the middle of a job",
+        costs: Costs::Tokens(0),
+        how: How::Says(|words| words[FIRST] = Word::Say(Frame::ListOffers)),
+    },
+    Cheat {
+        name: "a frame above the limit",
+        says: "is above the limit of 1048576",
+        costs: Costs::Tokens(0),
+        how: How::Says(|words| {
+            words[FIRST] = bytes(|bytes| bytes[..4].copy_from_slice(&[0xff; 4]));
+        }),
+    },
+    Cheat {
+        name: "a chunk above its limit",
+        says: "the limit is 65536",
+        costs: Costs::Tokens(0),
+        how: How::Says(|words| words[FIRST] = oversized()),
+    },
+    Cheat {
+        name: "half a frame",
+        says: "the bytes end in the middle of a frame",
+        costs: Costs::Tokens(0),
+        how: How::Says(|words| words[FIRST] = bytes(|bytes| bytes.truncate(20))),
+    },
+    Cheat {
+        name: "a frame with more behind it",
+        says: "bytes too many in a frame",
+        costs: Costs::Tokens(0),
+        how: How::Says(|words| words[FIRST] = bytes(|bytes| bytes.extend([0; 9]))),
+    },
+    Cheat {
+        name: "a frame of another version",
+        says: "frame version 9 is not known here",
+        costs: Costs::Tokens(0),
+        how: How::Says(|words| words[FIRST] = bytes(|bytes| bytes[4] = 9)),
+    },
+    Cheat {
+        name: "a frame of garbage",
+        says: "the body of a frame of kind 51 is malformed",
+        costs: Costs::Tokens(0),
+        how: How::Says(|words| words[FIRST] = bytes(|bytes| bytes[7..].fill(0xff))),
+    },
+];
+
+/// A chunk with one byte of text too many.
+fn oversized() -> Word {
+    let body = postcard_chunk(CHUNK_TEXT_MAX + 1);
+    let mut bytes = u32::try_from(3 + body.len())
+        .unwrap()
+        .to_le_bytes()
+        .to_vec();
+    bytes.extend([1, 51, 0]);
+    bytes.extend(body);
+    Word::Raw(bytes)
+}
+
+/// Index 0, no tokens, so many bytes of text; as varints.
+fn postcard_chunk(text: usize) -> Vec<u8> {
+    let mut body = vec![0, 0];
+    let mut left = text;
+    while left >= 0x80 {
+        body.push(u8::try_from(left & 0x7f).unwrap() | 0x80);
+        left >>= 7;
+    }
+    body.push(u8::try_from(left).unwrap());
+    body.extend(vec![b'x'; text]);
+    body
+}
+
+#[tokio::test]
+async fn a_provider_that_breaks_off_or_says_what_it_must_not_is_paid_what_was_vouched_for() {
+    for cheat in ANSWERS {
+        Box::pin(passed_over(cheat)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_arrived_whole_is_an_answer_though_nothing_is_proposed() {
+    let what = "no proposal at all";
+    let (pair, log) = (pair().await, Log::from(DEFAULT));
+    let mut words = honest();
+    words[PROPOSAL] = Word::Nothing;
+    let cheater = Provider::beside(&pair, words).await;
+    let answer = buy(&pair, &cheater, what).await;
+    log.says("said nothing for 60 s", what);
+    assert_eq!(answer.text.trim(), PROMPT);
+    assert_eq!(
+        (answer.tokens_in, answer.tokens_out),
+        (TOKENS_IN, TOKENS_OUT)
+    );
+    assert_eq!(
+        (answer.receipt, answer.finish_reason.as_str()),
+        (None, "length")
+    );
+    assert_eq!(
+        answer.trm_cost,
+        price(16),
+        "what was vouched for, and no more"
+    );
+    assert!(buy(&pair, &cheater, what).await.replayed);
+    let claim = cheater.claim().unwrap();
+    let (id, receipt) = (claim.id(), claim.to_bytes());
+    let claim = Frame::Claim(Countersign { receipt });
+    assert_eq!(cheater.ask(&claim).await, Frame::Settled(id));
+    balanced(&pair, (price(16), price(16)), what).await;
+}
+
+/// What a provider does when it is told that nobody wants the rest, and what the consumer pays then.
+struct CalledOff {
+    name: &'static str,
+    after: fn() -> Vec<Word>,
+    /// How it ends for the consumer: none where it signs.
+    says: Option<&'static str>,
+    costs: Costs,
+}
+
+const CALLED_OFF: &[CalledOff] = &[
+    CalledOff {
+        name: "it proposes what was vouched for",
+        after: || {
+            vec![Word::Propose(|a| {
+                a.finish = Finish::Cancelled;
+            })]
+        },
+        says: None,
+        costs: Costs::Tokens(8),
+    },
+    CalledOff {
+        name: "it was at the end already, within the window",
+        after: || vec![chunk(1), Word::Propose(|_| {})],
+        says: None,
+        costs: Costs::Tokens(16),
+    },
+    CalledOff {
+        name: "it goes on beyond the window",
+        after: || vec![chunk(1), chunk(2), Word::Propose(|_| {})],
+        says: Some("it went on although it was called off"),
+        costs: Costs::Tokens(8),
+    },
+    CalledOff {
+        name: "it says nothing more",
+        after: || vec![Word::Nothing],
+        says: Some("said nothing for 60 s"),
+        costs: Costs::Tokens(8),
+    },
+];
+
+#[tokio::test]
+async fn an_answer_that_goes_on_after_it_was_called_off_is_not_paid() {
+    for row in CALLED_OFF {
+        let (pair, what) = (pair().await, row.name);
+        let mut words = honest();
+        words.truncate(SECOND);
+        words.extend((row.after)());
+        words.extend([Word::Signed, Word::Settle]);
+        let cheater = Provider::beside(&pair, words).await;
+        let mut request = chat(PROMPT);
+        request.max_tokens = Some(TOKENS_OUT);
+        // Nobody reads it, and nobody knows its key.
+        let (text, nobody) = tokio::sync::mpsc::channel(1);
+        drop(nobody);
+        request.prepare();
+        let bought = request.run(&pair.member, me(&pair.member), Some(text));
+        let bought = soon(what, Box::pin(cheater.while_time_passes(bought))).await;
+        match (row.says, bought) {
+            (None, Ok(answer)) => assert_eq!(answer.trm_cost, row.costs.amount(), "{what}"),
+            (Some(says), Err(failure)) => assert!(failure.message.contains(says), "{failure}"),
+            (_, bought) => panic!("{what}: {bought:?}"),
+        }
+        if row.says.is_some() {
+            let claim = cheater.claim().unwrap();
+            let (id, receipt) = (claim.id(), claim.to_bytes());
+            let claim = Frame::Claim(Countersign { receipt });
+            assert_eq!(cheater.ask(&claim).await, Frame::Settled(id), "{what}");
+        }
+        let costs = row.costs.amount();
+        balanced(&pair, (costs, costs), what).await;
+    }
+}
