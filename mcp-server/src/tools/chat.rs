@@ -35,18 +35,17 @@ struct ChatInput {
     model: Option<ModelName>,
     /// Most tokens to generate; what budget and context allow when absent.
     max_tokens: Option<MaxTokens>,
-    /// Most to spend in TRM, as a decimal string such as "1.25"; the request is refused rather
-    /// than cost more.
+    /// Most to spend in TRM, as a decimal string such as "1.25".
     max_trm: Option<Amount>,
     /// Your name for this purchase. Asking again with it returns the same answer and pays once.
     idempotency_key: Option<IdempotencyKey>,
-    /// Randomness; 0, the default, always takes the likeliest token.
+    /// Randomness; 0, the default, takes the likeliest token.
     temperature: Option<Temperature>,
     /// Seed of the randomness; above 2^53 as a decimal string. Drawn when absent.
     seed: Option<Seed>,
-    /// Id of a mandate handed to you, which pays instead of your account.
+    /// A mandate handed to you that pays instead.
     mandate: Option<GrantId>,
-    /// Who may see the prompt: local, own (the owner's nodes), any, or node ids with commas between.
+    /// Who may see the prompt: local, own, any, or node ids.
     privacy: Option<Privacy>,
 }
 

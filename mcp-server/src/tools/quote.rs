@@ -40,8 +40,8 @@ impl TiramiServer {
         description = "Asks the provider that would be chosen for a signed price: the most this \
             request can cost (trm_max), until when that holds, and whether balance and limits \
             would let it through (within_budget, else refusal says why). Use it before chat when \
-            the cost matters, then call chat with max_trm. Free; spends and sets aside nothing. \
-            The prompt stays here; only its length is sent.",
+            the cost matters, then call chat with max_trm. Free; \
+            only the length of the prompt is sent.",
         input_schema = schema::input::<QuoteInput>(),
         output_schema = schema::output::<QuoteOutput>(),
         annotations(
