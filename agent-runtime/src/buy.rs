@@ -1,8 +1,8 @@
 //! The consumer's side of one job. Read it beside `serve.rs`; the two are mirror images.
 //!
-//! One purchase: intent, choice (`choosing.rs`), quote, hold, work against vouchers (`intake.rs`), receipt, post. Nothing is
-//! paid that was not quoted, held and signed by us; where a provider breaks off, what was vouched for is
-//! owed, and the next one goes on where it stopped.
+//! One purchase: intent, choice (`choosing.rs`), quote, hold, work against vouchers (`intake.rs`), receipt,
+//! post. Nothing is paid that was not quoted, held and signed by us; where a provider breaks off, what was
+//! vouched for is owed, and the next one goes on where it stopped.
 
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use tirami_wallet::{Hold, HoldRequest, WalletError};
 
 use crate::clock::random;
 use crate::failure::{Failure, FailureCode};
+use crate::intake::Delivered;
 use crate::means::Means;
 use crate::ops::budget::bought_from;
 use crate::ops::{Caller, Chat, ChatOutput, TextSink};
@@ -114,20 +115,6 @@ pub(crate) enum Stopped {
     TryNext(Failure),
 }
 
-impl Stopped {
-    /// Says in the log what a provider did; where another does the work, nobody else would ever hear of it.
-    pub(crate) fn noted(self, provider: NodeId) -> Self {
-        let (Self::Final(failure) | Self::TryNext(failure)) = &self;
-        let provider = provider.short();
-        if failure.code == FailureCode::ProviderFailed {
-            tracing::warn!(%provider, %failure, "a provider did not do what it should");
-        } else {
-            tracing::debug!(%provider, %failure, "a provider did not do a job");
-        }
-        self
-    }
-}
-
 impl From<Failure> for Stopped {
     fn from(failure: Failure) -> Self {
         Self::Final(failure)
@@ -180,39 +167,65 @@ impl Purchase<'_> {
     }
 
     /// Buys from one provider what is still missing of the answer.
-    pub(crate) async fn from(&mut self, priced: Priced<'_>) -> Result<ChatOutput, Stopped> {
+    pub(crate) async fn from(&mut self, mut priced: Priced<'_>) -> Result<ChatOutput, Stopped> {
+        let hold = self.hold(&priced.quote).await?;
+        let provider = priced.seller.peer.id;
+        if !self.runtime.inner.records.tried(provider) {
+            give_back(hold, VoidReason::CalledOff).await;
+            let text = format!(
+                "provider {} failed before, and another request tries it now",
+                provider.short()
+            );
+            let failure = Failure::new(FailureCode::Busy, text).retryable();
+            return Err(Stopped::TryNext(failure));
+        }
+        let (hold, delivered) = self.take_from(&mut priced, hold).await?;
+        self.pay(priced, hold, delivered).await
+    }
+
+    /// Has the work done under a hold, which comes back with it, and ends where the work breaks off.
+    async fn take_from(
+        &mut self,
+        priced: &mut Priced<'_>,
+        hold: Hold,
+    ) -> Result<(Hold, Delivered), Stopped> {
+        let (provider, records) = (priced.seller.peer.id, &self.runtime.inner.records);
+        if !self.seen_by.contains(&provider) {
+            self.seen_by.push(provider);
+        }
+        let messages = self.so_far.continued(&self.chat.messages);
+        let patience = Patience::new(priced.pace, priced.quote.chunk_tokens.into());
+        let work = (&priced.quote, messages.as_slice(), patience);
+        match self.perform(&mut priced.link, work, &hold).await {
+            Ok(delivered) => Ok((hold, delivered)),
+            Err(cut) => {
+                if cut.is_fault {
+                    records.failed(provider);
+                } else {
+                    records.not_judged(provider);
+                }
+                give_back(hold, cut.reason).await;
+                Err(self.so_far.cut(provider, cut, self.text.is_some()))
+            }
+        }
+    }
+
+    /// Signs for what was delivered, posts it, and shows the provider the receipt.
+    async fn pay(
+        &self,
+        priced: Priced<'_>,
+        hold: Hold,
+        delivered: Delivered,
+    ) -> Result<ChatOutput, Stopped> {
         let Priced {
             seller,
             offer,
             mut link,
             quote,
-            pace,
             capped_by,
+            ..
         } = priced;
         let (peer, records) = (&seller.peer, &self.runtime.inner.records);
-        let messages = self.so_far.continued(&self.chat.messages);
-        let hold = self.hold(&quote).await?;
-        if !records.tried(peer.id) {
-            give_back(hold, VoidReason::CalledOff).await;
-            let what = "it failed before, and another request tries it now";
-            return Err(Stopped::TryNext(broke_its_word(peer.id, what)));
-        }
-        if !self.seen_by.contains(&peer.id) {
-            self.seen_by.push(peer.id);
-        }
-        let patience = Patience::new(pace, quote.chunk_tokens.into());
-        let work = (&quote, messages.as_slice(), patience);
-        let delivered = self.perform(&mut link, work, &hold).await;
-        let delivered = match delivered {
-            Ok(delivered) => delivered,
-            Err(cut) => {
-                if cut.is_fault {
-                    records.failed(peer.id);
-                }
-                give_back(hold, cut.reason).await;
-                return Err(self.so_far.cut(peer.id, cut, self.text.is_some()));
-            }
-        };
         let agreement = delivered.proposal.signed().body.clone();
         let receipt = Receipt::countersign(&quote, &delivered.proposal, &self.runtime.inner.key);
         let receipt = match receipt.verify() {

@@ -1,10 +1,11 @@
 //! Whom a purchase turns to: this node where that is free, else whoever asks least in all, and the next where
 //! that one fails.
 
+use tirami_manifest::NodeId;
 use tirami_mesh::proto::message::Offer;
 
 use crate::buy::{Purchase, Stopped};
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureCode};
 use crate::offers::Seller;
 use crate::ops::ChatOutput;
 use crate::prices::{ASKED_AT_ONCE, Priced, Request};
@@ -33,10 +34,14 @@ impl Purchase<'_> {
             let (provider, offer) = (best.seller.peer.id, best.offer);
             match Box::pin(self.from(best)).await {
                 Ok(answer) => return Ok(answer),
-                Err(stopped) => match stopped.noted(provider) {
-                    Stopped::Final(failure) => return Err(failure),
-                    Stopped::TryNext(failure) => last = Some(failure),
-                },
+                Err(Stopped::Final(failure)) => {
+                    noted(provider, &failure);
+                    return Err(failure);
+                }
+                Err(Stopped::TryNext(failure)) => {
+                    noted(provider, &failure);
+                    last = Some(failure);
+                }
             }
             if self.is_whole() {
                 return self.as_it_arrived(offer).await;
@@ -69,26 +74,29 @@ impl Purchase<'_> {
         let request = Request {
             runtime,
             means: &self.means,
+            chat,
             messages: &messages,
             wanted: wanted.map(|most| most.saturating_sub(self.so_far.tokens)),
         };
-        let mut asked = Box::pin(request.ask_all(&some)).await;
-        for (id, none) in asked.failed.drain(..) {
-            let failure = match Stopped::TryNext(none.failure).noted(id) {
-                Stopped::Final(failure) | Stopped::TryNext(failure) => failure,
-            };
-            if none.is_fault {
-                runtime.inner.records.failed(id);
-            }
+        let best = Box::pin(request.best_of(&some)).await?;
+        for (id, failure) in best.failed {
+            noted(id, &failure);
             open.retain(|(seller, _)| seller.peer.id != id);
             *last = Some(failure);
         }
-        let ranked = plan::of_priced(runtime, chat, &asked.priced, self.means.most)?.ranked;
-        let best = ranked.first().and_then(|best| asked.take(best.provider));
-        asked.call_off();
-        if let Some(best) = &best {
+        if let Some(best) = &best.priced {
             open.retain(|(seller, _)| seller.peer.id != best.seller.peer.id);
         }
-        Ok(best)
+        Ok(best.priced)
+    }
+}
+
+/// Says in the log what a provider did; where another does the work, nobody else would ever hear of it.
+fn noted(provider: NodeId, failure: &Failure) {
+    let provider = provider.short();
+    if failure.code == FailureCode::ProviderFailed {
+        tracing::warn!(%provider, %failure, "a provider did not do what it should");
+    } else {
+        tracing::debug!(%provider, %failure, "a provider did not do a job");
     }
 }

@@ -238,7 +238,8 @@ pub struct ChatOutput {
     pub text: String,
     /// `stop`, `length` or `cancelled`.
     pub finish_reason: String,
-    /// What cut the answer short, if not `max_tokens`: a limit, `balance`, `pots`, `max_trm`, `context`.
+    /// What cut the answer short, when it was not `max_tokens`: the name of a limit, `balance`, `pots`,
+    /// `max_trm` or `context`.
     pub capped_by: Option<String>,
     /// The model's name.
     pub model: String,
@@ -256,7 +257,8 @@ pub struct ChatOutput {
     pub trm_balance: Amount,
     /// What the work would cost at par, for local work.
     pub trm_would_cost: Option<Amount>,
-    /// The receipt both sides signed; absent for local work.
+    /// The receipt both sides signed; absent for local work, and where the last provider broke off before
+    /// it signed.
     pub receipt: Option<ReceiptId>,
     /// Who paid, when a mandate did and not the agent's account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -265,10 +267,11 @@ pub struct ChatOutput {
     pub idempotency_key: String,
     /// Whether this is the stored answer of an earlier call with the same key.
     pub replayed: bool,
-    /// Providers that broke off; what they are owed is part of what was paid.
+    /// Providers that began the answer and broke off, in their order; what they are owed is part of what
+    /// was paid.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<Part>,
-    /// Nodes sent the prompt.
+    /// Other nodes that were sent the prompt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub seen_by: Vec<NodeId>,
 }
@@ -321,7 +324,7 @@ pub struct QuoteOutput {
     pub within_budget: bool,
     /// Why not.
     pub refusal: Option<String>,
-    /// Why this one.
+    /// Why this provider, and how the others compare.
     #[serde(default)]
     pub why: String,
 }

@@ -37,21 +37,19 @@ pub(crate) async fn price(
     let request = Request {
         runtime,
         means: &means,
+        chat,
         messages: &chat.messages,
         wanted: chat.max_tokens,
     };
-    let mut asked = Box::pin(request.ask_all(&some)).await;
-    let ranked = plan::of_priced(runtime, chat, &asked.priced, means.most)?.ranked;
-    let last = asked.failed.pop().map(|(_, none)| none.failure);
-    let best = ranked.first().and_then(|best| asked.take(best.provider));
-    asked.call_off();
+    let mut best = Box::pin(request.best_of(&some)).await?;
     let Some(Priced {
         offer,
         quote,
         mut link,
         ..
-    }) = best
+    }) = best.priced
     else {
+        let last = best.failed.pop().map(|(_, failure)| failure);
         return Err(last.unwrap_or_else(|| plan::nobody(runtime, chat, &plan, &sellers)));
     };
     link.finish()?;
@@ -79,7 +77,7 @@ pub(crate) async fn price(
         expires_at: quote.expires.to_rfc3339(),
         within_budget: refusal.is_none(),
         refusal,
-        why: why(&ranked),
+        why: why(&best.ranked),
     })
 }
 

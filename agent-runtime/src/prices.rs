@@ -11,11 +11,13 @@ use tirami_manifest::model::Usage;
 use tirami_manifest::signed::Verified;
 use tirami_mesh::net::transport::Link;
 use tirami_mesh::proto::message::{Offer, Pace};
+use tirami_mesh::scheduler::Ranked;
 use tokio::time::timeout_at;
 
 use crate::failure::Failure;
 use crate::means::Means;
 use crate::offers::Seller;
+use crate::ops::Chat;
 use crate::plan;
 use crate::quoting::{NoPrice, Wanted, ask_quote};
 use crate::runtime::Runtime;
@@ -31,6 +33,8 @@ pub(crate) const OTHERS_WITHIN: Duration = Duration::from_millis(500);
 pub(crate) struct Request<'a> {
     pub(crate) runtime: &'a Runtime,
     pub(crate) means: &'a Means,
+    pub(crate) chat: &'a Chat,
+    /// The request's messages, and what there is of the answer.
     pub(crate) messages: &'a [Message],
     /// Most tokens to generate; what budget and context allow when absent.
     pub(crate) wanted: Option<u32>,
@@ -67,34 +71,57 @@ impl Priced<'_> {
     }
 }
 
-/// What came of asking.
-#[derive(Default)]
-pub(crate) struct Asked<'a> {
-    pub(crate) priced: Vec<Priced<'a>>,
-    pub(crate) failed: Vec<(NodeId, NoPrice)>,
+/// What came of asking several.
+pub(crate) struct Best<'a> {
+    /// The best price; none when nobody gave one.
+    pub(crate) priced: Option<Priced<'a>>,
+    /// Everybody who gave one, in their order.
+    pub(crate) ranked: Vec<Ranked>,
+    /// Those who gave none.
+    pub(crate) failed: Vec<(NodeId, Failure)>,
 }
 
-impl<'a> Asked<'a> {
-    /// The price of this provider.
-    pub(crate) fn take(&mut self, provider: NodeId) -> Option<Priced<'a>> {
-        let is_its = |one: &Priced<'_>| one.seller.peer.id == provider;
-        let at = self.priced.iter().position(is_its)?;
-        Some(self.priced.swap_remove(at))
-    }
-
-    /// None of these prices is taken.
-    pub(crate) fn call_off(self) {
-        for mut priced in self.priced {
-            if let Err(error) = priced.link.finish() {
-                tracing::debug!(%error, "one that was not chosen did not hear so");
-            }
-        }
-    }
+#[derive(Default)]
+struct Asked<'a> {
+    priced: Vec<Priced<'a>>,
+    failed: Vec<(NodeId, NoPrice)>,
 }
 
 impl Request<'_> {
-    /// Asks all of these at once. Whoever answers much later than the first is not waited for.
-    pub(crate) async fn ask_all<'s>(&self, sellers: &[(&'s Seller, &'s Offer)]) -> Asked<'s> {
+    /// Asks all of these at once, and calls off all prices but the best. What is no price is remembered of whose
+    /// fault it is.
+    pub(crate) async fn best_of<'s>(
+        &self,
+        sellers: &[(&'s Seller, &'s Offer)],
+    ) -> Result<Best<'s>, Failure> {
+        let Asked { mut priced, failed } = self.ask_all(sellers).await;
+        let (runtime, most) = (self.runtime, self.means.most);
+        let ranked = plan::of_priced(runtime, self.chat, &priced, most)?.ranked;
+        let best = ranked.first().and_then(|best| {
+            let is_best = |one: &Priced<'_>| one.seller.peer.id == best.provider;
+            priced.iter().position(is_best)
+        });
+        let best = best.map(|best| priced.swap_remove(best));
+        for mut other in priced {
+            if let Err(error) = other.link.finish() {
+                tracing::debug!(%error, "one that was not chosen did not hear so");
+            }
+        }
+        let failed = failed.into_iter().map(|(id, none)| {
+            if none.is_fault {
+                runtime.inner.records.failed(id);
+            }
+            (id, none.failure)
+        });
+        Ok(Best {
+            priced: best,
+            ranked,
+            failed: failed.collect(),
+        })
+    }
+
+    /// Whoever answers much later than the first is not waited for.
+    async fn ask_all<'s>(&self, sellers: &[(&'s Seller, &'s Offer)]) -> Asked<'s> {
         let asks = sellers.iter().map(|&(seller, offer)| {
             Box::pin(async move { (seller.peer.id, self.ask(seller, offer).await) })
         });

@@ -53,6 +53,11 @@ impl Records {
         self.change(provider, Record::failed);
     }
 
+    /// A job ended, and not by the provider's doing.
+    pub(crate) fn not_judged(&self, provider: NodeId) {
+        self.change(provider, Record::not_judged);
+    }
+
     fn change<T>(&self, provider: NodeId, change: impl FnOnce(&mut Record, u64) -> T) -> T {
         let now_ms = self.clock.elapsed_ms();
         let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);

@@ -217,13 +217,7 @@ impl Builder {
             inner: Arc::new(inner),
         };
         recover::recover(&runtime).await?;
-        runtime.spawn(recover::keep_swept(runtime.clone()));
-        if runtime.inner.transport.is_some() {
-            runtime.spawn(accept::accept(runtime.clone()));
-            runtime.spawn(sync::keep_in_step(runtime.clone()));
-            runtime.spawn(recover::count_earnings(runtime.clone()));
-            runtime.spawn(staying::stay_connected(runtime.clone()));
-        }
+        runtime.begin_tasks();
         if let Some(engine) = &runtime.inner.engine {
             engine.preload();
         }
@@ -232,6 +226,17 @@ impl Builder {
 }
 
 impl Runtime {
+    /// What a node does unasked, for as long as it runs.
+    fn begin_tasks(&self) {
+        self.spawn(recover::keep_swept(self.clone()));
+        if self.inner.transport.is_some() {
+            self.spawn(accept::accept(self.clone()));
+            self.spawn(sync::keep_in_step(self.clone()));
+            self.spawn(recover::count_earnings(self.clone()));
+            self.spawn(staying::stay_connected(self.clone()));
+        }
+    }
+
     /// A node with its keys and wallet in `data_dir`, at the defaults.
     pub fn builder(data_dir: impl Into<PathBuf>) -> Builder {
         Builder::new(NodeConfig::new(data_dir))

@@ -40,7 +40,6 @@ impl SoFar {
     /// whether somebody reads the answer while it comes.
     pub(crate) fn cut(&mut self, provider: NodeId, cut: Cut, is_read: bool) -> Stopped {
         let nothing = cut.tokens == 0 && cut.text.is_empty();
-        self.tokens_in = cut.tokens_in;
         self.paid = self.paid.checked_add(cut.vouched).unwrap_or(Amount::MAX);
         if !nothing || !cut.vouched.is_zero() {
             self.parts.push(Part {

@@ -71,6 +71,13 @@ impl Record {
         }
     }
 
+    /// What it was given ended for another reason: the next job may try it.
+    pub fn not_judged(&mut self, now_ms: u64) {
+        if let Some(shut) = &mut self.shut {
+            shut.until_ms = now_ms;
+        }
+    }
+
     /// Failures in a row.
     pub const fn in_a_row(&self) -> u32 {
         self.in_a_row
@@ -109,6 +116,8 @@ mod tests {
         assert_eq!(record.shut_for(later), None, "its turn has come");
         record.tried(later);
         assert_eq!(record.shut_for(later), Some(SHUT_MS), "one alone tries");
+        record.not_judged(later);
+        assert_eq!(record.shut_for(later), None, "and nothing came of that");
         record.succeeded();
         assert_eq!((record.shut_for(later), record.in_a_row()), (None, 0));
     }
