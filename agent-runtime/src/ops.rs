@@ -484,6 +484,10 @@ pub struct StatusOutput {
     pub frozen: Option<String>,
     /// Purchases and sales in progress.
     pub open_holds: u32,
+    /// Jobs for others, paid while they stream, that are not settled: they run, or what was vouched for is to be
+    /// claimed.
+    #[serde(default)]
+    pub open_jobs: u32,
     /// Receipts and claims that the other side has not acknowledged yet.
     pub outbox: u32,
     /// Whether a welcome loan is still to be fetched.

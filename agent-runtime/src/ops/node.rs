@@ -76,6 +76,7 @@ impl Operation for Status {
                 .collect(),
             frozen,
             open_holds: count(wallet.open_holds()?.len()),
+            open_jobs: count(wallet.open_jobs()?.len()),
             outbox: count(
                 wallet
                     .outbox()?

@@ -63,8 +63,8 @@ fn facts(status: &StatusOutput) -> Vec<(&'static str, String)> {
         (
             "in progress",
             format!(
-                "{} holds, {} receipts to send",
-                status.open_holds, status.outbox
+                "{} holds, {} jobs, {} receipts to send",
+                status.open_holds, status.open_jobs, status.outbox
             ),
         ),
     ];

@@ -219,14 +219,17 @@ impl World {
     /// them, the same on both sides too. Together they are what was paid.
     async fn check(&self) {
         // A seller whose buyer was killed learns so some seconds later, and claims what it was promised.
-        let bought = until("each is booked once, on both sides", async || {
-            let mut sold = self.pair.a.receipts("earnings").await;
-            let mut bought = self.pair.b.receipts("purchase").await;
-            bought.sort();
-            sold.sort();
-            (bought == sold).then_some(bought)
-        });
-        let bought = bought.await;
+        until("every job is settled", async || {
+            let status = self.pair.a.ask(&["status"]).await;
+            (status["open_jobs"] == 0).then_some(())
+        })
+        .await;
+        self.settled().await;
+        let mut bought = self.pair.b.receipts("purchase").await;
+        let mut sold = self.pair.a.receipts("earnings").await;
+        bought.sort();
+        sold.sort();
+        assert_eq!(bought, sold, "each is booked once, on both sides");
         for id in self.bought.values() {
             assert!(bought.contains(id), "one for each key");
         }
