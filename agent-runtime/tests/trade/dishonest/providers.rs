@@ -39,6 +39,9 @@ const HALF: Multiplier = Multiplier::from_ppm(500_000);
 /// Tokens of a chunk, and chunks without a voucher.
 const WINDOW: (u16, u16) = (8, 1);
 
+/// Longer than a provider may take for a price, and shorter than it waits for a consumer to take one.
+const SHORT: Duration = Duration::from_secs(6);
+
 /// Longer than a provider may say nothing to a consumer.
 const LONG: Duration = Duration::from_secs(61);
 
@@ -287,7 +290,8 @@ impl Provider {
         }
     }
 
-    /// Does something; each time that this provider says nothing, a minute passes at once.
+    /// Does something; each time that this provider says nothing, time passes at once: a minute in a job, and
+    /// before it so little that the other provider's price still stands.
     pub(super) async fn while_time_passes<T>(&self, done: impl Future<Output = T>) -> T {
         let time = async {
             loop {
@@ -296,7 +300,8 @@ impl Provider {
                 for _ in 0..100 {
                     tokio::task::yield_now().await;
                 }
-                passes(LONG).await;
+                let begun = self.got.lock().unwrap().hold.is_some();
+                passes(if begun { LONG } else { SHORT }).await;
             }
         };
         tokio::select! {
