@@ -28,7 +28,7 @@ use tokio::time::{Duration, Instant, sleep, timeout};
 use crate::WORKERS;
 use crate::commits::{Counted, Flushes};
 use crate::pair::{CHEAP, OWNER, unbroken};
-use crate::process::WITHIN;
+use crate::process::{WITHIN, cpu};
 
 /// Who asks at the same time, in the figure that is about many.
 pub(crate) const CLIENTS: u32 = 64;
@@ -78,6 +78,8 @@ async fn node(
     engine: Option<Arc<dyn Engine>>,
 ) -> Result<(Runtime, Flushes)> {
     fs::create_dir_all(dir)?;
+    // What makes it a node's directory.
+    let key = node_key(&dir.join("node.key"), None)?;
     let flushes = Flushes::default();
     let file = Counted::new(&dir.join("counted.redb"), flushes.clone())?;
     let file: Box<dyn StorageBackend> = Box::new(file);
@@ -89,7 +91,6 @@ async fn node(
         builder = builder.engine(engine);
     }
     if let Wire::Memory(network) = wire {
-        let key = node_key(&dir.join("node.key"), None)?;
         builder = builder.transport(Arc::new(network.transport(key.id())));
     }
     Ok((builder.start().await?, flushes))
@@ -233,12 +234,17 @@ pub(crate) struct Trades {
     pub(crate) per_second: f64,
     /// Commits of both sides for each.
     pub(crate) commits: f64,
+    /// Milliseconds of processor time of both sides and the client, for each.
+    pub(crate) cpu: f64,
+    /// Processors that this program got meanwhile.
+    pub(crate) processors: f64,
     /// Requests that were told to come back, for each that was answered.
     pub(crate) refused: f64,
 }
 
 /// All clients buy for so long, each one answer after the other.
 pub(crate) async fn trades(pair: &Inside, lasts: Duration) -> Result<Trades> {
+    let spent = cpu(std::process::id())?;
     let (start, before) = (Instant::now(), pair.commits());
     let mut clients = JoinSet::new();
     for _ in 0..CLIENTS {
@@ -264,11 +270,14 @@ pub(crate) async fn trades(pair: &Inside, lasts: Duration) -> Result<Trades> {
         refused += turned;
     }
     let (wall, after) = (start.elapsed().as_secs_f64(), pair.commits());
+    let spent = cpu(std::process::id())?.saturating_sub(spent).as_secs_f64();
     ensure!(done > 0, "nothing was bought");
     let done = f64::from(done);
     Ok(Trades {
         per_second: done / wall,
         commits: (after.0 - before.0 + after.1 - before.1) / done,
+        cpu: spent * 1e3 / done,
+        processors: spent / wall,
         refused: f64::from(refused) / done,
     })
 }

@@ -127,9 +127,12 @@ impl Head {
     }
 }
 
-/// A word of its own for every number: four letters after a space.
+/// A word of its own for every number: four letters after a space, and the space alone.
 fn word(mut number: u32) -> String {
     let mut word = String::from('\u{2581}');
+    if number == 0 {
+        return word;
+    }
     for _ in 0..4 {
         let letter = u8::try_from(number % 26).unwrap_or_default();
         word.push(char::from(b'a' + letter));

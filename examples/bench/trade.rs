@@ -258,6 +258,7 @@ fn trades(
 ) -> Result<()> {
     let dir = folder.join("trades");
     let [mut rate, mut of_each, mut allowed, mut ratio, mut refused] = <[Vec<f64>; 5]>::default();
+    let [mut spent, mut processors] = <[Vec<f64>; 2]>::default();
     apart(async {
         let pair = Inside::echo(&dir).await?;
         inside::trades(&pair, LASTS).await?;
@@ -268,6 +269,8 @@ fn trades(
             let may = f64::from(CLIENTS) * 1e3 / commit / path;
             rate.push(trades.per_second);
             of_each.push(trades.commits);
+            spent.push(trades.cpu);
+            processors.push(trades.processors);
             refused.push(trades.refused * 100.0);
             allowed.push(may);
             ratio.push(trades.per_second / TRADES.0.min(TRADES.1 * may));
@@ -276,6 +279,8 @@ fn trades(
     })?;
     report.add(format!("trades, {CLIENTS} clients"), "1/s", rate, None);
     report.add("  commits of both sides for each", "", of_each, None);
+    report.add("  processor time of all for each", "ms", spent, None);
+    report.add("  processors that there were", "", processors, None);
     report.add("  told to come back", "%", refused, None);
     report.add("  as many as commits alone allow", "1/s", allowed, None);
     report.add_at_least("  over 3000 or 0.9 of these, the less", "x", ratio, 1.0);
