@@ -395,6 +395,14 @@ impl Purchase<'_> {
         }
     }
 
+    /// Waits until nobody reads the text any more and nobody can ask for it again.
+    pub(crate) async fn hung_up(&self) {
+        match &self.text {
+            Some(sink) if !self.can_ask_again => sink.closed().await,
+            _ => std::future::pending().await,
+        }
+    }
+
     /// Sends the countersigned receipt. If the provider does not answer now, the outbox sends it
     /// again: the payment is made either way.
     async fn deliver(&self, link: &mut Link, receipt: Vec<u8>) {

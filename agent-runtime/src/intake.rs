@@ -148,17 +148,22 @@ impl Intake<'_> {
 
     async fn take(&mut self, start: Start) -> Result<Box<Verified<Agreement>>, Stop> {
         self.send(&Frame::Start(start)).await?;
-        let mut frozen = self.purchase.runtime.inner.frozen.subscribe();
+        let purchase = self.purchase;
+        let mut frozen = purchase.runtime.inner.frozen.subscribe();
         loop {
-            let frame = tokio::select! {
+            let event = tokio::select! {
                 biased;
                 () = until(&mut frozen) => return Err(self.freeze().await),
-                frame = self.link.receive_within(SILENT_FOR) => frame,
-            };
-            let event = match frame {
-                Ok(Some(frame)) => Event::Said(frame),
-                Ok(None) => Event::Closed,
-                Err(error) => return Err(Stop::new(error.into(), Rest::FromThere)),
+                // Not only when the next piece comes: that may be long.
+                () = purchase.hung_up(), if !self.cancelled => {
+                    self.cancelled = true;
+                    Event::Cancel
+                }
+                frame = self.link.receive_within(SILENT_FOR) => match frame {
+                    Ok(Some(frame)) => Event::Said(frame),
+                    Ok(None) => Event::Closed,
+                    Err(error) => return Err(Stop::new(error.into(), Rest::FromThere)),
+                },
             };
             let mut effects: std::collections::VecDeque<_> = self.buying.on(event).into();
             while let Some(effect) = effects.pop_front() {
