@@ -203,8 +203,8 @@ impl Purchase<'_> {
             }
         };
         let agreement = delivered.proposal.signed().body.clone();
-        let receipt = Receipt::countersign(&quote, &delivered.proposal, &self.runtime.inner.key);
-        let receipt = match receipt.verify() {
+        let signed = Receipt::countersign(&quote, &delivered.proposal, &self.runtime.inner.key);
+        let receipt = match signed {
             Ok(receipt) => receipt,
             Err(error) => {
                 give_back(hold, VoidReason::Failed).await;
