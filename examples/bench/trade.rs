@@ -99,19 +99,30 @@ async fn requests(
         doors.push(door);
     }
     let [mut flushes, mut commit, mut home, mut bought, mut added] = <[Vec<f64>; 5]>::default();
+    let [mut cpu_home, mut cpu_bought] = <[Vec<f64>; 2]>::default();
+    let cpu = || -> Result<f64> {
+        let spent = pair.seller.process.cpu()? + pair.buyer.process.cpu()?;
+        Ok(spent.as_secs_f64() * 1e3 / f64::from(REQUESTS))
+    };
     for _ in 0..rounds {
         flushes.push(folder.flush()?);
         let one = commits(bare)?;
-        let mut times = [const { Vec::<f64>::new() }; 2];
-        for _ in 0..REQUESTS {
-            for (door, times) in doors.iter_mut().zip(&mut times) {
+        let [mut times, mut spent] = [const { [0.0; 2] }; 2];
+        for ((door, took), spent) in doors.iter_mut().zip(&mut times).zip(&mut spent) {
+            let before = cpu()?;
+            let mut each = Vec::new();
+            for _ in 0..REQUESTS {
                 let start = Instant::now();
                 door.ask().await?;
-                times.push(start.elapsed().as_secs_f64() * 1e3);
+                each.push(start.elapsed().as_secs_f64() * 1e3);
             }
+            (*took, *spent) = (median(each), cpu()? - before);
         }
         let one = f64::midpoint(one, commits(bare)?);
-        let [here, there] = times.map(median);
+        let [here, there] = times;
+        let [of_home, of_bought] = spent;
+        cpu_home.push(of_home);
+        cpu_bought.push(of_bought);
         commit.push(one);
         home.push(here);
         bought.push(there);
@@ -122,6 +133,13 @@ async fn requests(
     report.add("echo at home, p50", "ms", home, None);
     report.add("echo bought, p50", "ms", bought, None);
     report.add("bought - home - commits between", "ms", added, Some(ADDED));
+    report.add(
+        "  processor time of both nodes, at home",
+        "ms",
+        cpu_home,
+        None,
+    );
+    report.add("  the same, bought", "ms", cpu_bought, None);
     pair.stop().await
 }
 
