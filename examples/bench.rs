@@ -1,5 +1,6 @@
 #![expect(clippy::print_stdout, reason = "a program that talks to a person")]
-//! What a node costs: start-up, memory, size, the work around one answer, and the time to stop.
+//! What a node costs: start-up, memory, size, the work around one answer and around a bought one, and the
+//! time to stop.
 //!
 //! `make bench` builds everything and starts this with the binary to measure; docs/bench.md says
 //! what each figure means. Nothing here judges by exit code: a target that is missed is printed as
@@ -14,14 +15,24 @@ use anyhow::{Context, Result, bail};
 mod bare;
 #[path = "bench/chat.rs"]
 mod chat;
+#[path = "bench/commits.rs"]
+mod commits;
 #[path = "bench/freeze.rs"]
 mod freeze;
+#[path = "bench/hang_up.rs"]
+mod hang_up;
 #[path = "bench/http.rs"]
 mod http;
+#[path = "bench/inside.rs"]
+mod inside;
 #[path = "bench/machine.rs"]
 mod machine;
 #[path = "bench/memory.rs"]
 mod memory;
+#[path = "bench/model.rs"]
+mod model;
+#[path = "bench/pair.rs"]
+mod pair;
 #[path = "bench/process.rs"]
 mod process;
 #[path = "bench/report.rs"]
@@ -30,6 +41,8 @@ mod report;
 mod size;
 #[path = "bench/start.rs"]
 mod start;
+#[path = "bench/trade.rs"]
+mod trade;
 
 use process::{Agent, Folder};
 use report::Report;
@@ -52,7 +65,7 @@ struct Args {
 }
 
 /// The parts, by the names of their files.
-const PARTS: [&str; 5] = ["start", "memory", "size", "chat", "freeze"];
+const PARTS: [&str; 6] = ["start", "memory", "size", "chat", "freeze", "trade"];
 
 impl Args {
     fn read(mut words: impl Iterator<Item = String>) -> Result<Self> {
@@ -142,6 +155,9 @@ async fn measure(args: &Args) -> Result<Report> {
         }
         if args.wants("freeze") {
             freeze::measure(&agent, &folder, args.freezes, &mut report).await?;
+        }
+        if args.wants("trade") {
+            trade::measure(&agent, &folder, args.rounds, &mut report).await?;
         }
         Ok::<_, anyhow::Error>(())
     };

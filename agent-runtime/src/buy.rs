@@ -227,8 +227,8 @@ impl Purchase<'_> {
         } = priced;
         let (peer, records) = (&seller.peer, &self.runtime.inner.records);
         let agreement = delivered.proposal.signed().body.clone();
-        let receipt = Receipt::countersign(&quote, &delivered.proposal, &self.runtime.inner.key);
-        let receipt = match receipt.verify() {
+        let signed = Receipt::countersign(&quote, &delivered.proposal, &self.runtime.inner.key);
+        let receipt = match signed {
             Ok(receipt) => receipt,
             Err(error) => {
                 records.failed(peer.id);
@@ -365,6 +365,14 @@ impl Purchase<'_> {
                 matches!(sent, Ok(Ok(()))) || self.can_ask_again
             }
             _ => true,
+        }
+    }
+
+    /// Waits until nobody reads the text any more and nobody can ask for it again.
+    pub(crate) async fn hung_up(&self) {
+        match &self.text {
+            Some(sink) if !self.can_ask_again => sink.closed().await,
+            _ => std::future::pending().await,
         }
     }
 

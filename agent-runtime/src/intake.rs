@@ -162,20 +162,25 @@ impl Intake<'_> {
 
     async fn take(&mut self, start: Start) -> Result<Box<Verified<Agreement>>, Stop> {
         self.send(&Frame::Start(start)).await?;
-        let mut frozen = self.purchase.runtime.inner.frozen.subscribe();
+        let purchase = self.purchase;
+        let mut frozen = purchase.runtime.inner.frozen.subscribe();
         loop {
             let asked = tokio::time::Instant::now();
-            let frame = tokio::select! {
+            let event = tokio::select! {
                 biased;
                 () = until(&mut frozen) => return Err(self.freeze().await),
-                frame = self.link.receive_within(self.patience.left()) => frame,
+                // Not only when the next piece comes: that may be long.
+                () = purchase.hung_up(), if !self.cancelled => {
+                    self.cancelled = true;
+                    Event::Cancel
+                }
+                frame = self.link.receive_within(self.patience.left()) => match frame {
+                    Ok(Some(frame)) => Event::Said(frame),
+                    Ok(None) => Event::Closed,
+                    Err(error) => return Err(Stop::new(error.into(), Rest::FromThere)),
+                },
             };
             let waited = asked.elapsed();
-            let event = match frame {
-                Ok(Some(frame)) => Event::Said(frame),
-                Ok(None) => Event::Closed,
-                Err(error) => return Err(Stop::new(error.into(), Rest::FromThere)),
-            };
             if matches!(event, Event::Said(Frame::Begun(_))) {
                 self.patience.begun();
             }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use tirami_manifest::commerce::{Agreement, Quote, Receipt};
-use tirami_manifest::signed::{Signed, Verified};
+use tirami_manifest::signed::Verified;
 use tirami_manifest::{Amount, Timestamp};
 use tirami_mesh::engine::{Engine, EngineError, Event as Made, Job, Run};
 use tirami_mesh::net::transport::{Link, LinkReceiver, LinkSender, NetError};
@@ -61,13 +61,13 @@ impl Sale<'_> {
         let why = match ended {
             Ok(Ended::Proposed(outcome)) => {
                 let signed = match self.agree(outcome) {
-                    Ok(agreement) => Signed::new(agreement, &self.runtime.inner.key),
+                    Ok(agreement) => Verified::sign(agreement, &self.runtime.inner.key),
                     Err(failure) => {
                         self.settle_unsigned(selling.vouched()).await;
                         return Err(failure);
                     }
                 };
-                let agreement = signed.to_bytes();
+                let agreement = signed.signed().to_bytes();
                 sender.send(&Frame::Propose(Propose { agreement })).await?;
                 // From here the consumer may have signed: the reservation is left to its time.
                 let answer = self
@@ -212,23 +212,14 @@ impl Sale<'_> {
         &self,
         selling: &mut Selling,
         receiver: &mut LinkReceiver,
-        signed: &Signed<Agreement>,
+        signed: &Verified<Agreement>,
     ) -> Result<Option<Frame>, Failure> {
         // However much is said meanwhile: what the job may earn is not kept free for ever.
         let until = tokio::time::Instant::now() + COUNTERSIGN_WITHIN;
         loop {
             let word = tokio::time::timeout_at(until, receiver.receive()).await;
             let answer = match word.map_err(|_| never_signed())?? {
-                Some(Frame::Countersign(receipt)) => {
-                    let same = Receipt::from_bytes(&receipt.receipt)
-                        .is_ok_and(|receipt| receipt.agreement == signed.body);
-                    if same {
-                        sync::book_sale(self.runtime, self.quote.consumer, &receipt.receipt).await
-                    } else {
-                        let text = "that is another agreement";
-                        refuse(RefuseCode::BadRequest, text, Retry::Never)
-                    }
-                }
+                Some(Frame::Countersign(receipt)) => self.book(&receipt.receipt, signed).await,
                 // Sent before the proposal was read.
                 Some(word @ (Frame::Cancel | Frame::Voucher(_))) => {
                     for effect in selling.on(Event::Said(word)) {
@@ -248,6 +239,20 @@ impl Sale<'_> {
                 None => return Ok(None),
             };
             return Ok(Some(answer));
+        }
+    }
+
+    /// Books a receipt on what was proposed.
+    async fn book(&self, receipt: &[u8], proposed: &Verified<Agreement>) -> Frame {
+        let bad = |text: &str| refuse(RefuseCode::BadRequest, text, Retry::Never);
+        match Receipt::from_bytes(receipt) {
+            Ok(receipt) if receipt.agreement == proposed.signed().body => {
+                match receipt.verify_on(&self.quote, proposed) {
+                    Ok(receipt) => sync::book(self.runtime, self.quote.consumer, receipt).await,
+                    Err(error) => bad(&error.to_string()),
+                }
+            }
+            _ => bad("that is another agreement"),
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tirami_manifest::commerce::Quote;
 use tirami_manifest::model::Usage;
-use tirami_manifest::signed::{Signed, Verified};
+use tirami_manifest::signed::Verified;
 use tirami_manifest::{Amount, NodeId, Timestamp};
 use tirami_mesh::engine::Engine;
 use tirami_mesh::net::transport::Link;
@@ -169,9 +169,7 @@ fn quote(runtime: &Runtime, consumer: NodeId, ask: &AskQuote) -> Result<Verified
         expires: issued.after_ms(QUOTE_VALID_MS),
         nonce: random(),
     };
-    Signed::new(quote, &runtime.inner.key)
-        .verify(&runtime.node())
-        .map_err(|e| refused(RefuseCode::Internal, &e.to_string(), Retry::Later))
+    Ok(Verified::sign(quote, &runtime.inner.key))
 }
 
 /// How much is given on credit while a job streams: little, and no prompt, to whom this node never earned

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use tirami_manifest::commerce::Receipt;
+use tirami_manifest::commerce::{Receipt, VerifiedReceipt};
 use tirami_manifest::genesis::{Invitation, LoanGrant};
 use tirami_manifest::loan::Repayment;
 use tirami_manifest::signed::Signed;
@@ -158,10 +158,15 @@ pub(crate) async fn book_sale(runtime: &Runtime, consumer: NodeId, bytes: &[u8])
         Ok(receipt) => receipt,
         Err(error) => return bad(&error.to_string()),
     };
-    let receipt = match receipt.verify() {
-        Ok(receipt) => receipt,
-        Err(error) => return bad(&error.to_string()),
-    };
+    match receipt.verify() {
+        Ok(receipt) => book(runtime, consumer, receipt).await,
+        Err(error) => bad(&error.to_string()),
+    }
+}
+
+/// The same, of a receipt that was checked.
+pub(crate) async fn book(runtime: &Runtime, consumer: NodeId, receipt: VerifiedReceipt) -> Frame {
+    let bad = |text: &str| refuse(RefuseCode::BadRequest, text, Retry::Never);
     if receipt.agreement.consumer != consumer {
         return bad("the receipt is another consumer's");
     }

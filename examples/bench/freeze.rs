@@ -4,31 +4,24 @@
 //! Two nodes: a founder sells echo, a member buys. Most callers buy short answers one after the other
 //! and a few read long streams; between two freezes the owner lifts the first.
 
-use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
-use tirami_agent_runtime::owner::{MAIN_AGENT, agent_id};
-use tirami_manifest::id::to_hex;
-use tirami_manifest::key::SecretKey;
-use tirami_manifest::mandate::Terms;
-use tirami_manifest::owner::{Decision, OwnerOrder};
-use tirami_manifest::signed::Signed;
+use tirami_manifest::owner::Decision;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, timeout};
 
 use crate::chat::request;
 use crate::http::Connection;
-use crate::process::{Agent, Folder, Running, WITHIN, flush};
+use crate::pair::{Pair, Socket};
+use crate::process::{Agent, Folder, WITHIN, flush};
 use crate::report::{Judged, Report};
-use crate::start::up;
 
 /// Callers that buy short answers, each one after the other.
 const SPENDERS: usize = 60;
@@ -51,71 +44,6 @@ const FLUSHES: u32 = 3;
 
 /// Longest time to the acknowledgement, and to the last token, in milliseconds.
 const TARGETS: (f64, f64) = (10.0, 100.0);
-
-/// The owner's key: the node lives as long as this program.
-const OWNER: [u8; 32] = [7; 32];
-
-/// A node's local socket, through which its own commands come.
-#[derive(Clone, Debug)]
-struct Socket {
-    path: PathBuf,
-    token: String,
-}
-
-impl Socket {
-    fn of(data_dir: &Path) -> Result<Self> {
-        let token = fs::read_to_string(data_dir.join("agent.token"))?;
-        Ok(Self {
-            path: data_dir.join("node.sock"),
-            token: token.trim().to_owned(),
-        })
-    }
-
-    /// One operation, from the connection to the answer.
-    fn ask(&self, op: &str, input: &Value) -> Result<Value> {
-        let mut stream = UnixStream::connect(&self.path)?;
-        stream.set_read_timeout(Some(WITHIN))?;
-        let request = json!({ "token": self.token, "op": op, "input": input });
-        stream.write_all(format!("{request}\n").as_bytes())?;
-        let mut line = String::new();
-        BufReader::new(stream).read_line(&mut line)?;
-        let mut answer: Value = serde_json::from_str(&line)?;
-        match answer.get_mut("done") {
-            Some(done) => Ok(done.take()),
-            None => bail!("{op}: {line}"),
-        }
-    }
-
-    /// Has the node obey its owner.
-    fn order(&self, decision: Decision) -> Result<Value> {
-        let status = self.ask("status", &json!({}))?;
-        let field = |name: &str| status.get(name).cloned().context("a status without it");
-        let order = OwnerOrder {
-            node: serde_json::from_value(field("node")?)?,
-            number: serde_json::from_value(field("next_order")?)?,
-            decision,
-        };
-        let signed = Signed::new(order, &SecretKey::from_bytes(&OWNER));
-        self.ask("obey", &json!({ "order": to_hex(&signed.to_bytes()) }))
-    }
-
-    /// Takes away what would stop a program that buys much.
-    fn without_breakers(&self) -> Result<()> {
-        let owner = SecretKey::from_bytes(&OWNER).owner_id();
-        self.ask("set_owner", &json!({ "owner": owner }))?;
-        let budget = self.ask("budget", &json!({}))?;
-        let terms = budget.get("terms").cloned().context("a budget's terms")?;
-        let mut terms: Terms = serde_json::from_value(terms)?;
-        terms.breakers.errors_in_row = 0;
-        terms.breakers.spends_per_minute = 0;
-        terms.breakers.same_request = 0;
-        self.order(Decision::SetTerms {
-            agent: agent_id(MAIN_AGENT),
-            terms: Box::new(terms),
-        })?;
-        Ok(())
-    }
-}
 
 /// What the callers share.
 #[derive(Debug)]
@@ -263,7 +191,8 @@ pub(crate) async fn measure(
     freezes: u32,
     report: &mut Report,
 ) -> Result<()> {
-    let (seller, buyer, address, socket) = pair(agent, folder).await?;
+    let pair = Pair::start(agent, folder, ("", &["--model", "echo"])).await?;
+    let (address, socket) = (pair.buyer.address, pair.buyer.socket.clone());
     let stage = Arc::new(Stage {
         address,
         token: socket.token.clone(),
@@ -313,26 +242,7 @@ pub(crate) async fn measure(
     }
     callers.shutdown().await;
     tell(times, report);
-    buyer.stop().await?;
-    seller.stop().await
-}
-
-/// Two nodes; the second buys from the first.
-async fn pair(agent: &Agent, folder: &Folder) -> Result<(Running, Running, SocketAddr, Socket)> {
-    // Cheap, so that the welcome loan lasts.
-    let (dir, cheap) = (
-        folder.join("seller"),
-        ["--model", "echo", "--price", "10000"],
-    );
-    let (seller, _) = up(agent, &dir, &cheap).await?;
-    let ticket = Socket::of(&dir)?.ask("ticket", &json!({}))?;
-    let ticket = ticket.get("ticket").context("a ticket")?.clone();
-    let dir = folder.join("buyer");
-    let (buyer, address) = up(agent, &dir, &["--no-local"]).await?;
-    let socket = Socket::of(&dir)?;
-    socket.ask("join", &json!({ "ticket": ticket }))?;
-    socket.without_breakers()?;
-    Ok((seller, buyer, address, socket))
+    pair.stop().await
 }
 
 /// Waits until enough was bought since now, and then until the middle of a long answer.

@@ -149,33 +149,9 @@ impl Running {
         Ok(())
     }
 
-    /// Processor time used so far, by all threads and in the kernel as well.
-    ///
-    /// `stat` counts ended threads and cuts to ticks; `schedstat` has nanoseconds of threads that
-    /// live. Neither says too much, so the larger one is nearer.
+    /// Processor time used so far.
     pub(crate) fn cpu(&self) -> Result<Duration> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
-        // The name, in parentheses, may have spaces; utime and stime are the 12th and 13th after it.
-        let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat")?;
-        let ticks: u64 = fields
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .filter_map(|field| field.parse::<u64>().ok())
-            .sum();
-        let coarse = Duration::from_millis(ticks * 1_000 / TICKS_PER_SECOND);
-        Ok(coarse.max(self.cpu_of_threads()?))
-    }
-
-    fn cpu_of_threads(&self) -> Result<Duration> {
-        let mut nanoseconds = 0;
-        for task in fs::read_dir(format!("/proc/{}/task", self.pid))? {
-            // A thread may end meanwhile, and not every kernel has this file.
-            let text = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
-            let ran = text.split_whitespace().next();
-            nanoseconds += ran.and_then(|ran| ran.parse().ok()).unwrap_or(0_u64);
-        }
-        Ok(Duration::from_nanos(nanoseconds))
+        cpu(self.pid)
     }
 
     /// A row of `/proc/PID/smaps_rollup`, such as `Rss`, in bytes.
@@ -188,4 +164,33 @@ impl Running {
             .with_context(|| format!("smaps_rollup has no {row}"))?;
         Ok(kib.saturating_mul(1_024))
     }
+}
+
+/// Processor time that a process used so far, by all threads and in the kernel as well.
+///
+/// `stat` counts ended threads and cuts to ticks; `schedstat` has nanoseconds of threads that
+/// live. Neither says too much, so the larger one is nearer.
+pub(crate) fn cpu(pid: u32) -> Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name, in parentheses, may have spaces; utime and stime are the 12th and 13th after it.
+    let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat")?;
+    let ticks: u64 = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum();
+    let coarse = Duration::from_millis(ticks * 1_000 / TICKS_PER_SECOND);
+    Ok(coarse.max(cpu_of_threads(pid)?))
+}
+
+fn cpu_of_threads(pid: u32) -> Result<Duration> {
+    let mut nanoseconds = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread may end meanwhile, and not every kernel has this file.
+        let text = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
+        let ran = text.split_whitespace().next();
+        nanoseconds += ran.and_then(|ran| ran.parse().ok()).unwrap_or(0_u64);
+    }
+    Ok(Duration::from_nanos(nanoseconds))
 }

@@ -13,6 +13,13 @@ pub(crate) enum Judged {
     Max,
 }
 
+/// On which side of a figure a value shall lie.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Side {
+    Below(f64),
+    AtLeast(f64),
+}
+
 /// One thing that was measured, more than once.
 #[derive(Debug)]
 struct Figure {
@@ -20,8 +27,8 @@ struct Figure {
     unit: &'static str,
     /// In order of size.
     values: Vec<f64>,
-    /// This of them shall be below.
-    target: Option<(Judged, f64)>,
+    /// Where this of them shall lie.
+    target: Option<(Judged, Side)>,
 }
 
 impl Figure {
@@ -49,13 +56,16 @@ impl Figure {
         }
     }
 
-    fn meets(&self, (judged, below): (Judged, f64)) -> bool {
+    fn meets(&self, (judged, side): (Judged, Side)) -> bool {
         let value = match judged {
             Judged::Median => self.median(),
             Judged::P99 => self.p99(),
             Judged::Max => self.max(),
         };
-        value < below
+        match side {
+            Side::Below(below) => value < below,
+            Side::AtLeast(least) => value >= least,
+        }
     }
 
     fn line(&self) -> String {
@@ -65,7 +75,10 @@ impl Figure {
                 Judged::P99 => "p99 ",
                 Judged::Max => "max ",
             };
-            format!("{which}< {target}")
+            match target {
+                Side::Below(below) => format!("{which}< {below}"),
+                Side::AtLeast(least) => format!("{which}>= {least}"),
+            }
         });
         let line = format!(
             "{:<44} {:>8} {:>8} {:>8} {:>8} {:<6} {:>4}  {:<9} {}",
@@ -86,7 +99,14 @@ impl Figure {
         json!({
             "name": self.name, "unit": self.unit, "min": self.min(), "median": self.median(),
             "p99": self.p99(), "max": self.max(), "values": self.values,
-            "target_below": self.target.map(|(_, below)| below),
+            "target_below": self.target.and_then(|(_, side)| match side {
+                Side::Below(below) => Some(below),
+                Side::AtLeast(_) => None,
+            }),
+            "target_at_least": self.target.and_then(|(_, side)| match side {
+                Side::Below(_) => None,
+                Side::AtLeast(least) => Some(least),
+            }),
             "target_of": self.target.map(|(judged, _)| format!("{judged:?}").to_lowercase()),
             "met": self.target.map(|target| self.meets(target)),
         })
@@ -171,12 +191,35 @@ impl Report {
         &mut self,
         name: impl Into<String>,
         unit: &'static str,
-        mut values: Vec<f64>,
+        values: Vec<f64>,
         target: Option<(Judged, f64)>,
+    ) {
+        let target = target.map(|(judged, below)| (judged, Side::Below(below)));
+        self.push(name.into(), unit, values, target);
+    }
+
+    /// Adds a figure whose median shall be this or more.
+    pub(crate) fn add_at_least(
+        &mut self,
+        name: impl Into<String>,
+        unit: &'static str,
+        values: Vec<f64>,
+        least: f64,
+    ) {
+        let target = Some((Judged::Median, Side::AtLeast(least)));
+        self.push(name.into(), unit, values, target);
+    }
+
+    fn push(
+        &mut self,
+        name: String,
+        unit: &'static str,
+        mut values: Vec<f64>,
+        target: Option<(Judged, Side)>,
     ) {
         values.sort_by(f64::total_cmp);
         self.figures.push(Figure {
-            name: name.into(),
+            name,
             unit,
             values,
             target,

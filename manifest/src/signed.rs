@@ -118,23 +118,44 @@ impl<T: Document> Signed<T> {
     /// [`SignatureError`] when it did not.
     pub fn verify(self, signer: &impl PublicKey) -> Result<Verified<T>, SignatureError> {
         if self.body.is_signed_by(signer, &self.signature) {
-            Ok(Verified(self))
-        } else {
-            Err(SignatureError {
+            Ok(Verified {
                 signer: *signer.key_bytes(),
+                signed: self,
             })
+        } else {
+            Err(SignatureError::of(signer))
         }
     }
 }
 
-/// A document whose signature was checked; [`Signed::verify`] is the only maker.
+/// A document whose signature was checked, or made here: [`Signed::verify`] and [`Verified::sign`] are the
+/// only makers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verified<T>(Signed<T>);
+pub struct Verified<T> {
+    signed: Signed<T>,
+    /// By which key the signature is.
+    signer: [u8; 32],
+}
 
 impl<T> Verified<T> {
     /// The document with its signature, for storing or passing on.
     pub const fn signed(&self) -> &Signed<T> {
-        &self.0
+        &self.signed
+    }
+
+    /// Whether the signature that was checked is by `signer`.
+    pub fn is_by(&self, signer: &impl PublicKey) -> bool {
+        self.signer == *signer.key_bytes()
+    }
+}
+
+impl<T: Document> Verified<T> {
+    /// Signs `body`: what was just made needs no check.
+    pub fn sign(body: T, key: &SecretKey) -> Self {
+        Self {
+            signed: Signed::new(body, key),
+            signer: *key.id().key_bytes(),
+        }
     }
 }
 
@@ -142,7 +163,7 @@ impl<T> std::ops::Deref for Verified<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.0.body
+        &self.signed.body
     }
 }
 
@@ -154,4 +175,12 @@ impl<T> std::ops::Deref for Verified<T> {
 )]
 pub struct SignatureError {
     signer: [u8; 32],
+}
+
+impl SignatureError {
+    pub(crate) fn of(signer: &impl PublicKey) -> Self {
+        Self {
+            signer: *signer.key_bytes(),
+        }
+    }
 }

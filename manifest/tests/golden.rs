@@ -4,14 +4,14 @@
 //! here is a change of the protocol.
 
 use tirami_manifest::bytes::DecodeError;
-use tirami_manifest::commerce::{Agreement, Quote, Receipt, Voucher};
+use tirami_manifest::commerce::{Agreement, Consent, Quote, Receipt, ReceiptError, Voucher};
 use tirami_manifest::genesis::{Genesis, Invitation, LoanGrant};
 use tirami_manifest::id::{PublicKey, from_hex, to_hex};
 use tirami_manifest::job::{Finish, Message, Role, Transcript, prompt_hash};
 use tirami_manifest::key::{SecretKey, Signature};
 use tirami_manifest::loan::Repayment;
 use tirami_manifest::model::{ModelCard, Usage};
-use tirami_manifest::signed::{Document, Signed};
+use tirami_manifest::signed::{Document, Signed, Verified};
 use tirami_manifest::ticket::Ticket;
 use tirami_manifest::{
     Amount, InvitationId, ModelId, Multiplier, NetworkId, NodeId, QuoteId, Timestamp, TransferId,
@@ -289,11 +289,60 @@ fn agreement() -> Agreement {
 fn receipt() -> Receipt {
     let quote = Signed::new(quote(), &provider());
     let proposal = Signed::new(agreement(), &provider());
-    Receipt::countersign(
+    let receipt = Receipt::countersign(
         &quote.verify(&provider().id()).expect("just signed"),
         &proposal.verify(&provider().id()).expect("just signed"),
         &consumer(),
-    )
+    );
+    Receipt::clone(&receipt.expect("it follows from the quote"))
+}
+
+#[test]
+fn what_a_receipt_adds_to_what_is_known_is_checked() {
+    let (ours, stranger) = (provider(), consumer());
+    let known = (
+        Verified::sign(quote(), &ours),
+        Verified::sign(agreement(), &ours),
+    );
+    let on = |change: &dyn Fn(&mut Receipt)| {
+        let mut receipt = receipt();
+        change(&mut receipt);
+        receipt.verify_on(&known.0, &known.1)
+    };
+    on(&|_| ()).expect("as it should be");
+    let forged = Signature::from_bytes([1; 64]);
+    on(&|receipt| receipt.consent = Consent::Signature(forged)).unwrap_err();
+    on(&|receipt| receipt.provider_signature = forged).unwrap_err();
+    on(&|receipt| receipt.quote.signature = forged).unwrap_err();
+    on(&|receipt| receipt.agreement.nonce = [0; 16]).unwrap_err();
+    // What another than the provider signed is not known, whatever it says.
+    let theirs = Verified::sign(agreement(), &stranger);
+    let mut receipt = receipt();
+    receipt.provider_signature = theirs.signed().signature;
+    receipt.verify_on(&known.0, &theirs).unwrap_err();
+}
+
+#[test]
+fn what_is_countersigned_was_signed_by_those_it_names() {
+    let (ours, stranger) = (provider(), consumer());
+    let countersign = |quoting, proposing, consumer| {
+        let quote = Verified::sign(quote(), quoting);
+        let proposal = Verified::sign(agreement(), proposing);
+        Receipt::countersign(&quote, &proposal, consumer)
+    };
+    let signed = countersign(&ours, &ours, &stranger).expect("as it should be");
+    assert_eq!(Receipt::clone(&signed), receipt());
+    Receipt::clone(&signed).verify().expect("it verifies");
+    for (refused, whose) in [
+        (countersign(&stranger, &ours, &stranger), "quote"),
+        (countersign(&ours, &stranger, &stranger), "provider's"),
+        (countersign(&ours, &ours, &ours), "consumer's"),
+    ] {
+        match refused {
+            Err(ReceiptError::Signature { what, .. }) => assert_eq!(what, whose),
+            other => panic!("{whose}: {other:?}"),
+        }
+    }
 }
 
 fn invitation() -> Invitation {

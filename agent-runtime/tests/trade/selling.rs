@@ -788,3 +788,35 @@ async fn earnings_are_what_the_receipts_say() {
     let later = market.earnings().await;
     assert_eq!((later.last_7d.jobs, later.in_all.jobs), (0, 2));
 }
+
+#[tokio::test]
+async fn a_reader_that_hangs_up_stops_the_provider_although_no_text_comes() {
+    let market = Market::slow(1).await;
+    let (sink, text) = tokio::sync::mpsc::channel(1);
+    let member = market.member().clone();
+    let mut chat = small();
+    chat.prepare();
+    let purchase = tokio::spawn(async move { chat.run(&member, me(&member), Some(sink)).await });
+    let begun = || market.engine.0.lock().unwrap().len() == 1;
+    let stopped = || {
+        let feeds = market.engine.0.lock().unwrap();
+        feeds.iter().all(Feed::is_cancelled)
+    };
+    let there = async {
+        while !begun() {
+            tokio::task::yield_now().await;
+        }
+        drop(text);
+        while !stopped() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let there = tokio::time::timeout(Duration::from_secs(20), there);
+    there.await.unwrap();
+    // The prompt was paid before it was read; nothing else was.
+    let answer = purchase.await.unwrap().unwrap();
+    assert_eq!(answer.finish_reason, "cancelled");
+    assert_eq!((answer.tokens_out, answer.trm_cost), (0, trm!("0.002")));
+    market.until(0, 0).await;
+    market.everybodys_books_hold().await;
+}

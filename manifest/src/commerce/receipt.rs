@@ -27,19 +27,35 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    /// Countersigns a provider's proposal that was checked.
+    /// Countersigns a provider's proposal that follows from its quote. The signatures of both were checked,
+    /// and are not checked again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Receipt::verify`]; then nothing was signed.
     pub fn countersign(
         quote: &Verified<Quote>,
         proposal: &Verified<Agreement>,
         consumer: &SecretKey,
-    ) -> Self {
+    ) -> Result<VerifiedReceipt, ReceiptError> {
         let Signed { body, signature } = proposal.signed().clone();
-        Self {
+        body.check_against(quote)?;
+        for (holds, what, signer) in [
+            (quote.is_by(&body.provider), "quote", &body.provider),
+            (proposal.is_by(&body.provider), "provider's", &body.provider),
+            (consumer.id() == body.consumer, "consumer's", &body.consumer),
+        ] {
+            if !holds {
+                let source = SignatureError::of(signer);
+                return Err(ReceiptError::Signature { what, source });
+            }
+        }
+        Ok(VerifiedReceipt(Self {
             quote: quote.signed().clone(),
             consent: Consent::Signature(body.sign(consumer)),
             agreement: body,
             provider_signature: signature,
-        }
+        }))
     }
 
     /// What a provider may claim by the last voucher it has, where the consumer signs no more: an agreement
@@ -92,6 +108,39 @@ impl Receipt {
         by_provider
             .verify(&agreement.provider)
             .map_err(failed("provider's"))?;
+        self.consented()?;
+        Ok(VerifiedReceipt(self))
+    }
+
+    /// Checks a receipt on a quote and a proposal that were signed or checked here: where it has just these,
+    /// only what the consumer signed is new.
+    ///
+    /// # Errors
+    ///
+    /// As [`Receipt::verify`].
+    pub fn verify_on(
+        self,
+        quote: &Verified<Quote>,
+        proposal: &Verified<Agreement>,
+    ) -> Result<VerifiedReceipt, ReceiptError> {
+        let provider = &self.agreement.provider;
+        let known = self.quote == *quote.signed()
+            && self.agreement == proposal.signed().body
+            && self.provider_signature == proposal.signed().signature
+            && quote.is_by(provider)
+            && proposal.is_by(provider);
+        if !known {
+            return self.verify();
+        }
+        self.agreement.check_against(quote)?;
+        self.consented()?;
+        Ok(VerifiedReceipt(self))
+    }
+
+    /// Checks what the consumer signed.
+    fn consented(&self) -> Result<(), ReceiptError> {
+        let agreement = &self.agreement;
+        let failed = |what| move |source| ReceiptError::Signature { what, source };
         match &self.consent {
             Consent::Signature(signature) => {
                 let signed = Signed {
@@ -109,7 +158,7 @@ impl Receipt {
                 checked.map_err(failed("voucher's"))?;
             }
         }
-        Ok(VerifiedReceipt(self))
+        Ok(())
     }
 
     /// Version, length-prefixed quote with signature, length-prefixed agreement, the provider's signature,
@@ -150,7 +199,8 @@ impl Receipt {
     }
 }
 
-/// A receipt in which everything that can be checked offline was; [`Receipt::verify`] makes it.
+/// A receipt in which everything that can be checked offline was; [`Receipt::verify`] makes it, and of
+/// what was checked before [`Receipt::countersign`] and [`Receipt::verify_on`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifiedReceipt(Receipt);
 

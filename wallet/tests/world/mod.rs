@@ -152,9 +152,7 @@ impl Trade {
         };
         let id = agreement.provider;
         let proposal = Signed::new(agreement, &self.provider).verify(&id).unwrap();
-        Receipt::countersign(&self.quote, &proposal, &self.consumer)
-            .verify()
-            .unwrap()
+        Receipt::countersign(&self.quote, &proposal, &self.consumer).unwrap()
     }
 }
 

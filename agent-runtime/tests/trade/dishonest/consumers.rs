@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tirami_agent_runtime::ops::Balance;
-use tirami_manifest::commerce::{self, Agreement, Receipt, Voucher};
+use tirami_manifest::commerce::{self, Agreement, Consent, Receipt, Voucher};
 use tirami_manifest::job::{Message, PromptShape, Role, Sampler};
 use tirami_manifest::key::SecretKey;
-use tirami_manifest::signed::{Signed, Verified};
+use tirami_manifest::signed::{Document, Signed, Verified};
 use tirami_manifest::{Amount, NetworkId, NodeId, QuoteId, TransferId, trm};
 use tirami_mesh::engine::Engine;
 use tirami_mesh::engine::echo::Echo;
@@ -726,7 +726,13 @@ impl Job {
     /// The proposal countersigned, changed in some way.
     fn receipt(&self, signer: &SecretKey, change: impl FnOnce(&mut Agreement)) -> Frame {
         let proposal = self.proposed.as_ref().unwrap();
-        let mut receipt = Receipt::countersign(&self.quote, proposal, signer);
+        let Signed { body, signature } = proposal.signed().clone();
+        let mut receipt = Receipt {
+            quote: self.quote.signed().clone(),
+            consent: Consent::Signature(body.sign(signer)),
+            agreement: body,
+            provider_signature: signature,
+        };
         change(&mut receipt.agreement);
         Frame::Countersign(Countersign {
             receipt: receipt.to_bytes(),

@@ -1046,12 +1046,13 @@ async fn an_answer_that_goes_on_after_it_was_called_off_is_not_paid() {
         let cheater = Provider::beside(&pair, words).await;
         let mut request = chat(PROMPT);
         request.max_tokens = Some(TOKENS_OUT);
-        // Nobody reads it, and nobody knows its key.
-        let (text, nobody) = tokio::sync::mpsc::channel(1);
-        drop(nobody);
+        // Nobody reads on after the first piece, and nobody knows its key.
+        let (text, mut reader) = tokio::sync::mpsc::channel(1);
         request.prepare();
         let bought = request.run(&pair.member, me(&pair.member), Some(text));
-        let bought = soon(what, Box::pin(cheater.while_time_passes(bought))).await;
+        let bought = cheater.while_time_passes(bought);
+        let both = async { tokio::join!(bought, async { drop((reader.recv().await, reader)) }).0 };
+        let bought = soon(what, Box::pin(both)).await;
         match (row.says, bought) {
             (None, Ok(answer)) => assert_eq!(answer.trm_cost, row.costs.amount(), "{what}"),
             (Some(says), Err(failure)) => assert!(failure.message.contains(says), "{failure}"),
