@@ -58,7 +58,7 @@ impl Health {
             .take_if(|fault| matches!(fault, StoreError::Full));
     }
 
-    fn failed(&self, fault: StoreError) {
+    pub(super) fn failed(&self, fault: StoreError) {
         self.lock().get_or_insert(fault);
     }
 

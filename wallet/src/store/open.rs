@@ -113,6 +113,11 @@ impl Opened {
         self.0.health.fault()
     }
 
+    #[cfg(test)]
+    pub(super) fn fails(&self, fault: StoreError) {
+        self.0.health.failed(fault);
+    }
+
     /// How many commits reached the point of no return; compared with itself.
     pub(super) fn turns(&self) -> u64 {
         self.0.health.turns()
@@ -135,12 +140,18 @@ impl Opened {
         Ok(())
     }
 
-    /// Writes what waits since the file was opened on a full disk.
+    /// Whether what comes next may go on; writes what waits since the file was opened on a full
+    /// disk.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Full`] while there is no room, which may be tried again.
+    /// [`StoreError::Full`] while there is no room, which may be tried again; any other fault that
+    /// is known.
     pub(super) fn catch_up(&self) -> Result<(), StoreError> {
+        let fault = self.fault();
+        if let Some(fault) = fault.filter(|fault| !matches!(fault, StoreError::Full)) {
+            return Err(fault);
+        }
         let staged = self.0.staged.lock().unwrap_or_else(PoisonError::into_inner);
         staged.accept().map_err(|error| {
             if is_full(&error) {

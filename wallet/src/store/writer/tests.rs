@@ -155,3 +155,17 @@ async fn nobody_waits_for_a_writer_that_died() {
     let late = writer.run(Lane::Usual, |_, _| Ok(())).await;
     assert!(matches!(late, Err(WalletError::Store(StoreError::Closed))));
 }
+
+/// A page is found damaged by whoever reads it first, and redb may know of it only a moment later.
+#[tokio::test]
+async fn once_damage_is_known_not_even_what_changes_nothing_is_answered() {
+    let (writer, opened) = writer(&clock());
+    writer.run(Lane::Usual, |_, _| Ok(())).await.unwrap();
+    opened.fails(StoreError::Damaged("a page".into()));
+    for lane in [Lane::First, Lane::Usual] {
+        let late = writer.run(lane, |_, _| Ok(())).await;
+        let damaged = matches!(late, Err(WalletError::Store(StoreError::Damaged(_))));
+        assert!(damaged, "{late:?}");
+    }
+    writer.stop().await;
+}
