@@ -27,6 +27,7 @@ use crate::ops::{Caller, Chat, ChatOutput, TextSink};
 use crate::patience::Patience;
 use crate::prices::Priced;
 use crate::quoting::broke_its_word;
+use crate::records::Since;
 use crate::runtime::Runtime;
 use crate::so_far::SoFar;
 
@@ -68,7 +69,12 @@ pub(crate) async fn buy(
         let reason = freeze.reason;
         return Err(WalletError::from(Refusal::Frozen { reason }).into());
     }
-    let means = Means::of(runtime, caller, chat)?;
+    // What earlier tries at the same request cost is part of what it may cost.
+    let before = match chat.max_trm {
+        Some(_) => wallet.owed_before(&attempt)?,
+        None => Amount::ZERO,
+    };
+    let means = Means::of(runtime, caller, chat, before)?;
     let mut purchase = Purchase {
         runtime,
         caller,
@@ -77,6 +83,7 @@ pub(crate) async fn buy(
         key,
         attempt,
         means,
+        before,
         text,
         so_far: SoFar::default(),
         seen_by: Vec::new(),
@@ -137,6 +144,8 @@ pub(crate) struct Purchase<'a> {
     can_ask_again: bool,
     pub(crate) attempt: Attempt,
     pub(crate) means: Means,
+    /// What is owed for earlier tries, where `max_trm` limits it.
+    before: Amount,
     pub(crate) text: Option<TextSink>,
     /// What providers delivered that did not come to the end.
     pub(crate) so_far: SoFar,
@@ -170,7 +179,7 @@ impl Purchase<'_> {
     pub(crate) async fn from(&mut self, mut priced: Priced<'_>) -> Result<ChatOutput, Stopped> {
         let hold = self.hold(&priced.quote).await?;
         let provider = priced.seller.peer.id;
-        if !self.runtime.inner.records.tried(provider) {
+        let Some(since) = self.runtime.inner.records.tried(provider) else {
             give_back(hold, VoidReason::CalledOff).await;
             let text = format!(
                 "provider {} failed before, and another request tries it now",
@@ -178,9 +187,9 @@ impl Purchase<'_> {
             );
             let failure = Failure::new(FailureCode::Busy, text).retryable();
             return Err(Stopped::TryNext(failure));
-        }
-        let (hold, delivered) = self.take_from(&mut priced, hold).await?;
-        self.pay(priced, hold, delivered).await
+        };
+        let (hold, delivered) = self.take_from(&mut priced, hold, since).await?;
+        self.pay(priced, (hold, since), delivered).await
     }
 
     /// Has the work done under a hold, which comes back with it, and ends where the work breaks off.
@@ -188,6 +197,7 @@ impl Purchase<'_> {
         &mut self,
         priced: &mut Priced<'_>,
         hold: Hold,
+        since: Since,
     ) -> Result<(Hold, Delivered), Stopped> {
         let (provider, records) = (priced.seller.peer.id, &self.runtime.inner.records);
         if !self.seen_by.contains(&provider) {
@@ -200,7 +210,7 @@ impl Purchase<'_> {
             Ok(delivered) => Ok((hold, delivered)),
             Err(cut) => {
                 if cut.is_fault {
-                    records.failed(provider);
+                    records.failed(provider, since);
                 } else {
                     records.not_judged(provider);
                 }
@@ -214,7 +224,7 @@ impl Purchase<'_> {
     async fn pay(
         &self,
         priced: Priced<'_>,
-        hold: Hold,
+        (hold, since): (Hold, Since),
         delivered: Delivered,
     ) -> Result<ChatOutput, Stopped> {
         let Priced {
@@ -231,7 +241,7 @@ impl Purchase<'_> {
         let receipt = match signed {
             Ok(receipt) => receipt,
             Err(error) => {
-                records.failed(peer.id);
+                records.failed(peer.id, since);
                 give_back(hold, VoidReason::Failed).await;
                 return Err(Stopped::TryNext(broke_its_word(
                     peer.id,
@@ -305,16 +315,18 @@ impl Purchase<'_> {
 
     /// Sets the quote's maximum aside. The gate says no here, if anywhere.
     async fn hold(&self, quote: &Verified<Quote>) -> Result<Hold, Stopped> {
-        let left = self.chat.max_trm;
-        let left = left.map(|most| most.saturating_sub(self.so_far.paid));
+        let paid = self.before.checked_add(self.so_far.paid);
+        let paid = paid.unwrap_or(Amount::MAX);
+        let left = self.chat.max_trm.map(|most| most.saturating_sub(paid));
         if let Some(most) = left.filter(|most| quote.max_amount > *most) {
-            let failure = Failure::new(
-                FailureCode::AboveMaxTrm,
-                format!(
-                    "the quote is {} TRM, max_trm is {most} TRM",
-                    quote.max_amount
-                ),
+            let mut text = format!(
+                "the quote is {} TRM, max_trm is {most} TRM",
+                quote.max_amount
             );
+            if !paid.is_zero() {
+                text = format!("{text} without the {paid} TRM owed for what came before");
+            }
+            let failure = Failure::new(FailureCode::AboveMaxTrm, text);
             let failure = failure.hint(what_fits(quote, most)).next_tool("quote");
             return Err(Stopped::TryNext(failure));
         }

@@ -60,7 +60,15 @@ pub(crate) async fn claim_open(
     runtime: &Runtime,
     waiting: &mut Backoff<ReceiptId>,
 ) -> Result<(), Failure> {
+    let debts = &runtime.inner.selling.debts;
+    let owed = debts.jobs();
     let open = runtime.inner.wallet.open_jobs()?;
+    let still: BTreeSet<Lane> = open.iter().map(|(job, _)| *job).collect();
+    for (consumer, job) in owed {
+        if !still.contains(&job) {
+            debts.settled(&consumer, &job);
+        }
+    }
     let mut left = BTreeSet::new();
     for (job, row) in open {
         if runtime.running().contains(&job) {
@@ -74,6 +82,7 @@ pub(crate) async fn claim_open(
         let id = receipt.id();
         left.insert(id);
         let consumer = row.consumer()?;
+        debts.left(consumer, job, receipt.agreement.amount);
         let connected = runtime.transport()?.connected().contains(&consumer);
         if !waiting.is_due(&id, connected) {
             continue;
@@ -104,6 +113,7 @@ async fn ask(
     match exchange(runtime, &peer, claim).await? {
         Frame::Settled(said) if said == id => {
             earn_claim(runtime, job).await?;
+            runtime.inner.selling.debts.paid(&consumer, job);
             Ok(runtime.inner.wallet.acknowledged(id).await?)
         }
         Frame::Countersign(signed) => match book_sale(runtime, consumer, &signed.receipt).await {

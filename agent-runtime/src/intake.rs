@@ -140,13 +140,19 @@ impl Purchase<'_> {
 
 impl Intake<'_> {
     fn cut(&self, stop: Stop) -> Cut {
-        let is_fault = stop.is_fault();
+        // What it took money for, or said that it began, is not refused any more without a fault.
+        let taken = !self.promised.is_zero() || self.buying.has_begun();
+        let is_fault = stop.is_fault() || taken && stop.refused.is_some();
         let Stop {
             failure,
             rest,
             refused,
         } = stop;
-        let reason = ends(&failure, refused, self.purchase.means.under.is_some());
+        let under = self.purchase.means.under.is_some();
+        let reason = match ends(&failure, refused, under) {
+            VoidReason::NotTaken if is_fault && !under => VoidReason::Failed,
+            reason => reason,
+        };
         Cut {
             failure,
             // Nobody wants what another would do.

@@ -41,8 +41,14 @@ fn asked(
 }
 
 impl Means {
-    /// The least of what every mandate, the balance and the request itself allow.
-    pub(crate) fn of(runtime: &Runtime, caller: Caller, chat: &Chat) -> Result<Self, Failure> {
+    /// The least of what every mandate, the balance and the request itself allow, of which so much is owed for
+    /// earlier tries at it.
+    pub(crate) fn of(
+        runtime: &Runtime,
+        caller: Caller,
+        chat: &Chat,
+        before: Amount,
+    ) -> Result<Self, Failure> {
         let wallet = &runtime.inner.wallet;
         let means = if let Some(id) = &chat.mandate {
             let held = wallet.held_by(&caller.agent, id)?;
@@ -67,7 +73,8 @@ impl Means {
                 under: None,
             }
         };
-        let capped = |(left, by)| match chat.max_trm {
+        let of_request = chat.max_trm.map(|most| most.saturating_sub(before));
+        let capped = |(left, by)| match of_request {
             Some(most) if most < left => (most, "max_trm"),
             _ => (left, by),
         };

@@ -31,12 +31,15 @@ pub(crate) fn plan(
         .iter()
         .flat_map(|seller| seller.offers.iter().map(move |offer| (seller, offer)))
         .map(|(seller, offer)| {
-            let usage = Usage {
-                tokens_in: guess_in(&chat.messages, offer.card.context),
-                tokens_cached: 0,
-                tokens_out: compared_out(chat),
+            let price = |tokens_out| {
+                let usage = Usage {
+                    tokens_in: guess_in(&chat.messages, offer.card.context),
+                    tokens_cached: 0,
+                    tokens_out,
+                };
+                offer.card.price(usage, offer.multiplier).ok()
             };
-            let price = offer.card.price(usage, offer.multiplier).ok();
+            let least = price(chat.max_tokens.unwrap_or(1));
             let (record, shut) = runtime.inner.records.of(&seller.peer.id);
             let barred = if seller.local {
                 None
@@ -49,9 +52,9 @@ pub(crate) fn plan(
             Candidate {
                 provider: seller.peer.id,
                 offer: offer.clone(),
-                price,
+                price: price(compared_out(chat)),
                 connected: seller.connected,
-                affordable: seller.local || price.is_some_and(|price| price <= most),
+                affordable: seller.local || least.is_some_and(|price| price <= most),
                 record,
                 takes_ms: None,
                 barred,
@@ -70,9 +73,8 @@ pub(crate) fn of_priced(
     let candidates = priced.iter().map(|priced| {
         let provider = priced.seller.peer.id;
         let quote = &priced.quote;
-        let price = quote
-            .card
-            .price(priced.usage(compared_out(chat)), quote.multiplier);
+        let usage = priced.usage(compared_out(chat).min(quote.max_out));
+        let price = quote.card.price(usage, quote.multiplier);
         Candidate {
             provider,
             offer: priced.offer(),
@@ -80,18 +82,20 @@ pub(crate) fn of_priced(
             connected: true,
             affordable: quote.max_amount <= most,
             record: runtime.inner.records.of(&provider).0,
-            takes_ms: priced
-                .pace
-                .whole_ms(priced.usage(compared_out(chat)).tokens_out),
+            takes_ms: priced.pace.whole_ms(usage.tokens_out),
             barred: None,
         }
     });
     choose(chat, candidates)
 }
 
+/// Tokens of an answer for which prices are compared where the request names no number; chosen: a few
+/// paragraphs. For much fewer, one that is cheap for prompts and dear for answers would always be chosen.
+const USUAL_OUT: u32 = 256;
+
 /// Tokens of an answer for which prices are compared.
 fn compared_out(chat: &Chat) -> u32 {
-    chat.max_tokens.unwrap_or(1)
+    chat.max_tokens.unwrap_or(USUAL_OUT)
 }
 
 fn choose(chat: &Chat, candidates: impl Iterator<Item = Candidate>) -> Result<Plan, Failure> {

@@ -17,7 +17,7 @@ pub(crate) async fn price(
     caller: Caller,
     chat: &Chat,
 ) -> Result<QuoteOutput, Failure> {
-    let means = Means::of(runtime, caller, chat)?;
+    let means = Means::of(runtime, caller, chat, Amount::ZERO)?;
     let mut sellers = means.limit(offers::sellers_soon(runtime).await?);
     let here = sellers
         .iter()

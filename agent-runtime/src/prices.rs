@@ -94,6 +94,7 @@ impl Request<'_> {
         &self,
         sellers: &[(&'s Seller, &'s Offer)],
     ) -> Result<Best<'s>, Failure> {
+        let since = self.runtime.inner.records.since();
         let Asked { mut priced, failed } = self.ask_all(sellers).await;
         let (runtime, most) = (self.runtime, self.means.most);
         let ranked = plan::of_priced(runtime, self.chat, &priced, most)?.ranked;
@@ -109,7 +110,7 @@ impl Request<'_> {
         }
         let failed = failed.into_iter().map(|(id, none)| {
             if none.is_fault {
-                runtime.inner.records.failed(id);
+                runtime.inner.records.failed(id, since);
             }
             (id, none.failure)
         });

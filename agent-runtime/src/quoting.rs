@@ -19,6 +19,11 @@ use crate::runtime::Runtime;
 /// How long a provider may take for a quote; chosen.
 const QUOTE_WITHIN: Duration = Duration::from_secs(5);
 
+/// Most tokens of a chunk, and of all that is sent before it is vouched for; what this build quotes itself to
+/// whom it knows.
+const CHUNK_MOST: u32 = 32;
+const AHEAD_MOST: u32 = 64;
+
 /// Tokens a chat template may add to a prompt in all, and to each message; chosen: the longest
 /// default system prompts of known templates stay below the first, their marks below the second.
 const TEMPLATE_TOKENS: (u32, u32) = (512, 64);
@@ -121,6 +126,9 @@ pub(crate) async fn ask_quote(
             "its quote counts more prompt tokens than the prompt has bytes",
         ));
     }
+    if !gives_credit(&quote, under_mandate) {
+        return Err(wrong("its window is not one that this build buys in"));
+    }
     if quote.max_amount.is_zero() {
         return Err(wrong(
             "its quote is for nothing; work that costs nothing is not traded",
@@ -130,6 +138,16 @@ pub(crate) async fn ask_quote(
         return Err(wrong("its quote does not follow from its model's figures"));
     }
     Ok((quote, pace))
+}
+
+/// Whether a quote is paid as it should be: by receipt alone where a travelling mandate pays, else while it
+/// streams, in steps that this node can bear to lose.
+fn gives_credit(quote: &Quote, under_mandate: bool) -> bool {
+    let (chunk, window) = (u32::from(quote.chunk_tokens), u32::from(quote.window));
+    if under_mandate {
+        return (chunk, window) == (0, 0);
+    }
+    (1..=CHUNK_MOST).contains(&chunk) && (1..=AHEAD_MOST).contains(&(chunk * window))
 }
 
 /// Peers' words are theirs: they are quoted, never spoken as ours.

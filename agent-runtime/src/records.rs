@@ -9,6 +9,10 @@ use tirami_mesh::scheduler::record::Record;
 /// Most providers remembered; chosen. One more makes those with the least to remember forgotten.
 const RECORDS_MAX: usize = 4_096;
 
+/// When something was begun with a provider.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Since(u64);
+
 /// The records of all providers.
 #[derive(Debug)]
 pub(crate) struct Records {
@@ -32,15 +36,20 @@ impl Records {
         (record, record.shut_for(self.clock.elapsed_ms()))
     }
 
-    /// It is given a job. False when another job tries it already.
-    pub(crate) fn tried(&self, provider: NodeId) -> bool {
+    /// It is given a job: since when. `None` when another job tries it already.
+    pub(crate) fn tried(&self, provider: NodeId) -> Option<Since> {
         self.change(provider, |record, now_ms| {
             let free = record.shut_for(now_ms).is_none();
-            if free {
+            free.then(|| {
                 record.tried(now_ms);
-            }
-            free
+                Since(now_ms)
+            })
         })
+    }
+
+    /// For something that is asked of a provider without a job.
+    pub(crate) fn since(&self) -> Since {
+        Since(self.clock.elapsed_ms())
     }
 
     /// A job came to its receipt.
@@ -48,9 +57,9 @@ impl Records {
         self.change(provider, |record, _| record.succeeded());
     }
 
-    /// A job broke off by no fault of this node.
-    pub(crate) fn failed(&self, provider: NodeId) {
-        self.change(provider, Record::failed);
+    /// What was begun then broke off by no fault of this node.
+    pub(crate) fn failed(&self, provider: NodeId, Since(begun_ms): Since) {
+        self.change(provider, |record, now_ms| record.failed(begun_ms, now_ms));
     }
 
     /// A job ended, and not by the provider's doing.

@@ -11,13 +11,13 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Marks a job as running.
-    pub(crate) fn mark(runtime: &Runtime, job: Lane) -> Self {
-        runtime.running().insert(job);
-        Self {
+    /// Marks a job as running; `None` when it is already.
+    pub(crate) fn mark(runtime: &Runtime, job: Lane) -> Option<Self> {
+        let is_new = runtime.running().insert(job);
+        is_new.then(|| Self {
             runtime: runtime.clone(),
             job,
-        }
+        })
     }
 }
 

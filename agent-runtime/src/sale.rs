@@ -50,9 +50,9 @@ impl Sale<'_> {
         jobs::lane(&self.quote, &self.start.hold)
     }
 
-    /// Does the work, and sees to it that what was vouched for is earned.
-    pub(crate) async fn work(mut self, link: Link) -> Result<(), Failure> {
-        let _running = Running::mark(self.runtime, self.job());
+    /// Does the work, and sees to it that what was vouched for is earned. While the job is marked as running
+    /// nobody else settles it.
+    pub(crate) async fn work(mut self, link: Link, _running: Running) -> Result<(), Failure> {
         let (mut sender, mut receiver) = link.split();
         let terms = Terms::new(&self.quote, self.start.hold);
         let mut selling = Selling::new(terms, &self.start.messages);
@@ -63,7 +63,7 @@ impl Sale<'_> {
                 let signed = match self.agree(outcome) {
                     Ok(agreement) => Verified::sign(agreement, &self.runtime.inner.key),
                     Err(failure) => {
-                        self.settle_unsigned(selling.vouched()).await;
+                        self.settle_unsigned(&selling).await;
                         return Err(failure);
                     }
                 };
@@ -72,7 +72,11 @@ impl Sale<'_> {
                 // From here the consumer may have signed: the reservation is left to its time.
                 let answer = self
                     .countersigned(&mut selling, &mut receiver, &signed)
-                    .await?;
+                    .await;
+                if !matches!(answer, Ok(Some(Frame::Settled(_)))) {
+                    self.left_open(&selling);
+                }
+                let answer = answer?;
                 if let Some(answer) = answer {
                     log(self.quote.consumer, &answer);
                     sender.send(&answer).await?;
@@ -85,7 +89,7 @@ impl Sale<'_> {
         if let Err(error) = sender.finish() {
             tracing::debug!(%error, "the consumer did not hear that the job is over");
         }
-        self.settle_unsigned(selling.vouched()).await;
+        self.settle_unsigned(&selling).await;
         Err(why)
     }
 
@@ -193,17 +197,29 @@ impl Sale<'_> {
 
     /// The job ended before anything was proposed: what was vouched for is claimed, and the rest of what was
     /// set aside is free.
-    async fn settle_unsigned(&self, vouched: Amount) {
-        if vouched.is_zero() {
+    async fn settle_unsigned(&self, selling: &Selling) {
+        self.left_open(selling);
+        if selling.vouched().is_zero() {
             let wallet = &self.runtime.inner.wallet;
             if let Err(error) = wallet.forget_job(self.job()).await {
                 tracing::warn!(%error, "a job that came to nothing is remembered");
             }
-            release(self.runtime, &self.quote, true).await;
+            release(self.runtime, &self.quote, selling.begun()).await;
             return;
         }
         if let Err(failure) = earn_claim(self.runtime, &self.job()).await {
             tracing::warn!(%failure, "what was vouched for is claimed later");
+        }
+    }
+
+    /// The job ended, and no receipt settles it: its consumer gets little on credit until it paid.
+    fn left_open(&self, selling: &Selling) {
+        let (debts, consumer) = (&self.runtime.inner.selling.debts, self.quote.consumer);
+        if selling.begun() && self.start.under.is_none() {
+            debts.doubt(consumer);
+        }
+        if !selling.vouched().is_zero() {
+            debts.left(consumer, self.job(), selling.vouched());
         }
     }
 
@@ -359,7 +375,9 @@ pub(crate) async fn earn_claim(runtime: &Runtime, job: &Lane) -> Result<(), Fail
         let receipt = receipt
             .verify()
             .map_err(|error| Failure::new(FailureCode::Internal, error.to_string()))?;
+        let consumer = receipt.agreement.consumer;
         wallet.earn(receipt).await?;
+        runtime.inner.selling.debts.settled(&consumer, job);
     }
     Ok(())
 }

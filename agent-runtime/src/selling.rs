@@ -6,6 +6,7 @@
 
 mod admit;
 mod asked;
+pub(crate) mod debts;
 mod hours;
 mod load;
 mod places;
@@ -43,6 +44,7 @@ pub(crate) struct Desk {
     /// Held while they change, so that no change is lost.
     changing: tokio::sync::Mutex<()>,
     places: Places,
+    pub(crate) debts: debts::Debts,
     /// Held for a step only.
     offered: Mutex<Offered>,
     /// Held for a step only.
@@ -90,6 +92,7 @@ impl Desk {
             places: Places::new(settings.room(), clock),
             settings: RwLock::new(Arc::new(settings)),
             changing: tokio::sync::Mutex::default(),
+            debts: debts::Debts::default(),
             speed: Mutex::default(),
             offered: Mutex::default(),
             load_file,
@@ -226,7 +229,7 @@ pub(crate) fn quote(runtime: &Runtime, buyer: &NodeId) -> Result<Multiplier, Not
     let settings = desk.settings();
     let now = runtime.now();
     let price = admit(&settings, &facts(runtime, &settings, Some(buyer))?, now)?;
-    if let Some(full) = desk.places.full() {
+    if let Some(full) = desk.places.full_for(buyer) {
         return Err(full_up(full).into());
     }
     Ok(desk.offered().quote(price, now))
@@ -248,7 +251,7 @@ pub(crate) async fn place(
     most: Amount,
 ) -> Result<Place, NotSold> {
     let desk = &runtime.inner.selling;
-    let place = desk.places.take(most).await.map_err(full_up)?;
+    let place = desk.places.take(*buyer, most).await.map_err(full_up)?;
     // While it waited, everything may have changed.
     let settings = desk.settings();
     let mut facts = facts(runtime, &settings, Some(buyer))?;

@@ -14,14 +14,16 @@ use tirami_mesh::engine::Engine;
 use tirami_mesh::net::transport::Link;
 use tirami_mesh::proto::message::{AskQuote, Frame, Quoted, Refuse, RefuseCode, Retry, Start};
 use tirami_wallet::WalletError;
-use tirami_wallet::jobs::JobStart;
+use tirami_wallet::jobs::{self, JobStart};
 use tirami_wallet::sales::Standing;
 
 use crate::clock::random;
 use crate::failure::Failure;
 use crate::refusing::{engine_refused, in_default, internal, not_sold, refuse, refused, say};
+use crate::running::Running;
 use crate::runtime::Runtime;
 use crate::sale::Sale;
+use crate::selling::debts::{Debt, OPEN_MAX};
 use crate::{selling, travelling};
 
 /// How long a quote binds: 30 s.
@@ -83,7 +85,7 @@ pub(crate) async fn job(
                 // Before a mandate is checked, so that it held at the time that both will sign.
                 let started = runtime.now();
                 return match begin(runtime, &quote, &start, started).await {
-                    Ok((engine, place)) => {
+                    Ok((engine, place, running)) => {
                         let sale = Sale {
                             runtime,
                             engine: &**engine,
@@ -92,7 +94,7 @@ pub(crate) async fn job(
                             started,
                             place,
                         };
-                        Box::pin(sale.work(link)).await
+                        Box::pin(sale.work(link, running)).await
                     }
                     Err(refused) => {
                         say(link, Frame::Refuse(refused)).await;
@@ -173,7 +175,7 @@ fn quote(runtime: &Runtime, consumer: NodeId, ask: &AskQuote) -> Result<Verified
 }
 
 /// How much is given on credit while a job streams: little, and no prompt, to whom this node never earned
-/// from. What a mandate of another machine pays for is paid by receipt alone.
+/// from, or who left the last job unpaid. What a mandate of another machine pays for is paid by receipt alone.
 fn credit(
     runtime: &Runtime,
     consumer: &NodeId,
@@ -183,21 +185,34 @@ fn credit(
         return Ok((0, 0));
     }
     let known = runtime.inner.wallet.has_paid(consumer);
-    Ok(if known.map_err(|e| internal(&e))? {
+    let doubted = runtime.inner.selling.debts.doubts(consumer);
+    Ok(if known.map_err(|e| internal(&e))? && !doubted {
         TO_KNOWN
     } else {
         TO_UNKNOWN
     })
 }
 
-/// Whether a consumer's own account covers a price.
+/// Whether a consumer's own account covers a price beside what it owes for earlier jobs.
 fn can_pay(runtime: &Runtime, consumer: &NodeId, price: Amount) -> Result<(), Refused> {
+    let Debt { jobs, sum } = runtime.inner.selling.debts.of(consumer);
+    if jobs >= OPEN_MAX {
+        let text = format!(
+            "{jobs} earlier jobs with {sum} TRM are not settled: sign for them, or book what is claimed"
+        );
+        return Err(refused(RefuseCode::NotFunded, &text, Retry::Later));
+    }
     let standing = runtime.inner.wallet.standing(consumer);
     match standing.map_err(|e| internal(&e))? {
         Standing::Authority => Ok(()),
-        Standing::Kept(available) if available >= price => Ok(()),
+        Standing::Kept(available) if available.saturating_sub(sum) >= price => Ok(()),
         Standing::Kept(available) => {
-            let text = format!("{available} TRM are available, the quote would be {price}");
+            let owed = if sum.is_zero() {
+                String::new()
+            } else {
+                format!(" and {sum} owed for earlier jobs")
+            };
+            let text = format!("{available} TRM are available{owed}, the quote would be {price}");
             Err(refused(RefuseCode::NotFunded, &text, Retry::Later))
         }
         Standing::Defaulted(owed) => Err(in_default(owed)),
@@ -233,10 +248,15 @@ async fn begin<'a>(
     quote: &Verified<Quote>,
     start: &Start,
     started: Timestamp,
-) -> Result<(&'a Arc<dyn Engine>, selling::Place), Refused> {
+) -> Result<(&'a Arc<dyn Engine>, selling::Place, Running), Refused> {
     if start.quote != quote.id() || quote.expires <= runtime.now() {
         let text = "the quote is another one or has expired; ask for a new one";
         return Err(refused(RefuseCode::QuoteExpired, text, Retry::Later));
+    }
+    // Whoever pays by itself pays while it streams; only what a mandate pays for is on credit to the end.
+    if (quote.window == 0) != start.under.is_some() {
+        let text = "the quote was asked for another payer: ask for one under the mandate that pays, or without";
+        return Err(refused(RefuseCode::BadRequest, text, Retry::Never));
     }
     let engine = runtime.inner.engine.as_ref().ok_or_else(|| {
         refused(
@@ -248,6 +268,11 @@ async fn begin<'a>(
     let place = selling::place(runtime, &quote.consumer, quote.max_amount).await;
     let place = place.map_err(|why| not_sold(&why, runtime.now()))?;
     let under = travelling::accept(runtime, quote, start).await?;
+    // Before it is written down: a job that nobody runs and nobody vouched for is forgotten.
+    let Some(running) = Running::mark(runtime, jobs::lane(quote, &start.hold)) else {
+        let text = "a job of this hold runs already";
+        return Err(refused(RefuseCode::BadRequest, text, Retry::Never));
+    };
     let elsewhere = under
         .as_ref()
         .filter(|under| under.tracker() != runtime.node())
@@ -264,7 +289,7 @@ async fn begin<'a>(
         }
         return Err(not_reserved(&error));
     }
-    Ok((engine, place))
+    Ok((engine, place, running))
 }
 
 fn not_reserved(error: &WalletError) -> Refused {

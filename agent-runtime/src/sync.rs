@@ -170,9 +170,10 @@ pub(crate) async fn book(runtime: &Runtime, consumer: NodeId, receipt: VerifiedR
     if receipt.agreement.consumer != consumer {
         return bad("the receipt is another consumer's");
     }
-    let id = receipt.id();
+    let (id, job) = (receipt.id(), receipt.agreement.lane_key());
     match runtime.inner.wallet.earn(receipt).await {
         Ok(_) => {
+            runtime.inner.selling.debts.paid(&consumer, &job);
             tell_payer(runtime, id).await;
             Frame::Settled(id)
         }

@@ -440,7 +440,7 @@ mod tests {
     #[test]
     fn one_whose_jobs_fail_counts_as_dearer_and_one_that_is_barred_is_not_chosen() {
         let mut flaky = candidate(1, 1_000);
-        flaky.record.failed(0);
+        flaky.record.failed(0, 0);
         let plan = choose(&want(), &[flaky.clone(), candidate(2, 1_124)]);
         assert_eq!(order(&plan), [2, 1]);
         let plan = choose(&want(), &[flaky, candidate(2, 1_126)]);

@@ -9,9 +9,10 @@ use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use serde::{Deserialize, Serialize};
 use tirami_manifest::key::SecretKey;
 use tirami_manifest::signed::hash;
-use tirami_manifest::{AgentId, Timestamp, TransferId};
+use tirami_manifest::{AgentId, Amount, Timestamp, TransferId};
 
 use crate::error::WalletError;
+use crate::ledger::rows::ReadRows as _;
 use crate::ledger::tables::{Order, ReadTables, Table, Tables, decode};
 use crate::ledger::transfer;
 use crate::store::StoreError;
@@ -156,6 +157,26 @@ impl Wallet {
             }))
         })
         .await
+    }
+
+    /// What is owed for earlier tries at an intent, whichever process made them.
+    ///
+    /// # Errors
+    ///
+    /// A store failure.
+    pub fn owed_before(&self, attempt: &Attempt) -> Result<Amount, WalletError> {
+        let view = self.view()?;
+        let mut owed = Amount::ZERO;
+        for number in 1..attempt.number {
+            let earlier = Attempt {
+                number,
+                ..attempt.clone()
+            };
+            if let Some(hold) = view.hold(&earlier.hold_id())? {
+                owed = owed.checked_add(hold.vouched).unwrap_or(Amount::MAX);
+            }
+        }
+        Ok(owed)
     }
 
     /// Stores the answer of an intent that cost nothing.

@@ -142,7 +142,7 @@ impl Operation for Schedule {
         let mut chat = chat_of(prompt, self.model, self.max_tokens.or(Some(PLANNED_TOKENS)));
         chat.max_trm = self.max_trm;
         validate(&chat)?;
-        let means = Means::of(runtime, caller, &chat)?;
+        let means = Means::of(runtime, caller, &chat, Amount::ZERO)?;
         let sellers = offers::sellers(runtime).await?;
         let plan = plan::plan(runtime, &chat, &sellers, means.most)?;
         Ok(ScheduleOutput {

@@ -1,10 +1,13 @@
 //! Places for jobs: how many run, how many wait in line, and what they may earn.
+//!
+//! Whoever is alone may take them all. Where several want them, who has fewer goes first, and takes the place of
+//! whoever waits with the most: nobody's crowd shuts another out.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tirami_manifest::{Amount, Clock};
+use tirami_manifest::{Amount, Clock, NodeId};
 use tokio::sync::oneshot;
 
 /// How long a job waits in line at most; chosen: half of how long a consumer waits for a word.
@@ -62,8 +65,10 @@ struct Shared {
 struct Line {
     room: Room,
     running: u32,
+    /// Of them, of each buyer.
+    of: BTreeMap<NodeId, u32>,
     /// Who waits, first come first; each is told when its turn has come.
-    waiting: VecDeque<oneshot::Sender<()>>,
+    waiting: VecDeque<(NodeId, oneshot::Sender<()>)>,
     /// What jobs last that end, in milliseconds, each counting for an eighth.
     lasts_ms: u64,
     /// What the jobs that are under way may earn together.
@@ -72,7 +77,7 @@ struct Line {
 
 impl Line {
     fn taken(&mut self) -> Taken {
-        self.waiting.retain(|turn| !turn.is_closed());
+        self.waiting.retain(|(_, turn)| !turn.is_closed());
         Taken {
             running: self.running,
             waiting: u32::try_from(self.waiting.len()).unwrap_or(u32::MAX),
@@ -82,18 +87,61 @@ impl Line {
     /// Gives free slots to those who wait.
     fn call(&mut self) {
         while self.running < self.room.slots {
-            let Some(turn) = self.waiting.pop_front() else {
+            // Of those who have the fewest running, who came first.
+            let waiting = self.waiting.iter().enumerate();
+            let next = waiting.min_by_key(|(place, (buyer, _))| (self.runs(buyer), *place));
+            let Some((place, _)) = next else {
                 break;
             };
-            if turn.send(()).is_ok() {
-                self.running = self.running.saturating_add(1);
+            if let Some((buyer, turn)) = self.waiting.remove(place)
+                && turn.send(()).is_ok()
+            {
+                self.begins(buyer);
             }
         }
     }
 
-    fn full(&mut self) -> Option<Full> {
+    fn begins(&mut self, buyer: NodeId) {
+        self.running = self.running.saturating_add(1);
+        let runs = self.of.entry(buyer).or_default();
+        *runs = runs.saturating_add(1);
+    }
+
+    fn ends(&mut self, buyer: &NodeId) {
+        self.running = self.running.saturating_sub(1);
+        if let Some(runs) = self.of.get_mut(buyer) {
+            *runs = runs.saturating_sub(1);
+            if *runs == 0 {
+                self.of.remove(buyer);
+            }
+        }
+        self.call();
+    }
+
+    fn runs(&self, buyer: &NodeId) -> u32 {
+        self.of.get(buyer).copied().unwrap_or_default()
+    }
+
+    /// What runs and waits of a buyer.
+    fn has(&self, buyer: &NodeId) -> usize {
+        let waits = self.waiting.iter().filter(|(of, _)| of == buyer).count();
+        waits.saturating_add(usize::try_from(self.runs(buyer)).unwrap_or(usize::MAX))
+    }
+
+    /// The last in line of the buyer with the most places, if that has two more than `buyer`.
+    fn crowding(&self, buyer: &NodeId) -> Option<usize> {
+        let waiting = self.waiting.iter().enumerate();
+        let most = waiting.max_by_key(|(place, (of, _))| (self.has(of), *place));
+        let (place, (of, _)) = most?;
+        (self.has(of) > self.has(buyer).saturating_add(1)).then_some(place)
+    }
+
+    /// Whether there is no place, not even one that a crowd has to give up.
+    fn full(&mut self, buyer: Option<&NodeId>) -> Option<Full> {
         let taken = self.taken();
-        let free = taken.running < self.room.slots || taken.waiting < self.room.queue;
+        let free = taken.running < self.room.slots
+            || taken.waiting < self.room.queue
+            || buyer.is_some_and(|buyer| self.crowding(buyer).is_some());
         (!free).then(|| {
             let slots = u64::from(self.room.slots.max(1));
             let ahead = u64::from(taken.waiting).saturating_add(1);
@@ -110,6 +158,7 @@ impl Places {
         let line = Line {
             room,
             running: 0,
+            of: BTreeMap::new(),
             waiting: VecDeque::new(),
             lasts_ms: LASTS_MS,
             under_way: 0,
@@ -148,31 +197,42 @@ impl Places {
         line.lasts_ms.saturating_mul(ahead) / u64::from(line.room.slots.max(1))
     }
 
-    /// Whether there is none.
+    /// Whether all are taken.
     pub(crate) fn full(&self) -> Option<Full> {
-        self.line().full()
+        self.line().full(None)
+    }
+
+    /// Whether there is none for a buyer.
+    pub(crate) fn full_for(&self, buyer: &NodeId) -> Option<Full> {
+        self.line().full(Some(buyer))
     }
 
     /// Takes a slot, waiting in line for it when there is none. Somebody who goes away leaves the line.
-    pub(crate) async fn take(&self, most: Amount) -> Result<Place, Full> {
+    pub(crate) async fn take(&self, buyer: NodeId, most: Amount) -> Result<Place, Full> {
         let turn = {
             let mut line = self.line();
-            if let Some(full) = line.full() {
+            if let Some(full) = line.full(Some(&buyer)) {
                 return Err(full);
             }
             let taken = line.taken();
             if taken.running < line.room.slots && taken.waiting == 0 {
-                line.running = line.running.saturating_add(1);
+                line.begins(buyer);
                 None
             } else {
+                if taken.waiting >= line.room.queue
+                    && let Some(place) = line.crowding(&buyer)
+                {
+                    line.waiting.remove(place);
+                }
                 let (turn, wait) = oneshot::channel();
-                line.waiting.push_back(turn);
+                line.waiting.push_back((buyer, turn));
                 Some(wait)
             }
         };
         if let Some(wait) = turn {
             let mut waiter = Waiter {
                 places: self,
+                buyer,
                 turn: Some(wait),
             };
             if !waiter.called().await {
@@ -184,16 +244,15 @@ impl Places {
         self.line().under_way += u128::from(most.utrm());
         Ok(Place {
             places: self.clone(),
+            buyer,
             most,
             since_ms: self.0.clock.elapsed_ms(),
             working: true,
         })
     }
 
-    fn free_slot(&self) {
-        let mut line = self.line();
-        line.running = line.running.saturating_sub(1);
-        line.call();
+    fn free_slot(&self, buyer: &NodeId) {
+        self.line().ends(buyer);
     }
 
     fn line(&self) -> MutexGuard<'_, Line> {
@@ -204,6 +263,7 @@ impl Places {
 /// Somebody in line. Whose turn came just as it went away passes it on.
 struct Waiter<'a> {
     places: &'a Places,
+    buyer: NodeId,
     turn: Option<oneshot::Receiver<()>>,
 }
 
@@ -226,7 +286,7 @@ impl Drop for Waiter<'_> {
         if let Some(mut turn) = self.turn.take() {
             turn.close();
             if turn.try_recv().is_ok() {
-                self.places.free_slot();
+                self.places.free_slot(&self.buyer);
             }
         }
     }
@@ -236,6 +296,7 @@ impl Drop for Waiter<'_> {
 #[derive(Debug)]
 pub(crate) struct Place {
     places: Places,
+    buyer: NodeId,
     most: Amount,
     since_ms: u64,
     working: bool,
@@ -253,7 +314,7 @@ impl Place {
             let mut line = self.places.line();
             line.lasts_ms = line.lasts_ms.saturating_mul(7).saturating_add(lasted) / 8;
         }
-        self.places.free_slot();
+        self.places.free_slot(&self.buyer);
     }
 }
 
@@ -272,6 +333,9 @@ mod tests {
 
     use super::*;
 
+    const ONE: NodeId = NodeId::from_bytes([1; 32]);
+    const OTHER: NodeId = NodeId::from_bytes([2; 32]);
+
     fn places(slots: u32, queue: u32) -> Places {
         Places::new(Room { slots, queue }, Arc::new(ManualClock::default()))
     }
@@ -284,16 +348,16 @@ mod tests {
     #[tokio::test]
     async fn who_came_first_gets_the_next_slot_and_one_too_many_is_told_so() {
         let places = places(1, 2);
-        let mut first = places.take(trm!("1")).await.unwrap();
+        let mut first = places.take(ONE, trm!("1")).await.unwrap();
         let line = |places: &Places| {
             let places = places.clone();
-            tokio::spawn(async move { places.take(trm!("2")).await })
+            tokio::spawn(async move { places.take(ONE, trm!("2")).await })
         };
         let (second, gone) = (line(&places), line(&places));
         while taken(&places) != (1, 2) {
             tokio::task::yield_now().await;
         }
-        let full = places.take(trm!("4")).await.unwrap_err();
+        let full = places.take(ONE, trm!("4")).await.unwrap_err();
         assert!(full.retry_ms >= 1_000, "{full:?}");
         assert_eq!(places.under_way(), trm!("1"), "who waits earns nothing yet");
         gone.abort();
@@ -310,11 +374,54 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_crowd_gives_up_a_place_in_line_and_is_not_served_first() {
+        let places = places(2, 3);
+        let line = |buyer, places: &Places| {
+            let places = places.clone();
+            tokio::spawn(async move { places.take(buyer, trm!("1")).await })
+        };
+        let mut crowd = Vec::new();
+        for _ in 0..5 {
+            crowd.push(line(ONE, &places));
+        }
+        while taken(&places) != (2, 3) {
+            tokio::task::yield_now().await;
+        }
+        assert!(places.full_for(&ONE).is_some());
+        assert!(places.full_for(&OTHER).is_none());
+        let others: Vec<_> = (0..2).map(|_| line(OTHER, &places)).collect();
+        let mut running = Vec::new();
+        let mut turned_away = 0;
+        // Two of the crowd's lose their places in line to the other's.
+        while running.len() + turned_away < 4 {
+            tokio::task::yield_now().await;
+            let (done, left): (Vec<_>, Vec<_>) = crowd
+                .into_iter()
+                .partition(tokio::task::JoinHandle::is_finished);
+            crowd = left;
+            for one in done {
+                match one.await.unwrap() {
+                    Ok(place) => running.push(place),
+                    Err(_) => turned_away += 1,
+                }
+            }
+        }
+        assert_eq!((running.len(), turned_away, taken(&places)), (2, 2, (2, 3)));
+        // The first slot that is free is the other's, although one of the crowd's waits longer.
+        running.pop();
+        while !others.iter().any(tokio::task::JoinHandle::is_finished) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!((crowd.len(), taken(&places)), (1, (2, 2)));
+        assert!(crowd.iter().all(|one| !one.is_finished()));
+    }
+
+    #[tokio::test]
     async fn more_slots_call_those_who_wait_and_fewer_end_no_job() {
         let places = places(1, 1);
-        let first = places.take(trm!("1")).await.unwrap();
+        let first = places.take(ONE, trm!("1")).await.unwrap();
         let waits = places.clone();
-        let waits = tokio::spawn(async move { waits.take(trm!("1")).await });
+        let waits = tokio::spawn(async move { waits.take(ONE, trm!("1")).await });
         while taken(&places) != (1, 1) {
             tokio::task::yield_now().await;
         }
@@ -331,8 +438,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_turn_that_does_not_come_is_given_up() {
         let places = places(1, 1);
-        let _first = places.take(trm!("1")).await.unwrap();
-        places.take(trm!("1")).await.unwrap_err();
+        let _first = places.take(ONE, trm!("1")).await.unwrap();
+        places.take(ONE, trm!("1")).await.unwrap_err();
         assert_eq!(taken(&places), (1, 0));
     }
 }

@@ -3,6 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tirami_manifest::Amount;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
@@ -14,6 +15,8 @@ use crate::http::Http;
 
 /// Longer than anything here takes, on a machine that is busy with other things.
 pub(crate) const WITHIN: Duration = Duration::from_mins(1);
+/// Within which a node that is told to stop has ended.
+const SOON: Duration = Duration::from_secs(5);
 
 /// How often what is waited for is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -101,6 +104,22 @@ impl Up {
     /// The same for a node that another is to take the place of.
     pub(crate) async fn kill_now(&mut self) {
         self.child.kill().await.unwrap();
+    }
+
+    /// SIGTERM, and again as somebody does who will not wait; it ends well, and soon.
+    pub(crate) async fn stop(&mut self) {
+        let pid = i32::try_from(self.pid())
+            .ok()
+            .and_then(Pid::from_raw)
+            .unwrap();
+        for _ in 0..2 {
+            kill_process(pid, Signal::TERM).unwrap();
+        }
+        let ended = timeout(SOON, self.child.wait()).await;
+        let ended = ended
+            .expect("a node that stops when it is told to")
+            .unwrap();
+        assert!(ended.success(), "{ended}");
     }
 
     /// Its process.

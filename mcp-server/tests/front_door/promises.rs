@@ -16,6 +16,7 @@ mod restart;
 mod rules;
 mod secrets;
 mod selling;
+mod stop;
 mod streaming;
 mod trade;
 mod travelling;

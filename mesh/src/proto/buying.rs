@@ -18,6 +18,9 @@ const SPARE_CHUNKS: u32 = 2;
 /// Most bytes of text that one token makes; no vocabulary we know has a longer one.
 const TOKEN_BYTES_MAX: u64 = 4_096;
 
+/// Most bytes of text in an answer, whatever its tokens could make; chosen.
+const TEXT_MAX: u64 = 4 << 20;
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -94,6 +97,11 @@ impl Buying {
     /// Tokens that have arrived.
     pub const fn tokens(&self) -> u32 {
         self.tokens
+    }
+
+    /// Whether the provider said that it begins.
+    pub const fn has_begun(&self) -> bool {
+        self.counted.is_some()
     }
 
     /// What the provider counted of the prompt, once it did.
@@ -201,16 +209,23 @@ impl Buying {
         if chunk.index > most.saturating_add(SPARE_CHUNKS) {
             return Err("it sent more chunks than an answer can have".into());
         }
-        let text_max = u64::from(most).saturating_mul(TOKEN_BYTES_MAX);
+        let text_max = u64::from(most)
+            .saturating_mul(TOKEN_BYTES_MAX)
+            .min(TEXT_MAX);
         let bytes = self.text.len().saturating_add(chunk.text.len());
         if u64::try_from(bytes).unwrap_or(u64::MAX) > text_max {
             return Err("it sent more text than its tokens can make".into());
         }
         let paid = self.vouched.map_or(0, |last| last.mark.tokens_out);
         let unpaid = tokens.saturating_sub(paid);
-        if self.cancelled && self.terms.streams_payment() && unpaid > self.terms.ahead() {
-            // It was on its way when the other side was told, or it was not.
-            return Err("it went on although it was called off".into());
+        if self.terms.streams_payment() && unpaid > self.terms.ahead() {
+            // What was on its way when it was called off is within the window too.
+            let what = if self.cancelled {
+                "it went on although it was called off"
+            } else {
+                "it sent more than its window without being paid"
+            };
+            return Err(what.into());
         }
         self.chunks = self.chunks.saturating_add(1);
         self.tokens = tokens;

@@ -122,6 +122,8 @@ pub struct Selling {
     ended: Option<(Usage, Finish)>,
     /// The consumer says nothing more.
     closed: bool,
+    /// The engine was told to begin.
+    begun: bool,
 }
 
 impl Selling {
@@ -139,6 +141,7 @@ impl Selling {
             kept_back: VecDeque::new(),
             ended: None,
             closed: false,
+            begun: false,
         }
     }
 
@@ -161,6 +164,11 @@ impl Selling {
     pub fn unpaid(&self) -> u32 {
         let paid = self.vouched.map_or(0, |last| last.mark.tokens_out);
         self.sent.saturating_sub(paid)
+    }
+
+    /// Whether the work was begun.
+    pub const fn begun(&self) -> bool {
+        self.begun
     }
 
     /// What was vouched for so far.
@@ -228,6 +236,7 @@ impl Selling {
         }
         if self.terms.prepaid(counted).is_ok_and(Amount::is_zero) {
             self.phase = Phase::Working;
+            self.begun = true;
             effects.push(Effect::Begin);
         } else {
             self.phase = Phase::Prepaying;
@@ -329,6 +338,7 @@ impl Selling {
         match self.phase {
             Phase::Prepaying => {
                 self.phase = Phase::Working;
+                self.begun = true;
                 effects.push(Effect::Begin);
             }
             Phase::Working => self.send(effects),

@@ -27,6 +27,8 @@ pub struct Record {
     /// Share of its jobs that failed, the last ones counting most, in parts per million.
     failed_ppm: u32,
     in_a_row: u32,
+    /// When the last of them was noticed.
+    failed_at: Option<u64>,
     shut: Option<Shut>,
 }
 
@@ -40,12 +42,17 @@ impl Record {
     /// A job came to its receipt.
     pub fn succeeded(&mut self) {
         self.failed_ppm -= self.failed_ppm.div_ceil(MEMORY);
-        (self.in_a_row, self.shut) = (0, None);
+        (self.in_a_row, self.failed_at, self.shut) = (0, None, None);
     }
 
-    /// A job broke off, and not by a fault of this node.
-    pub fn failed(&mut self, now_ms: u64) {
+    /// A job that was begun then broke off, and not by a fault of this node. Jobs that ran side by side when
+    /// one thing went wrong, a cable pulled out, are one failure in the row, however many they are.
+    pub fn failed(&mut self, begun_ms: u64, now_ms: u64) {
         self.failed_ppm += MILLION.saturating_sub(self.failed_ppm) / MEMORY;
+        if self.failed_at.is_some_and(|failed_at| begun_ms < failed_at) {
+            return;
+        }
+        self.failed_at = Some(now_ms);
         self.in_a_row = self.in_a_row.saturating_add(1);
         if self.in_a_row >= FAILURES_MAX {
             let pause_ms = self.shut.map_or(SHUT_MS, |shut| {
@@ -106,10 +113,10 @@ mod tests {
     fn three_failures_in_a_row_shut_it_and_one_try_alone_opens_it_again() {
         let mut record = Record::default();
         for now in [10, 20] {
-            record.failed(now);
+            record.failed(now, now);
             assert_eq!(record.shut_for(now), None);
         }
-        record.failed(30);
+        record.failed(30, 30);
         assert_eq!(record.shut_for(30), Some(SHUT_MS));
         assert_eq!(record.shut_for(30 + SHUT_MS - 1), Some(1));
         let later = 30 + SHUT_MS;
@@ -123,11 +130,28 @@ mod tests {
     }
 
     #[test]
+    fn jobs_that_ran_side_by_side_fail_once() {
+        let mut record = Record::default();
+        for now in 100..200 {
+            record.failed(50, now);
+        }
+        assert_eq!((record.in_a_row(), record.shut_for(200)), (1, None));
+        assert!(record.risk(price()) > 900_000, "each weighs all the same");
+        for begun in [200, 300] {
+            record.failed(begun, begun + 50);
+        }
+        assert_eq!(record.shut_for(350), Some(SHUT_MS));
+        // One that was begun before it was shut makes the pause no longer.
+        record.failed(340, 360);
+        assert_eq!(record.shut_for(360), Some(SHUT_MS - 10));
+    }
+
+    #[test]
     fn each_pause_is_twice_the_last_up_to_the_most() {
         let (mut record, mut now, mut pauses) = (Record::default(), 0, Vec::new());
         for _ in 0..9 {
             record.tried(now);
-            record.failed(now);
+            record.failed(now, now);
             if let Some(pause) = record.shut_for(now) {
                 pauses.push(pause / 1_000);
                 now += pause;
@@ -136,7 +160,7 @@ mod tests {
         assert_eq!(pauses, [30, 60, 120, 240, 480, 600, 600]);
         record.succeeded();
         for _ in 0..3 {
-            record.failed(now);
+            record.failed(now, now);
         }
         assert_eq!(record.shut_for(now), Some(SHUT_MS), "it begins anew");
     }
@@ -145,10 +169,10 @@ mod tests {
     fn what_failed_weighs_in_the_price_and_is_forgotten_job_by_job() {
         let mut record = Record::default();
         assert_eq!(record.risk(price()), 0);
-        record.failed(0);
+        record.failed(0, 0);
         assert_eq!(record.risk(price()), 125_000, "an eighth");
         for _ in 0..1_000 {
-            record.failed(0);
+            record.failed(0, 0);
         }
         assert!(record.risk(price()) > 999_000);
         assert!(record.risk(price()) <= 1_000_000);

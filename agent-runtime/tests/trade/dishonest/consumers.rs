@@ -347,6 +347,76 @@ async fn what_was_not_quoted_is_not_begun() {
 }
 
 #[tokio::test]
+async fn what_was_quoted_for_a_mandate_is_not_done_on_credit_without_one() {
+    let (market, log) = (market().await, Log::from(DETAILS));
+    let mut consumer = Consumer::of(&market).await;
+    consumer.under_mandate = true;
+    let mut job = consumer.quoted(&market).await;
+    assert_eq!(job.window(), 0, "it is paid by receipt alone");
+    job.start(&consumer).await;
+    let says = "the quote was asked for another payer";
+    job.is_refused(RefuseCode::BadRequest, says, "no mandate")
+        .await;
+    log.comes(says, "no mandate").await;
+    has_earned(&market, Amount::ZERO, "nothing was done").await;
+    others_trade(&market, "after it").await;
+}
+
+/// As many as are claimed of one consumer before it is quoted nothing more.
+const UNSIGNED_MOST: u8 = 64;
+
+#[tokio::test]
+async fn who_leaves_jobs_unsigned_gets_little_on_credit_and_then_nothing_until_they_are_settled() {
+    let (market, what) = (market().await, "jobs that nobody signs for");
+    let mut consumer = Consumer::of(&market).await;
+    let mut earned = consumer
+        .is_honest_once(&market)
+        .await
+        .proposed
+        .unwrap()
+        .amount;
+    for unsigned in 0..UNSIGNED_MOST {
+        let mut job = consumer.quoted(&market).await;
+        let window = if unsigned == 0 { 64 } else { 8 };
+        assert_eq!(job.window(), window, "after {unsigned}");
+        job.start(&consumer).await;
+        job.pays(&consumer, None).await;
+        earned = earned.checked_add(job.paid).unwrap();
+        // It has the answer, and goes.
+        job.sender.finish().unwrap();
+        let over = async { while matches!(job.receiver.receive().await, Ok(Some(_))) {} };
+        soon(what, over).await;
+    }
+    let (sender, receiver) = consumer.open(&market).await;
+    let refused = consumer.asks(sender, receiver).await.err().unwrap();
+    assert_eq!(refused.code, RefuseCode::NotFunded, "{refused}");
+    let says = "64 earlier jobs";
+    assert!(refused.message.contains(says), "{refused}");
+    // Once they are claimed, it buys again, still with little on credit.
+    tokio::spawn(disowns(Arc::clone(&consumer.transport)));
+    has_earned_in_time(&market, earned, what).await;
+    let job = consumer.quoted(&market).await;
+    assert_eq!(job.window(), 8);
+    others_trade(&market, what).await;
+}
+
+/// The same where this node waits between two questions.
+async fn has_earned_in_time(market: &Market, earned: Amount, what: &str) {
+    let time = async {
+        loop {
+            passes(Duration::from_secs(10)).await;
+            for _ in 0..1_000 {
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    tokio::select! {
+        () = has_earned(market, earned, what) => {}
+        () = time => unreachable!("it goes on"),
+    }
+}
+
+#[tokio::test]
 async fn a_quote_does_not_bind_when_its_time_is_over_nor_for_a_second_job() {
     let (market, log) = (market().await, Log::from(DETAILS));
     let mut consumer = Consumer::of(&market).await;
@@ -465,6 +535,7 @@ async fn who_is_of_another_network_is_sold_nothing() {
         transport: Arc::new(market.network.transport(key.id())),
         key,
         jobs: 0,
+        under_mandate: false,
     };
     let (sender, receiver) = stranger.open(&market).await;
     let refused = stranger.asks(sender, receiver).await.err().unwrap();
@@ -531,6 +602,8 @@ struct Consumer {
     transport: Arc<MemoryTransport>,
     key: SecretKey,
     jobs: u8,
+    /// Whether it says that a mandate will pay.
+    under_mandate: bool,
 }
 
 /// One job of it.
@@ -557,6 +630,7 @@ impl Consumer {
             transport: Arc::new(market.network.transport(key.id())),
             key,
             jobs: 0,
+            under_mandate: false,
         }
     }
 
@@ -584,7 +658,7 @@ impl Consumer {
             model: Echo.card().id,
             shape: PromptShape::of(&messages()).unwrap(),
             max_out: 300,
-            under_mandate: false,
+            under_mandate: self.under_mandate,
         };
         sender.send(&Frame::AskQuote(ask)).await.unwrap();
         let quoted = match soon("a quote", receiver.receive()).await.unwrap() {

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tirami_agent_runtime::FailureCode;
 use tirami_agent_runtime::ops::{Balance, ChatOutput, MakeTicket, Operation};
 use tirami_manifest::commerce::{Agreement, Quote, Receipt, Voucher};
 use tirami_manifest::job::{Finish, Transcript};
@@ -585,6 +586,18 @@ const QUOTES: &[Cheat] = &[
         how: How::Quotes(|quote| quote.max_out += 1),
     },
     Cheat {
+        name: "a window without end",
+        says: "its window is not one that this build buys in",
+        costs: Costs::Nothing,
+        how: How::Quotes(|quote| quote.window = u16::MAX),
+    },
+    Cheat {
+        name: "a chunk without end",
+        says: "its window is not one that this build buys in",
+        costs: Costs::Nothing,
+        how: How::Quotes(|quote| (quote.chunk_tokens, quote.window) = (64, 1)),
+    },
+    Cheat {
         name: "another model",
         says: "its quote is not for what was asked",
         costs: Costs::Nothing,
@@ -866,6 +879,12 @@ const ANSWERS: &[Cheat] = &[
         how: How::Says(|words| words[SECOND] = chunk(0)),
     },
     Cheat {
+        name: "more than its window",
+        says: "it sent more than its window without being paid",
+        costs: Costs::Tokens(0),
+        how: How::Says(|words| words[FIRST] = say(0, 9, "a b c d e f g h i ")),
+    },
+    Cheat {
         name: "more tokens than were quoted",
         says: "it sent more tokens than it quoted",
         costs: Costs::Tokens(0),
@@ -993,6 +1012,52 @@ async fn an_answer_that_arrived_whole_is_an_answer_though_nothing_is_proposed() 
     let claim = Frame::Claim(Countersign { receipt });
     assert_eq!(cheater.ask(&claim).await, Frame::Settled(id));
     balanced(&pair, (price(16), price(16)), what).await;
+}
+
+#[tokio::test]
+async fn who_takes_the_price_of_the_prompt_and_then_has_no_time_is_left_alone_after_three() {
+    let pair = pair().await;
+    let mut words = honest();
+    words.truncate(FIRST);
+    words.push(Word::Say(Frame::Refuse(Refuse {
+        code: RefuseCode::Busy,
+        message: "no time".into(),
+        retry: Retry::Later,
+    })));
+    let cheater = Provider::beside(&pair, words).await;
+    for taken in 1..=4 {
+        let mut request = chat(PROMPT);
+        request.max_tokens = Some(TOKENS_OUT);
+        let bought = cheater.while_time_passes(run(&pair.member, request));
+        let answer = soon("an answer", Box::pin(bought)).await.unwrap();
+        assert_eq!(answer.provider, pair.founder.node());
+        let vouchers = cheater.got.lock().unwrap().vouchers.len();
+        assert_eq!(vouchers, taken.min(3), "it is asked three times");
+    }
+}
+
+#[tokio::test]
+async fn what_earlier_tries_cost_is_part_of_max_trm() {
+    let (pair, what) = (pair().await, "the same request once more");
+    let mut words = honest();
+    words.truncate(LAST);
+    let cheater = Provider::beside(&pair, words).await;
+    // Enough for the cheaper one's whole answer, and not for the rest at the other's price.
+    let most = price(TOKENS_OUT);
+    for _ in 0..2 {
+        let mut request = chat(PROMPT);
+        request.max_tokens = Some(TOKENS_OUT);
+        request.idempotency_key = Some("k".into());
+        request.max_trm = Some(most);
+        let bought = cheater.while_time_passes(run(&pair.member, request));
+        let failure = soon(what, Box::pin(bought)).await.unwrap_err();
+        assert_eq!(failure.code, FailureCode::AboveMaxTrm, "{failure}");
+        let owed = format!("without the {} TRM owed", price(16));
+        assert!(failure.message.contains(&owed), "{failure}");
+        let buyer = run(&pair.member, Balance {}).await.unwrap();
+        assert_eq!(buyer.trm_unclaimed, price(16), "{what}");
+        assert_eq!(buyer.trm_held, Amount::ZERO, "{what}");
+    }
 }
 
 /// What a provider does when it is told that nobody wants the rest, and what the consumer pays then.

@@ -124,7 +124,8 @@ async fn only_the_owners_passphrase_lifts_a_freeze() {
 }
 
 /// As many as the HTTP door works for at once.
-const SPENDERS: usize = 64;
+pub(super) const READERS: usize = 64;
+const SPENDERS: usize = READERS;
 
 /// Buys one answer after the other until spending is frozen: the receipts.
 async fn spend(http: Http, who: usize, bought: watch::Sender<usize>) -> Vec<String> {
@@ -214,11 +215,18 @@ async fn nothing_is_held_or_paid_after_a_freeze_is_acknowledged_amid_64_spenders
 }
 
 /// Begins a long answer and reads it to its end: how many pieces came, and what came last.
-async fn read_to_the_end(http: Http, who: usize, begun: watch::Sender<usize>) -> (u64, Value) {
+pub(super) async fn read_to_the_end(
+    http: Http,
+    who: usize,
+    begun: watch::Sender<usize>,
+) -> (u64, Value) {
     // Each has words of its own, so that no two requests are the same.
     let prompt = format!("{who} {}", words(400));
-    let mut stream = http.stream(&chat(&prompt, &who.to_string())).await.unwrap();
     let (mut pieces, mut last) = (0, Value::Null);
+    // A node that ends closes the door on who waits before it.
+    let Ok(mut stream) = http.stream(&chat(&prompt, &who.to_string())).await else {
+        return (pieces, last);
+    };
     while let Some(event) = stream.next().await {
         if text(&event).is_some() {
             pieces += 1;
@@ -232,7 +240,7 @@ async fn read_to_the_end(http: Http, who: usize, begun: watch::Sender<usize>) ->
 }
 
 /// Places for jobs of a seller that nobody told otherwise: so many stream at once, and others wait in line.
-const SLOTS: usize = 16;
+pub(super) const SLOTS: usize = 16;
 
 #[tokio::test]
 async fn nothing_is_vouched_for_or_signed_after_a_freeze_amid_64_answers_on_their_way() {
