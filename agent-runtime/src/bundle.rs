@@ -267,7 +267,13 @@ pub fn import(dir: &Path, from: &Path, passphrase: &Passphrase) -> Result<Bundle
         }
         Ok((files, wallet_bytes))
     });
-    std::fs::remove_dir_all(&staging).map_err(|error| io(&staging, error))?;
+    match std::fs::remove_dir_all(&staging) {
+        // Whoever opened the node meanwhile found it whole, and removed it.
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(io(&staging, error));
+        }
+        _ => keystore::sync_folder(&staging).map_err(|error| io(&staging, error))?,
+    }
     let (files, wallet_bytes) = placed?;
     if left.is_some() {
         let moved = data_dir::moved(dir);

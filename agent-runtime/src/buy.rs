@@ -463,7 +463,7 @@ fn what_fits(quote: &Quote, most: Amount) -> String {
     match quote.card.price(least, quote.multiplier) {
         Ok(least) => format!(
             "with this prompt even one token may cost {least} TRM, and {most} TRM can be spent; \
-             shorten the prompt"
+             allow that much, or shorten the prompt"
         ),
         Err(_) => "shorten the prompt".to_owned(),
     }

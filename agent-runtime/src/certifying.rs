@@ -88,12 +88,12 @@ async fn ask(
             Ok(Some(answer))
         }
         Frame::Refuse(refused) => {
-            if refused.retry == Retry::Never {
+            let is_new = runtime.set_uncertified(Some(refused.to_string()));
+            if refused.retry == Retry::Never && is_new {
                 tracing::warn!(peer = %witness.short(), %refused, "the witness does not certify this chain");
             } else {
                 tracing::debug!(peer = %witness.short(), %refused, "the witness does not certify yet");
             }
-            runtime.set_uncertified(Some(refused.to_string()));
             Ok(None)
         }
         other => Err(unexpected(&peer, &other)),
@@ -108,14 +108,18 @@ async fn book(runtime: &Runtime, answer: Certified) -> Result<(), Failure> {
             .map_err(|error| Failure::new(FailureCode::ProviderFailed, error.to_string()))?;
         let kept = wallet.keep_certificate(certificate).await;
         if let Err(error @ WalletError::Certificate(_)) = &kept {
-            runtime.set_uncertified(Some(format!(
-                "the witness certified entries that this wallet does not have ({error})"
+            let is_new = runtime.set_uncertified(Some(format!(
+                "the witness certified entries that this wallet does not have ({error}): it was restored \
+                 from a copy, or another one uses its key; a restore keeps the wallet that was there \
+                 before as wallet.redb.before-restore-N"
             )));
-            tracing::error!(
-                %error,
-                "the witness certified entries that this wallet does not have: it was restored from a \
-                 copy, or another one uses its key; its chain is shown no more"
-            );
+            if is_new {
+                tracing::error!(
+                    %error,
+                    "the witness certified entries that this wallet does not have: it was restored from \
+                     a copy, or another one uses its key; its chain is shown no more"
+                );
+            }
         }
         kept?;
     }

@@ -138,6 +138,11 @@ fn refuse_foreign(dir: &Path) -> Result<(), Failure> {
 /// A [`Failure`] with the way out.
 pub(crate) fn is_here(dir: &Path) -> Result<(), Failure> {
     let path = moved(dir);
+    // An import whose files are all in their places left its folder behind, empty.
+    let is_whole = node_key(dir).exists() && wallet(dir).exists();
+    if is_whole && std::fs::remove_dir(importing(dir)).is_ok() {
+        tracing::debug!("an import was finished");
+    }
     if importing(dir).exists() {
         let text = format!("an import into {} was interrupted", dir.display());
         return Err(Failure::new(FailureCode::Store, text)

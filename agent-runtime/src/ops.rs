@@ -366,8 +366,9 @@ pub struct CandidateOutput {
     pub local: bool,
     /// The model's name.
     pub model: String,
-    /// The most this request would cost there; absent when it does not fit.
-    pub trm_max: Option<Amount>,
+    /// What this request would cost there, about, by what it offers; `quote` says the most. Absent when it does
+    /// not fit.
+    pub trm_estimate: Option<Amount>,
     /// Jobs running or waiting there.
     pub waiting: u32,
     /// Whether it could be chosen.

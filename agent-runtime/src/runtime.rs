@@ -380,9 +380,12 @@ impl Runtime {
         self.refusal().clone()
     }
 
-    /// Remembers what the witness said; nothing when it certified.
-    pub(crate) fn set_uncertified(&self, why: Option<String>) {
-        *self.refusal() = why;
+    /// Remembers why the witness does not certify this node's chain, nothing when it did; whether that is new.
+    pub(crate) fn set_uncertified(&self, why: Option<String>) -> bool {
+        let mut refusal = self.refusal();
+        let is_new = *refusal != why;
+        *refusal = why;
+        is_new
     }
 
     fn refusal(&self) -> std::sync::MutexGuard<'_, Option<String>> {

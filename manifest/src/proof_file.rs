@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::amount::Amount;
-use crate::chain::{Certificate, Entry, FraudProof, Step};
+use crate::chain::{Certificate, Chain, Entry, FraudProof, Step};
 use crate::genesis::Genesis;
 use crate::id::{self, EntryId, GrantId, NetworkId, NodeId, ReceiptId};
 use crate::mandate_chain::MandateChain;
@@ -273,20 +273,14 @@ pub(crate) fn damaged(part: &'static str) -> impl FnOnce(crate::bytes::DecodeErr
     }
 }
 
-/// An entry that its author signed, of this network.
-fn signed_entry(
+/// An entry of which all holds that can be known without its chain.
+fn entry_alone(
     part: &'static str,
     text: &str,
-    network: NetworkId,
+    genesis: &Genesis,
 ) -> Result<Signed<Entry>, ProofError> {
     let signed = Signed::<Entry>::from_bytes(&bytes(part, text)?).map_err(damaged(part))?;
-    let entry = &signed.body;
-    if !entry.is_signed_by(&entry.author, &signed.signature) {
-        return Err(wrong(part, "it is not signed by the chain's author"));
-    }
-    if entry.network != network {
-        return Err(wrong(part, "it is of another network"));
-    }
+    Chain::check_alone(genesis, &signed).map_err(|error| wrong(part, error))?;
     Ok(signed)
 }
 
@@ -343,7 +337,7 @@ impl BalanceFile {
     /// [`ProofError`].
     pub fn verify(&self) -> Result<BalanceFacts, ProofError> {
         let genesis = genesis(&self.genesis)?;
-        let entry = signed_entry("entry", &self.entry, genesis.id())?;
+        let entry = entry_alone("entry", &self.entry, &genesis)?;
         let assurance = certified(self.certificate.as_deref(), &genesis, &entry.body)?;
         let truth = balance(&entry.body, assurance);
         if self.tirami_balance != 1 || self.says != truth {
@@ -398,15 +392,17 @@ impl InclusionFile {
     /// [`ProofError`].
     pub fn verify(&self) -> Result<InclusionFacts, ProofError> {
         let genesis = genesis(&self.genesis)?;
-        let entry = signed_entry("entry", &self.entry, genesis.id())?;
-        let head = signed_entry("head", &self.head, genesis.id())?;
+        let entry = entry_alone("entry", &self.entry, &genesis)?;
+        let head = entry_alone("head", &self.head, &genesis)?;
         let assurance = certified(self.certificate.as_deref(), &genesis, &head.body)?;
         let (entry, head) = (&entry.body, &head.body);
         if entry.author != head.author {
             return Err(wrong("head", "it is of another node's chain"));
         }
-        let included = if entry.seq == head.seq {
-            entry.id() == head.id() && self.path.is_empty()
+        let included = if entry.id() == head.id() {
+            self.path.is_empty()
+        } else if entry.seq >= head.seq || entry.hlc >= head.hlc || succeeds(entry) {
+            return Err(wrong("head", "it is no newer entry of the chain"));
         } else {
             let proof = Inclusion {
                 index: entry.seq.saturating_sub(1),
@@ -427,6 +423,10 @@ impl InclusionFile {
         }
         Ok(truth)
     }
+}
+
+fn succeeds(entry: &Entry) -> bool {
+    matches!(entry.step, Step::Succession { .. })
 }
 
 fn inclusion(entry: &Entry, under: u64, assurance: &str) -> InclusionFacts {

@@ -9,6 +9,8 @@
     reason = "a test that cannot go on should stop"
 )]
 
+#[path = "chains/alone.rs"]
+mod alone;
 #[path = "chains/any.rs"]
 mod any;
 #[path = "chains/files.rs"]

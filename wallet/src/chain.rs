@@ -13,6 +13,8 @@ mod publishing;
 mod reading;
 
 pub(crate) use keeping::keep_grant;
-pub(crate) use publishing::{may_succeed, name_successor, names_successor, publish, succeed};
+pub(crate) use publishing::{
+    CHECKPOINT_EVERY, may_succeed, name_successor, names_successor, publish, succeed,
+};
 pub use reading::{Ended, Position, Proof};
 pub(crate) use reading::{audit, own_keys};

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tirami_manifest::key::SecretKey;
 use tirami_manifest::signed::hash;
 use tirami_manifest::{AgentId, Amount, Timestamp, TransferId};
+use zeroize::Zeroizing;
 
 use crate::error::WalletError;
 use crate::ledger::rows::ReadRows as _;
@@ -258,7 +259,8 @@ pub(crate) fn seal_again(
 
 fn cipher(key: &SecretKey) -> XChaCha20Poly1305 {
     let secret = hash(b"trm/v1/stored-answers\0", &[key.to_bytes().as_slice()]);
-    XChaCha20Poly1305::new(&secret.into())
+    let secret = Zeroizing::new(secret);
+    XChaCha20Poly1305::new((&*secret).into())
 }
 
 fn drop_old(tables: &mut impl Tables, agent: &AgentId, now: Timestamp) -> Result<(), WalletError> {

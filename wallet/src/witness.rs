@@ -17,6 +17,7 @@ use tirami_manifest::key::Signature;
 use tirami_manifest::signed::{Document, Signed};
 use tirami_manifest::{Amount, EntryId, NodeId, ReceiptId, Timestamp};
 
+use crate::chain::CHECKPOINT_EVERY;
 use crate::error::WalletError;
 use crate::keys;
 use crate::ledger::account::Account;
@@ -469,6 +470,7 @@ fn book(
             }
             Ok(tables.remove(Table::Credits, &key)?)
         }
+        Step::Checkpoint { .. } => spaced(tables, &entry.body),
         Step::Succession { successor } => {
             succession::book(tables, (&author, successor), now)?;
             for (key, row) in tables.scan(
@@ -487,6 +489,26 @@ fn book(
         }
         _ => Ok(()),
     }
+}
+
+/// A checkpoint costs its author nothing and is kept here for ever, so there is one in so many entries.
+fn spaced(tables: &impl ReadTables, checkpoint: &Entry) -> Result<(), WalletError> {
+    let first = checkpoint.seq.saturating_sub(CHECKPOINT_EVERY);
+    for seq in first.max(1)..checkpoint.seq {
+        let key = entry_key(&checkpoint.author, seq);
+        let Some(bytes) = tables.get(Table::Entries, &key)? else {
+            continue;
+        };
+        let before = Signed::<Entry>::from_bytes(&bytes).map_err(|_| damaged())?;
+        if matches!(before.body.step, Step::Checkpoint { .. }) {
+            return Err(WalletError::NotYet(format!(
+                "entry {seq} is a checkpoint, and entry {} is the next: there is one in {CHECKPOINT_EVERY} \
+                 entries at most",
+                checkpoint.seq
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// A member paid another one: both accounts are kept here.

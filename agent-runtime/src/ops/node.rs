@@ -47,6 +47,11 @@ impl Operation for Status {
                  mandate list' says why"
             ));
         }
+        if let Some(why) = runtime.uncertified() {
+            warnings.push(format!(
+                "the network's witness does not certify this node's chain: {why}"
+            ));
+        }
         let authority = genesis.authority();
         Ok(StatusOutput {
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -45,7 +45,9 @@ pub struct ServeOutput {
     pub price_max_ppm: u32,
     /// Hours in which it sells, in the node's local time; always when there are none.
     pub schedule: Vec<String>,
-    /// Until when it is paused, RFC 3339 in UTC; `resumed` when only its owner ends that.
+    /// Whether its owner paused it.
+    pub paused: bool,
+    /// Until when, RFC 3339 in UTC; absent when only its owner ends that.
     pub paused_until: Option<String>,
     /// It sells nothing while the machine's load is above this.
     pub busy_percent: Option<u32>,
@@ -293,11 +295,10 @@ fn show(runtime: &Runtime) -> Result<ServeOutput, Failure> {
         price_min_ppm: floor_ppm,
         price_max_ppm: ceiling_ppm,
         schedule: settings.hours.iter().map(ToString::to_string).collect(),
-        paused_until: paused.map(|pause| {
-            pause
-                .until
-                .map_or_else(|| "resumed".to_owned(), Timestamp::to_rfc3339)
-        }),
+        paused: paused.is_some(),
+        paused_until: paused
+            .and_then(|pause| pause.until)
+            .map(Timestamp::to_rfc3339),
         busy_percent: settings.busy_percent,
         load_percent: desk.load(),
         daily_cap_trm: settings.daily_cap_trm,

@@ -24,6 +24,9 @@ const MESSAGES_MAX: usize = 256;
 const STOPS_MAX: (usize, usize) = (4, 256);
 /// Highest temperature in thousandths.
 const TEMPERATURE_MAX: u32 = 2_000;
+/// Most tokens of an answer that a request may name; chosen, far above what models write.
+const TOKENS_MAX: u32 = 1_000_000;
+
 /// Longest answer `schedule` plans for when nothing is said.
 const PLANNED_TOKENS: u32 = 256;
 
@@ -66,8 +69,12 @@ fn validate(chat: &Chat) -> Result<(), Failure> {
             chat.messages.len()
         ));
     }
-    if chat.max_tokens == Some(0) {
-        return refuse("max_tokens is 0; it must be 1 or more".to_owned());
+    if let Some(tokens) = chat.max_tokens
+        && !(1..=TOKENS_MAX).contains(&tokens)
+    {
+        return refuse(format!(
+            "max_tokens is {tokens}; it must be 1 to {TOKENS_MAX}, or left out"
+        ));
     }
     if chat.max_trm.is_some_and(Amount::is_zero) {
         return refuse("max_trm is 0; it must be more, or left out".to_owned());
@@ -154,7 +161,7 @@ impl Operation for Schedule {
                     provider: ranked.provider,
                     local: ranked.provider == runtime.node(),
                     model: ranked.name.clone(),
-                    trm_max: ranked.trm_price,
+                    trm_estimate: ranked.trm_price,
                     waiting: ranked.waiting,
                     eligible: ranked.reason.is_eligible(),
                     reason: ranked.reason.to_string(),

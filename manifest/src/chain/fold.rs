@@ -13,7 +13,7 @@ use crate::id::{EntryId, InvitationId, NetworkId, NodeId, ReceiptId};
 use crate::issuance::{DAY_MS, lent_in_a_day};
 use crate::key::Keyring;
 use crate::merkle::{self, Frontier};
-use crate::signed::{Signed, hash};
+use crate::signed::{Document, Signed, hash};
 
 /// Domain of a state's digest.
 const STATE: &[u8] = b"trm/v1/state\0";
@@ -244,6 +244,72 @@ impl Chain {
         Ok(id)
     }
 
+    /// Checks what holds for an entry whatever stands before it: for one that is shown without its chain.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected`].
+    pub fn check_alone(genesis: &Genesis, signed: &Signed<Entry>) -> Result<(), Rejected> {
+        let entry = &signed.body;
+        let chain = Self::new(genesis.clone(), entry.author);
+        if entry.network != chain.network {
+            return Err(Rejected::Network);
+        }
+        if !entry.is_signed_by(&entry.author, &signed.signature) {
+            return Err(Rejected::Signature);
+        }
+        if entry.seq == 0 {
+            return Err(Rejected::Seq { has: 0, wants: 1 });
+        }
+        Self::kind_stands(entry, entry.seq)?;
+        for (what, says) in [("held", entry.held), ("staked", entry.staked)] {
+            if !says.is_zero() {
+                return Err(Rejected::Balance {
+                    what,
+                    says,
+                    follows: Amount::ZERO,
+                });
+            }
+        }
+        let mut next = Next::after(&chain.state);
+        match &entry.step {
+            Step::Genesis { predecessor, .. } => {
+                if entry.prev != chain.head {
+                    return Err(Rejected::Prev);
+                }
+                if entry.log_root != chain.log.root() {
+                    return Err(Rejected::LogRoot);
+                }
+                if predecessor.is_none() {
+                    chain.says(entry, &next)?;
+                }
+            }
+            Step::Trade(trade) => chain.trade(entry, trade, &mut next)?,
+            Step::Mint(grant) => chain.lends(grant, &mut next)?,
+            Step::Borrow(grant) => chain.borrows(grant, &mut next)?,
+            Step::Checkpoint { .. }
+            | Step::Succession { .. }
+            | Step::Receive { .. }
+            | Step::Repay(_)
+            | Step::Retire(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Whether an entry of its kind may stand at this number, and wait.
+    fn kind_stands(entry: &Entry, seq: u64) -> Result<(), Rejected> {
+        let first = matches!(entry.step, Step::Genesis { .. });
+        if first != (seq == 1) {
+            return Err(Rejected::Order(
+                "a chain begins with its genesis entry, and has one",
+            ));
+        }
+        if entry.waits && !matches!(entry.step, Step::Trade(_)) {
+            return Err(Rejected::Order("only what is earned by a trade can wait"));
+        }
+        Ok(())
+    }
+
     /// The frame of an entry: network, author, number, predecessor, time and history.
     fn stands_here(&self, entry: &Entry) -> Result<(), Rejected> {
         let wants = self.seq.saturating_add(1);
@@ -271,16 +337,7 @@ impl Chain {
         if entry.log_root != self.log.root() {
             return Err(Rejected::LogRoot);
         }
-        let first = matches!(entry.step, Step::Genesis { .. });
-        if first != (wants == 1) {
-            return Err(Rejected::Order(
-                "a chain begins with its genesis entry, and has one",
-            ));
-        }
-        if entry.waits && !matches!(entry.step, Step::Trade(_)) {
-            return Err(Rejected::Order("only what is earned by a trade can wait"));
-        }
-        Ok(())
+        Self::kind_stands(entry, wants)
     }
 
     /// Whether an entry says what follows.
@@ -379,10 +436,7 @@ impl Chain {
             }
             Step::Mint(grant) => self.mint(grant, &mut next, entry)?,
             Step::Borrow(grant) => {
-                self.granted(grant, &mut next)?;
-                if grant.body.borrower != self.author {
-                    return Err(Rejected::Loan("it is not for this node"));
-                }
+                self.borrows(grant, &mut next)?;
                 next.opens(&grant.body, false);
             }
             Step::Repay(repaid) => next.loan = Some(self.repaid(repaid, false)?),
@@ -505,17 +559,30 @@ impl Chain {
         Ok(())
     }
 
+    fn borrows(&self, grant: &Signed<LoanGrant>, next: &mut Next) -> Result<(), Rejected> {
+        self.granted(grant, next)?;
+        if grant.body.borrower != self.author {
+            return Err(Rejected::Loan("it is not for this node"));
+        }
+        Ok(())
+    }
+
+    fn lends(&self, grant: &Signed<LoanGrant>, next: &mut Next) -> Result<(), Rejected> {
+        self.granted(grant, next)?;
+        if grant.body.issuer != self.author {
+            return Err(Rejected::Loan("its lender is another node"));
+        }
+        Ok(())
+    }
+
     fn mint(
         &self,
         grant: &Signed<LoanGrant>,
         next: &mut Next,
         entry: &Entry,
     ) -> Result<(), Rejected> {
-        self.granted(grant, next)?;
+        self.lends(grant, next)?;
         let (issuer, principal) = (grant.body.issuer, grant.body.principal);
-        if issuer != self.author {
-            return Err(Rejected::Loan("its lender is another node"));
-        }
         let quota = self.genesis.quota(&issuer);
         let before = self.state.made;
         let made = before.checked_add(principal).unwrap_or(Amount::MAX);

@@ -60,7 +60,8 @@ pub(super) fn restore(context: &Context, args: &RestoreArgs) -> Result<Exit, Pro
     std::fs::File::open(&from).map_err(|error| Problem::file(&from, &error))?;
     let question = format!(
         "This takes the wallet in {} back to what the backup holds: whatever was paid, earned or \
-         tightened since is forgotten here, and not by other nodes.",
+         tightened since is forgotten here, and not by other nodes: what their witness certified since is \
+         certified no more. A founder's members cannot go on from what it forgets.",
         dir.display()
     );
     confirm(context, &question)?;

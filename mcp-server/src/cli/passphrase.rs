@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use tirami_agent_runtime::owner::{PASSPHRASE_MIN, Passphrase};
+use zeroize::Zeroizing;
 
 use super::context::Context;
 use super::exit::{Exit, Problem};
@@ -13,6 +14,7 @@ use super::output::Output;
 
 /// Largest passphrase file; chosen.
 const FILE_MAX: u64 = 4_096;
+const FILE_ROOM: usize = 4_097;
 
 /// Where the passphrase comes from.
 #[derive(Clone, Debug, Default, Args)]
@@ -60,13 +62,14 @@ pub(super) fn ask_once(context: &Context, whose: (&str, &str)) -> Result<Passphr
 /// A passphrase to be, asked for twice: whose, and the flag of its file.
 pub(super) fn ask_twice(context: &Context, whose: (&str, &str)) -> Result<Passphrase, Problem> {
     let prompt = format!("new passphrase (at least {PASSPHRASE_MIN} characters): ");
-    let first = ask(context, whose, &prompt)?;
-    if first != ask(context, whose, "the same again: ")? {
+    let mut first = Zeroizing::new(ask(context, whose, &prompt)?);
+    let again = Zeroizing::new(ask(context, whose, "the same again: ")?);
+    if first != again {
         return Err(Problem::usage(
             "the two passphrases differ; nothing was changed",
         ));
     }
-    Ok(Passphrase::new(first))
+    Ok(Passphrase::new(std::mem::take(&mut first)))
 }
 
 fn ask(context: &Context, (whose, flag): (&str, &str), prompt: &str) -> Result<String, Problem> {
@@ -90,7 +93,8 @@ pub(super) fn from_file(path: &Path, out: &Output) -> Result<Passphrase, Problem
     let failed = |error| Problem::file(path, &error);
     let file = std::fs::File::open(path).map_err(failed)?;
     let exposed = exposed(&file);
-    let mut text = String::new();
+    // With room for all of it: what grows leaves copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(FILE_ROOM));
     file.take(FILE_MAX)
         .read_to_string(&mut text)
         .map_err(failed)?;
@@ -103,7 +107,7 @@ pub(super) fn from_file(path: &Path, out: &Output) -> Result<Passphrase, Problem
             "{path} can be read by others; run: chmod 600 {path}"
         ));
     }
-    Ok(Passphrase::new(text))
+    Ok(Passphrase::new(std::mem::take(&mut text)))
 }
 
 #[cfg(unix)]

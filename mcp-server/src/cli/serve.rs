@@ -270,10 +270,10 @@ fn facts(serve: &ServeOutput) -> Vec<(&'static str, String)> {
         ("hours", or(serve.schedule.clone(), "always")),
         (
             "pause",
-            match serve.paused_until.as_deref() {
-                None => "no".to_owned(),
-                Some("resumed") => "until 'tirami-agent serve resume'".to_owned(),
-                Some(until) => format!("until {}", local_time::exact(until)),
+            match (serve.paused, serve.paused_until.as_deref()) {
+                (false, _) => "no".to_owned(),
+                (true, None) => "until 'tirami-agent serve resume'".to_owned(),
+                (true, Some(until)) => format!("until {}", local_time::exact(until)),
             },
         ),
         (

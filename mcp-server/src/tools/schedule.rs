@@ -42,7 +42,7 @@ impl TiramiServer {
         name = "schedule",
         title = "Choice of provider",
         description = "Shows which provider chat would choose for a request, every other one that \
-            was considered, what each would cost at most, and why it stands where it stands. Use \
+            was considered, what each would cost, about, and why it stands where it stands. Use \
             it when chat answers no_provider; for a binding price use quote. Free.",
         input_schema = schema::input::<ScheduleInput>(),
         output_schema = schema::output::<ScheduleOutput>(),

@@ -19,7 +19,7 @@ use crate::store::StoreError;
 use crate::strangers::Waiting;
 
 /// Entries between two checkpoints; chosen, so that what a stranger must read stays below a megabyte.
-const CHECKPOINT_EVERY: u64 = 1_024;
+pub(crate) const CHECKPOINT_EVERY: u64 = 1_024;
 
 /// Transfers read at once.
 const PAGE: usize = 1_024;

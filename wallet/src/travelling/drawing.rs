@@ -1,15 +1,17 @@
 //! Drawing: the root payer books what was bought under a mandate that it handed out, receipt by receipt.
 
 use tirami_manifest::commerce::VerifiedReceipt;
-use tirami_manifest::{Amount, NodeId, Timestamp};
+use tirami_manifest::{Amount, NodeId, Timestamp, TransferId};
 
 use super::handing_out::{carving, last, row};
 use super::reclaiming::close;
 use super::{Under, units_hold};
 use crate::error::WalletError;
+use crate::jobs::Lane;
 use crate::ledger::account::Account;
 use crate::ledger::apply::{Applied, apply_group};
 use crate::ledger::ranges;
+use crate::ledger::rows::ReadRows as _;
 use crate::ledger::tables::{ReadTables, Table, Tables};
 use crate::ledger::transfer::{self, Kind, Transfer, TransferCode};
 use crate::membership::network;
@@ -48,6 +50,7 @@ pub(crate) fn book(
     if tables.get(Table::Receipts, id.as_bytes())?.is_some() {
         return Ok(Applied::Already);
     }
+    refuse_drawn(tables, node, receipt)?;
     let first = under.chain.links.first();
     let root = first.ok_or(WalletError::OtherReceipt("mandate"))?.body.id();
     let mut row = row(tables, &root).map_err(|_| WalletError::OtherReceipt("mandate"))?;
@@ -137,6 +140,39 @@ pub(super) fn can_be_paid(
     )))
 }
 
+/// The holder chooses the hold, so that it can be one that was paid for: on this node's chain a job stands once,
+/// whatever was signed for it.
+fn refuse_drawn(
+    tables: &impl ReadTables,
+    node: &NodeId,
+    receipt: &VerifiedReceipt,
+) -> Result<(), WalletError> {
+    let job = receipt.agreement.lane_key();
+    if tables
+        .entry(&drawn(leaves_by(node, receipt), &job))?
+        .is_some()
+    {
+        return Err(WalletError::OtherReceipt(
+            "job: that of this hold was drawn before",
+        ));
+    }
+    Ok(())
+}
+
+/// By what it leaves what was set aside.
+fn leaves_by(node: &NodeId, receipt: &VerifiedReceipt) -> TransferCode {
+    if receipt.agreement.provider == *node {
+        TransferCode::Sale
+    } else {
+        TransferCode::Purchase
+    }
+}
+
+/// The id of a transfer of a job that is drawn, once.
+fn drawn(code: TransferCode, job: &Lane) -> TransferId {
+    transfer::id(code.name(), &[b"drawn", job])
+}
+
 /// What was drawn goes on to the provider. Where that is the network's authority, it is in its books
 /// already; where it is this node, it earned it.
 fn on_its_way(
@@ -147,19 +183,19 @@ fn on_its_way(
     let (id, agreement) = (receipt.id(), &receipt.agreement);
     let clearing = Account::Clearing(agreement.provider);
     let earner = Account::Agent(main_agent());
-    let mut legs = Vec::new();
+    let (mut legs, first) = (Vec::new(), leaves_by(node, receipt));
     if agreement.provider == *node {
-        legs.push((Account::Delegated, Account::Revenue, TransferCode::Sale));
+        legs.push((Account::Delegated, Account::Revenue, first));
         legs.push((Account::Revenue, earner, TransferCode::Earnings));
     } else {
-        legs.push((Account::Delegated, clearing, TransferCode::Purchase));
+        legs.push((Account::Delegated, clearing, first));
         if authority != Some(*node) {
             legs.push((clearing, Account::Position, TransferCode::Acknowledged));
         }
     }
     legs.into_iter()
         .map(|(debit, credit, code)| Transfer {
-            id: transfer::id(code.name(), &[b"drawn", id.as_bytes()]),
+            id: drawn(code, &agreement.lane_key()),
             kind: Kind::Single {
                 debit,
                 credit,

@@ -1,5 +1,6 @@
 //! What a root payer books of a mandate that it handed out, and what it refuses: the other sides may lie.
 
+use tirami_manifest::chain::Chain;
 use tirami_manifest::commerce::VerifiedReceipt;
 use tirami_manifest::mandate::{Pot, PotRule, Terms};
 use tirami_manifest::mandate_chain::{Action, Allowed, Grant, MandateChain, RangeReturn, Spend};
@@ -112,6 +113,36 @@ fn refused(outcome: Result<impl std::fmt::Debug, WalletError>) -> ranges::Refusa
     match outcome {
         Err(WalletError::Units(refusal)) => refusal,
         other => panic!("{other:?}"),
+    }
+}
+
+/// Holder and provider choose the hold: two receipts of one job would be two trades of it on the payer's chain,
+/// which proves a fraud that is none of its own.
+#[tokio::test]
+async fn a_job_is_drawn_once_whatever_holder_and_provider_sign() {
+    for pinned in [None, Some(id(PROVIDER))] {
+        let (wallet, chain) = payer(pinned).await;
+        let mut booked = Vec::new();
+        for n in [1, 2] {
+            let trade = trade(PROVIDER, n);
+            let under = under(&chain, &trade, u64::from(n));
+            if pinned.is_none() {
+                let reserved = wallet.reserve_units(id(PROVIDER), under.clone(), trm(10));
+                reserved.await.unwrap();
+            }
+            // Another quote, another spend, other units, and the same hold.
+            booked.push(wallet.book_draw(receipt(&trade, 7), under).await);
+        }
+        let [first, second] = booked.try_into().unwrap();
+        assert_eq!(first.unwrap(), Applied::Now);
+        let second = second.unwrap_err().to_string();
+        assert!(second.contains("drawn before"), "{second}");
+        assert_eq!(drawn(&wallet), 10);
+        let mut chain = Chain::new(genesis(), wallet.node());
+        for entry in wallet.chain_after(0, 100).unwrap() {
+            chain.append(&entry).unwrap();
+        }
+        sound(&wallet);
     }
 }
 

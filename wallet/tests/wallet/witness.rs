@@ -1,7 +1,7 @@
 //! The network's only witness, and members that lie to it.
 
 use proptest::prelude::*;
-use tirami_manifest::chain::{Chain, Entry, FraudKind, FraudProof};
+use tirami_manifest::chain::{Chain, Entry, FraudKind, FraudProof, Step};
 use tirami_manifest::commerce::VerifiedReceipt;
 use tirami_manifest::key::SecretKey;
 use tirami_manifest::signed::Signed;
@@ -258,6 +258,50 @@ async fn checkpoints_say_what_is_open_whatever_comes_next() {
     let (late, _) = party(5);
     join(&witness, &late, [5; 16]).await;
     assert_eq!(witness.chain_position().unwrap().seq, 1_026);
+    sound(&witness);
+}
+
+/// A checkpoint says nothing new and costs nothing, and the witness keeps every entry for ever.
+#[tokio::test]
+async fn a_member_that_writes_checkpoints_without_end_is_not_certified() {
+    let (witness, _) = founder(10).await;
+    let (member, _) = party(3);
+    join(&witness, &member, [3; 16]).await;
+    let mut entries = member.chain_after(0, 100).unwrap();
+    let mut chain = Chain::new(genesis(), member.node());
+    for entry in &entries {
+        chain.append(entry).unwrap();
+    }
+    for _ in 0..2 {
+        let checkpoint = Entry {
+            network: genesis().id(),
+            author: member.node(),
+            seq: chain.seq() + 1,
+            prev: *chain.head().as_bytes(),
+            hlc: chain.hlc() + 1,
+            spendable: chain.state().spendable,
+            held: chain.state().held,
+            staked: chain.state().staked,
+            log_root: chain.log().root(),
+            waits: false,
+            step: Step::Checkpoint {
+                state: chain.state().digest(),
+            },
+        };
+        let checkpoint = Signed::new(checkpoint, &key(3));
+        chain.append(&checkpoint).unwrap();
+        entries.push(checkpoint);
+    }
+    let refused = witness.certify(member.node(), entries.clone(), &[]).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("one in 1024 entries"), "{refused}");
+    entries.pop();
+    witness
+        .certify(member.node(), entries, &[])
+        .await
+        .unwrap()
+        .certificate
+        .unwrap();
     sound(&witness);
 }
 

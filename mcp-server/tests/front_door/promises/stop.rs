@@ -56,14 +56,16 @@ async fn paid(pair: &Pair, readers: Readers) {
     );
 }
 
-/// Waits until the running buyer's promises were claimed, but for those that never arrived.
+/// Waits until what was promised is claimed, but for what never arrived.
 async fn claimed(pair: &Pair) {
-    until("nothing is on its way", async || {
-        let status = pair.b.ask(&["status"]).await;
-        let still = |part: &str| status[part] == 0;
-        (still("outbox") && still("open_holds")).then_some(())
-    })
-    .await;
+    for home in [&pair.a, &pair.b] {
+        until("nothing is on its way", async || {
+            let status = home.ask(&["status"]).await;
+            let parts = ["outbox", "open_holds", "open_jobs"];
+            parts.iter().all(|part| status[part] == 0).then_some(())
+        })
+        .await;
+    }
 }
 
 #[tokio::test]
