@@ -2,12 +2,12 @@
 
 use clap::Args;
 use tirami_agent_runtime::ops::{History, HistoryEntry};
-use tirami_manifest::{Amount, ReceiptId, Timestamp};
+use tirami_manifest::{Amount, Timestamp};
 
 use super::context::Context;
 use super::exit::{Exit, Problem};
-use super::local_time;
 use super::table::{Align, Table};
+use super::{local_time, receipt};
 use crate::access::Need;
 
 /// Longest id on the screen.
@@ -43,12 +43,16 @@ pub(super) struct HistoryArgs {
     /// Only this much or more
     #[arg(long, value_name = "TRM", allow_hyphen_values = true)]
     min: Option<Amount>,
-    /// Only what follows from this receipt
+    /// Only what follows from this receipt; the beginning of a recent one's id is enough
     #[arg(long, value_name = "ID")]
-    receipt: Option<ReceiptId>,
+    receipt: Option<String>,
 }
 
 pub(super) async fn history(context: &Context, args: HistoryArgs) -> Result<Exit, Problem> {
+    let receipt = match &args.receipt {
+        Some(id) => Some(receipt::named(context, id).await?),
+        None => None,
+    };
     let question = History {
         limit: args.limit,
         before: args.before,
@@ -59,7 +63,7 @@ pub(super) async fn history(context: &Context, args: HistoryArgs) -> Result<Exit
         since: args.since,
         until: args.until,
         min_trm: args.min,
-        receipt: args.receipt,
+        receipt,
     };
     let page = context.ask(Need::Books, question).await?;
     let out = &context.out;
@@ -125,6 +129,8 @@ pub(super) fn account(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tirami_manifest::ReceiptId;
+
     use super::*;
     use crate::cli::table::fits;
 

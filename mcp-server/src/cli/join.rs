@@ -2,7 +2,7 @@
 
 use clap::Args;
 use tirami_agent_runtime::FailureCode;
-use tirami_agent_runtime::ops::{Join, MakeTicket};
+use tirami_agent_runtime::ops::{Join, MakeTicket, Status};
 use tirami_manifest::ticket::Ticket;
 
 use super::context::Context;
@@ -35,8 +35,15 @@ pub(super) async fn join(context: &Context, args: JoinArgs) -> Result<Exit, Prob
         })
         .await;
     drop(progress);
+    let runs_on = session.access.is_attached().await;
+    let waits = session.call(Status {}).await.is_ok_and(|it| it.joining);
     session.close().await;
     let joined = joined?;
+    if waits && !runs_on {
+        context
+            .out
+            .warn("the welcome loan is not fetched yet; 'tirami-agent up' goes on asking for it");
+    }
     if context.out.is_json() {
         context.out.json(&joined);
         return Ok(Exit::Ok);

@@ -90,7 +90,9 @@ fn ask(context: &Context, (whose, flag): (&str, &str), prompt: &str) -> Result<S
 
 /// The passphrase in a file.
 pub(super) fn from_file(path: &Path, out: &Output) -> Result<Passphrase, Problem> {
-    let failed = |error| Problem::file(path, &error);
+    let way_out =
+        "name another file with the passphrase in it, or leave the option out and type it";
+    let failed = |error| Problem::file(path, &error).hint(way_out);
     let file = std::fs::File::open(path).map_err(failed)?;
     let exposed = exposed(&file);
     // With room for all of it: what grows leaves copies behind.
@@ -99,7 +101,9 @@ pub(super) fn from_file(path: &Path, out: &Output) -> Result<Passphrase, Problem
         .read_to_string(&mut text)
         .map_err(failed)?;
     if text.trim_end_matches(['\r', '\n']).is_empty() {
-        return Err(Problem::usage(format!("{} is empty", path.display())).exit(Exit::Owner));
+        return Err(
+            Problem::usage(format!("no passphrase is in {}", path.display())).exit(Exit::Owner),
+        );
     }
     if exposed {
         let path = path.display();

@@ -7,11 +7,12 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
 use tirami_agent_runtime::ops::{ChainEntries, MakeAnchor, ProveBalance, ProveLog, ProveReceipt};
-use tirami_manifest::{NodeId, ReceiptId};
+use tirami_manifest::NodeId;
 
 use super::context::{Context, Session};
 use super::exit::{Exit, Problem};
 use super::out_file::{self, OutArgs, create, failed, written};
+use super::receipt;
 use crate::access::Need;
 
 /// Entries asked for at once.
@@ -62,8 +63,8 @@ pub(super) struct AnchorArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct ReceiptArgs {
-    /// The receipt's id
-    id: ReceiptId,
+    /// The receipt's id, or the beginning of a recent one
+    id: String,
     #[command(flatten)]
     to: OutArgs,
 }
@@ -75,9 +76,8 @@ pub(super) async fn run(context: &Context, command: ProveCommand) -> Result<Exit
             document(context, &to, &file)
         }
         ProveCommand::Receipt(ReceiptArgs { id, to }) => {
-            let file = context
-                .ask(Need::Books, ProveReceipt { receipt: id })
-                .await?;
+            let receipt = receipt::named(context, &id).await?;
+            let file = context.ask(Need::Books, ProveReceipt { receipt }).await?;
             document(context, &to, &file)
         }
         ProveCommand::Chain(to) => chain(context, &to).await,

@@ -38,12 +38,27 @@ pub(super) async fn receipt(context: &Context, args: ReceiptArgs) -> Result<Exit
 }
 
 async fn find(session: &Session, id: &str) -> Result<ReceiptFile, Problem> {
-    let receipt = match id.parse() {
-        Ok(receipt) => receipt,
-        Err(_) if is_prefix(id) => resolve(session, id).await?,
-        Err(error) => return Err(Problem::usage(error.to_string())),
-    };
+    let receipt = id_of(session, id).await?;
     session.call(GetReceipt { receipt }).await
+}
+
+/// The id that was named, whole or by its beginning.
+pub(super) async fn named(context: &Context, id: &str) -> Result<ReceiptId, Problem> {
+    if let Ok(receipt) = id.parse() {
+        return Ok(receipt);
+    }
+    let session = context.open(Need::Books).await?;
+    let receipt = id_of(&session, id).await;
+    session.close().await;
+    receipt
+}
+
+async fn id_of(session: &Session, id: &str) -> Result<ReceiptId, Problem> {
+    match id.parse() {
+        Ok(receipt) => Ok(receipt),
+        Err(_) if is_prefix(id) => resolve(session, id).await,
+        Err(error) => Err(Problem::usage(error.to_string())),
+    }
 }
 
 fn is_prefix(id: &str) -> bool {

@@ -35,7 +35,7 @@ async fn schedule_says_who_and_why() {
     assert_eq!(plan["chosen"], seller, "{plan:#}");
     let first = &plan["candidates"][0];
     assert_eq!(first["reason"], "cheapest expected total", "{plan:#}");
-    assert!(!trm(&first["trm_max"]).is_zero());
+    assert!(!trm(&first["trm_estimate"]).is_zero());
     let plan = mcp
         .call("schedule", json!({"model": "no-such-model"}))
         .await

@@ -83,6 +83,7 @@ async fn history_filters_and_pages() {
     let newest = &purchases[0];
     let receipt = newest["receipt"].as_str().unwrap();
     let of_one = history(&["--receipt", receipt]).await;
+    assert_eq!(history(&["--receipt", &receipt[..10]]).await, of_one);
     assert!(of_one.len() < 6 && of_one.iter().all(|entry| entry["receipt"] == receipt));
     let holds = history(&["--from", "agent", "--to", "outgoing", "--agent", "main"]).await;
     assert!(holds.len() >= 3 && holds.iter().all(|entry| entry["from"] == "agent main"));

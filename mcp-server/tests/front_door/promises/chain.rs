@@ -50,6 +50,8 @@ async fn both_chains_prove_a_trade_and_what_each_side_has() {
             assert_eq!(balance[field], chain[field], "{field}");
         }
         assert_eq!(trade["receipt"], json!(receipt));
+        let short = home.ask(&["prove", "receipt", &receipt[..10]]).await;
+        assert_eq!(short["says"], trade, "as tables show an id");
         assert_eq!(trade["under"], balance["seq"]);
         assert_eq!(
             balance["assurance"],
