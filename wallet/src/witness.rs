@@ -56,19 +56,41 @@ struct CreditRow {
 
 /// Members' chains as far as they were read.
 #[derive(Debug, Default)]
-pub(crate) struct ReadChains(Mutex<BTreeMap<NodeId, Chain>>);
+pub(crate) struct ReadChains(Mutex<Read>);
+
+#[derive(Debug, Default)]
+struct Read {
+    /// Each with when it was used last.
+    chains: BTreeMap<NodeId, (u64, Chain)>,
+    uses: u64,
+}
 
 impl ReadChains {
     fn keep(&self, chain: Chain) {
         let mut read = self.lock();
         let author = chain.author();
-        if read.len() >= READ_MAX && !read.contains_key(&author) {
-            read.pop_first();
+        if read.chains.len() >= READ_MAX && !read.chains.contains_key(&author) {
+            let oldest = read.chains.iter().min_by_key(|(_, (used, _))| *used);
+            if let Some(oldest) = oldest.map(|(author, _)| *author) {
+                read.chains.remove(&oldest);
+            }
         }
-        read.insert(author, chain);
+        read.uses = read.uses.saturating_add(1);
+        let now = read.uses;
+        read.chains.insert(author, (now, chain));
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Chain>> {
+    /// A chain as far as it was read.
+    fn known(&self, author: &NodeId) -> Option<Chain> {
+        let mut read = self.lock();
+        read.uses = read.uses.saturating_add(1);
+        let now = read.uses;
+        let (used, chain) = read.chains.get_mut(author)?;
+        *used = now;
+        Some(chain.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Read> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -322,7 +344,7 @@ impl Wallet {
         let genesis = network(view)?.ok_or(WalletError::NoNetwork)?;
         let row: Option<Witnessed> = view.row(Table::Witnessed, author.as_bytes())?;
         let last = row.map_or(0, |row| row.seq);
-        let known = self.inner.read_chains.lock().get(&author).cloned();
+        let known = self.inner.read_chains.known(&author);
         if let Some(chain) = known.filter(|chain| chain.seq() == last) {
             return Ok(chain);
         }
@@ -634,4 +656,25 @@ fn frauds(
             })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_chains_those_that_are_asked_for_stay_in_memory() {
+        let node = |n: u8| NodeId::from_bytes([n; 32]);
+        let genesis = Genesis::private("test", node(0), Timestamp::EPOCH, [0; 16]);
+        let (read, most) = (ReadChains::default(), u8::try_from(READ_MAX).unwrap());
+        for n in 1..=most {
+            read.keep(Chain::new(genesis.clone(), node(n)));
+        }
+        // The smallest key is no reason to go: it was used last.
+        assert!(read.known(&node(1)).is_some());
+        read.keep(Chain::new(genesis, node(most + 1)));
+        let there = |n: u8| read.known(&node(n)).is_some();
+        assert!(there(1) && there(most + 1) && there(3));
+        assert!(!there(2), "the one that was used longest ago");
+    }
 }

@@ -444,6 +444,22 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 8, failure_persistence: None, ..ProptestConfig::default() })]
 
+    /// No byte of anything that is signed can be changed, none can be cut off, and none added.
+    #[test]
+    fn no_byte_of_any_signed_document_can_be_changed(seed in any::<u64>()) {
+        let (mut any, signer) = (Any(seed), key(1));
+        for (name, bytes, is) in any.documents() {
+            prop_assert!(is(&bytes, &signer), "{}", name);
+            for at in 0..bytes.len() {
+                let mut changed = bytes.clone();
+                changed[at] ^= any.bytes::<1>()[0].max(1);
+                prop_assert!(!is(&changed, &signer), "{}: byte {} was changed", name, at);
+                prop_assert!(!is(&bytes[..at], &signer), "{}: cut at {}", name, at);
+            }
+            prop_assert!(!is(&[bytes.as_slice(), &[0]].concat(), &signer), "{} and more", name);
+        }
+    }
+
     /// A signature holds for one document, in one network: not under the body of another kind, nor of the same
     /// with another network's id, nor the other way round.
     #[test]
