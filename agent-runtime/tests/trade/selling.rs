@@ -168,7 +168,7 @@ impl Market {
         self.members.first().unwrap()
     }
 
-    async fn set(&self, change: ChangeServe) -> ServeOutput {
+    pub(crate) async fn set(&self, change: ChangeServe) -> ServeOutput {
         run(&self.founder, change).await.unwrap()
     }
 

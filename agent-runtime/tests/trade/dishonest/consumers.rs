@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tirami_agent_runtime::ops::Balance;
+use futures_util::future::select_all;
+use tirami_agent_runtime::ops::{Balance, ChangeServe};
 use tirami_manifest::commerce::{self, Agreement, Consent, Receipt, Voucher};
 use tirami_manifest::job::{Message, PromptShape, Role, Sampler};
 use tirami_manifest::key::SecretKey;
@@ -394,26 +395,70 @@ async fn who_leaves_jobs_unsigned_gets_little_on_credit_and_then_nothing_until_t
     assert!(refused.message.contains(says), "{refused}");
     // Once they are claimed, it buys again, still with little on credit.
     tokio::spawn(disowns(Arc::clone(&consumer.transport)));
-    has_earned_in_time(&market, earned, what).await;
+    while_time_passes(has_earned(&market, earned, what)).await;
     let job = consumer.quoted(&market).await;
     assert_eq!(job.window(), 8);
     others_trade(&market, what).await;
 }
 
-/// The same where this node waits between two questions.
-async fn has_earned_in_time(market: &Market, earned: Amount, what: &str) {
+/// Does something while time passes, ten seconds at once.
+async fn while_time_passes(done: impl Future<Output = ()>) {
     let time = async {
         loop {
-            passes(Duration::from_secs(10)).await;
             for _ in 0..1_000 {
                 tokio::task::yield_now().await;
             }
+            passes(Duration::from_secs(10)).await;
         }
     };
     tokio::select! {
-        () = has_earned(market, earned, what) => {}
+        () = done => {}
         () = time => unreachable!("it goes on"),
     }
+}
+
+/// All places of the seller: jobs that run, and those that wait in line.
+const PLACES: (u32, u32) = (2, 3);
+
+#[tokio::test]
+async fn a_crowd_of_one_consumer_shuts_no_other_out() {
+    let (market, what) = (market().await, "a crowd");
+    let (slots, queue) = PLACES;
+    for change in [
+        ChangeServe::Slots { count: slots },
+        ChangeServe::Queue { count: queue },
+    ] {
+        market.set(change).await;
+    }
+    let mut consumer = Consumer::of(&market).await;
+    let mut crowd = Vec::new();
+    for _ in 0..PLACES.0 + PLACES.1 {
+        let mut job = consumer.quoted(&market).await;
+        job.start(&consumer).await;
+        crowd.push(job);
+    }
+    until("every place is taken", async || {
+        let serve = market.serve().await;
+        ((serve.running, serve.waiting) == PLACES).then_some(())
+    })
+    .await;
+    let refused = crowd.iter_mut().map(|job| {
+        Box::pin(async {
+            loop {
+                match job.receiver.receive().await.unwrap() {
+                    Some(Frame::Refuse(refused)) => break refused,
+                    said => assert!(matches!(said, Some(Frame::Begun(_))), "{said:?}"),
+                }
+            }
+        })
+    });
+    let makes_room = async {
+        let (refused, _, _) = soon(what, select_all(refused)).await;
+        assert_eq!(refused.code, RefuseCode::Busy, "{refused}");
+        // Those that run and do not pay end now, and the others of the crowd wait for as long.
+        passes(VOUCHER_LATE).await;
+    };
+    tokio::join!(others_trade(&market, what), makes_room);
 }
 
 #[tokio::test]
