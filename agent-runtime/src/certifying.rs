@@ -83,10 +83,7 @@ async fn ask(
 ) -> Result<Option<Certified>, Failure> {
     let peer = address_of(&crate::offers::known_peers(runtime)?, witness);
     match exchange(runtime, &peer, Frame::Certify(asked)).await? {
-        Frame::Certified(answer) => {
-            runtime.set_uncertified(None);
-            Ok(Some(answer))
-        }
+        Frame::Certified(answer) => Ok(Some(answer)),
         Frame::Refuse(refused) => {
             let is_new = runtime.set_uncertified(Some(refused.to_string()));
             if refused.retry == Retry::Never && is_new {
@@ -123,6 +120,7 @@ async fn book(runtime: &Runtime, answer: Certified) -> Result<(), Failure> {
         }
         kept?;
     }
+    runtime.set_uncertified(None);
     for Credit { receipt, debit } in answer.credits {
         wallet.certified(receipt, debit).await?;
     }

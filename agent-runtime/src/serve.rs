@@ -268,6 +268,10 @@ async fn begin<'a>(
     let place = selling::place(runtime, &quote.consumer, quote.max_amount).await;
     let place = place.map_err(|why| not_sold(&why, runtime.now()))?;
     let under = travelling::accept(runtime, quote, start).await?;
+    // What it owes may have grown since it was quoted, and while it waited.
+    if under.is_none() {
+        can_pay(runtime, &quote.consumer, quote.max_amount)?;
+    }
     // Before it is written down: a job that nobody runs and nobody vouched for is forgotten.
     let Some(running) = Running::mark(runtime, jobs::lane(quote, &start.hold)) else {
         let text = "a job of this hold runs already";

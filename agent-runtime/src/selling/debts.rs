@@ -7,8 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tirami_manifest::{Amount, NodeId};
 use tirami_wallet::jobs::Lane;
 
-/// Jobs of one consumer that may be open so; chosen: as many as it may have running with the places of a seller
-/// that nobody told otherwise, for a cut connection leaves all of them open at once.
+/// Jobs of one consumer that may be open so; chosen: as many as the streams that one peer may have open here, for a
+/// cut connection leaves all of them open at once.
 pub(crate) const OPEN_MAX: usize = 64;
 
 /// Most consumers that are doubted at once; chosen. Only those get here that have paid before.

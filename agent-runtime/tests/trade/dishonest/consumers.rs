@@ -376,6 +376,9 @@ async fn who_leaves_jobs_unsigned_gets_little_on_credit_and_then_nothing_until_t
         .proposed
         .unwrap()
         .amount;
+    // Quoted while it owed nothing.
+    let mut kept = consumer.quoted(&market).await;
+    let hold = consumer.hold();
     for unsigned in 0..UNSIGNED_MOST {
         let mut job = consumer.quoted(&market).await;
         let window = if unsigned == 0 { 64 } else { 8 };
@@ -393,6 +396,17 @@ async fn who_leaves_jobs_unsigned_gets_little_on_credit_and_then_nothing_until_t
     assert_eq!(refused.code, RefuseCode::NotFunded, "{refused}");
     let says = "64 earlier jobs";
     assert!(refused.message.contains(says), "{refused}");
+    // Nor is what it was quoted before begun.
+    let start = Start {
+        hold,
+        ..kept.first(&consumer)
+    };
+    kept.sender.send(&Frame::Start(start)).await.unwrap();
+    let said = soon(what, kept.receiver.receive()).await.unwrap();
+    assert!(
+        matches!(&said, Some(Frame::Refuse(refused)) if refused.message.contains(says)),
+        "{said:?}"
+    );
     // Once they are claimed, it buys again, still with little on credit.
     tokio::spawn(disowns(Arc::clone(&consumer.transport)));
     while_time_passes(has_earned(&market, earned, what)).await;

@@ -310,6 +310,9 @@ async fn a_wallet_that_was_taken_back_is_certified_no_more_and_says_so() {
     })
     .await;
     assert!(why.contains("does not have"), "{why}");
+    let status = b.ask(&["status"]).await;
+    let warnings = status["warnings"].to_string();
+    assert!(warnings.contains("before-restore"), "{status}");
     let doctor = b.run(&["doctor"]).await.stdout;
     assert!(
         doctor.contains("did not certify this node's chain"),
