@@ -11,6 +11,7 @@ mod entry;
 mod fold;
 mod fraud;
 mod rejected;
+mod seen;
 mod step;
 
 pub use certificate::{Certificate, CertificateError, Head, Vote, quorum, vote};

@@ -1,9 +1,10 @@
 //! Reading a chain: each entry is checked against all before it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use super::entry::{ENTRY_MAX, Entry};
 use super::rejected::Rejected;
+use super::seen::Seen;
 use super::step::{Predecessor, Repaid, Step, Trade, successor_hash};
 use crate::amount::Amount;
 use crate::bytes::Writer;
@@ -106,7 +107,7 @@ pub struct Chain {
     /// The key that goes on, once the chain has ended.
     successor: Option<NodeId>,
     /// Jobs that were agreed on and invitations that were used on it.
-    seen: BTreeSet<[u8; 32]>,
+    seen: Seen,
     /// When how much was made, in the last 24 hours.
     day: VecDeque<(u64, Amount)>,
     keys: Keyring,
@@ -127,7 +128,7 @@ impl Chain {
             state: State::default(),
             predecessor: None,
             successor: None,
-            seen: BTreeSet::new(),
+            seen: Seen::default(),
             day: VecDeque::new(),
             keys: Keyring::default(),
         }
@@ -365,7 +366,9 @@ impl Chain {
         state.successor = next.successor;
         put(&mut state.loans, next.loan);
         put(&mut state.waiting, next.waits);
-        self.seen.extend(next.seen);
+        if let Some(once) = next.seen {
+            self.seen.insert(once);
+        }
     }
 
     /// The id of something that may stand on a chain once.
