@@ -43,14 +43,14 @@ pub(crate) async fn be_certified(runtime: &Runtime) -> Result<(), Failure> {
         let unknown = certified == 0 && !wallet.chains_before()?.is_empty();
         // First what it has: another history than that must not be shown. And all that waits, so that
         // what is never certified hides nothing that is.
-        let parts = waiting.chunks(CREDITS_MAX);
+        let (parts, mut theirs) = (waiting.chunks(CREDITS_MAX), certified);
         for part in parts.chain(waiting.is_empty().then_some(&[] as &[_])) {
             let asked = Certify {
                 entries: Vec::new(),
                 waiting: part.to_vec(),
             };
             match ask(runtime, witness, asked).await? {
-                Some(answer) => book(runtime, answer).await?,
+                Some(answer) => theirs = book(runtime, answer).await?,
                 None if unknown => break,
                 None => return Ok(()),
             }
@@ -58,6 +58,12 @@ pub(crate) async fn be_certified(runtime: &Runtime) -> Result<(), Failure> {
         if wallet.certified_seq()? > certified {
             continue;
         }
+        // A witness whose wallet is from before it certified them has forgotten some, and is shown them again.
+        let new = if theirs < certified {
+            wallet.chain_after(theirs, ENTRIES_MAX)?
+        } else {
+            new
+        };
         let shown = Certify {
             entries: new.iter().map(Signed::to_bytes).collect(),
             waiting: Vec::new(),
@@ -68,8 +74,8 @@ pub(crate) async fn be_certified(runtime: &Runtime) -> Result<(), Failure> {
         let Some(answer) = ask(runtime, witness, shown).await? else {
             return Ok(());
         };
-        book(runtime, answer).await?;
-        if wallet.certified_seq()? == certified {
+        let after = book(runtime, answer).await?;
+        if after <= theirs {
             return Ok(());
         }
     }
@@ -97,12 +103,14 @@ async fn ask(
     }
 }
 
-/// Books what the witness answered.
-async fn book(runtime: &Runtime, answer: Certified) -> Result<(), Failure> {
+/// Books what the witness answered. Says up to which entry of this node's chain it has certified.
+async fn book(runtime: &Runtime, answer: Certified) -> Result<u64, Failure> {
     let wallet = &runtime.inner.wallet;
+    let mut theirs = 0;
     if let Some(bytes) = answer.certificate {
         let certificate = Certificate::from_bytes(&bytes)
             .map_err(|error| Failure::new(FailureCode::ProviderFailed, error.to_string()))?;
+        theirs = certificate.head.seq;
         let kept = wallet.keep_certificate(certificate).await;
         if let Err(error @ WalletError::Certificate(_)) = &kept {
             let is_new = runtime.set_uncertified(Some(format!(
@@ -124,7 +132,7 @@ async fn book(runtime: &Runtime, answer: Certified) -> Result<(), Failure> {
     for Credit { receipt, debit } in answer.credits {
         wallet.certified(receipt, debit).await?;
     }
-    Ok(())
+    Ok(theirs)
 }
 
 /// Certifies what a member shows of its chain.

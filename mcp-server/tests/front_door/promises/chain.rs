@@ -323,6 +323,40 @@ async fn a_wallet_that_was_taken_back_is_certified_no_more_and_says_so() {
 }
 
 #[tokio::test]
+async fn a_founder_whose_wallet_was_taken_back_certifies_again_what_it_forgot() {
+    let mut pair = Pair::start().await;
+    let certified = async |b: &Home, entries: u64| {
+        until("the chain is certified", async || {
+            let _up = Up::start(b).await;
+            let proved = b.ask(&["prove", "balance"]).await["says"].clone();
+            (proved["assurance"] == "certified" && proved["seq"] == entries).then_some(proved)
+        })
+        .await
+    };
+    bought(&pair, "one two three").await;
+    certified(&pair.b, 3).await;
+    let copy = pair.a.text("copy.redb");
+    pair.a.ask(&["wallet", "backup", &copy]).await;
+    bought(&pair, "four five six").await;
+    certified(&pair.b, 4).await;
+    pair.up.kill_now().await;
+    pair.a.ask(&["wallet", "restore", &copy, "--yes"]).await;
+    let heads = async |pair: &Pair| pair.a.ask(&["network"]).await["certified"].clone();
+    assert_eq!(heads(&pair).await[0]["seq"], 3, "the last one is forgotten");
+    pair.up = Up::start(&pair.a).await;
+    let mcp = Mcp::start(&pair.b).await;
+    let ask = json!({ "prompt": "seven eight", "max_tokens": 20 });
+    let answer = mcp.ask("chat", ask).await;
+    drop(mcp);
+    let proved = certified(&pair.b, 5).await;
+    assert_eq!(proved["trm_spendable"], answer["trm_balance"]);
+    assert_eq!(heads(&pair).await[0]["seq"], 5, "what was forgotten included");
+    let network = pair.b.ask(&["network"]).await;
+    assert_eq!(network["uncertified"], json!(null), "{network}");
+    assert_eq!(network["frauds"], json!([]));
+}
+
+#[tokio::test]
 async fn no_more_is_accepted_of_strangers_than_their_budget() {
     let net = Three::start("stranger_budget_trm = \"0.05\"").await;
     let mcp = Mcp::start(&net.buyer).await;
