@@ -64,8 +64,10 @@ struct Args {
     only: Option<String>,
 }
 
-/// The parts, by the names of their files.
-const PARTS: [&str; 6] = ["start", "memory", "size", "chat", "freeze", "trade"];
+/// The parts, by the names of their files; of trading, the one with many clients by itself.
+const PARTS: [&str; 7] = [
+    "start", "memory", "size", "chat", "freeze", "trade", "trades",
+];
 
 impl Args {
     fn read(mut words: impl Iterator<Item = String>) -> Result<Self> {
@@ -158,6 +160,9 @@ async fn measure(args: &Args) -> Result<Report> {
         }
         if args.wants("trade") {
             trade::measure(&agent, &folder, args.rounds, &mut report).await?;
+        }
+        if args.wants("trades") {
+            trade::measure_many(&folder, args.rounds, &mut report)?;
         }
         Ok::<_, anyhow::Error>(())
     };

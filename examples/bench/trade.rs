@@ -66,7 +66,6 @@ pub(crate) async fn measure(
     requests((agent, folder), (rounds, path), &mut bare, report).await?;
     let seconds = streams(agent, folder, rounds, report).await?;
     paying(folder, rounds, seconds, report)?;
-    trades(folder, (rounds, path.1), &mut bare, report)?;
     for (number, (beat, times)) in BEATS.into_iter().enumerate() {
         let dir = folder.join(&format!("hang-up-{number}"));
         let took = hang_up::measure(&dir, Duration::from_millis(beat), times);
@@ -75,6 +74,13 @@ pub(crate) async fn measure(
         report.add_judged(name, "ms", apart(took)?, target);
     }
     Ok(())
+}
+
+/// Many clients of one node at the same time.
+pub(crate) fn measure_many(folder: &Folder, rounds: u32, report: &mut Report) -> Result<()> {
+    let mut bare = Bare::new(&folder.join("beside.redb"))?;
+    let path = apart(inside::on_the_path(&folder.join("counted-beside")))?;
+    trades(folder, (rounds, path.1), &mut bare, report)
 }
 
 fn commits(bare: &mut Bare) -> Result<f64> {
