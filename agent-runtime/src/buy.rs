@@ -388,8 +388,9 @@ impl Purchase<'_> {
         }
     }
 
-    /// Sends the countersigned receipt. If the provider does not answer now, the outbox sends it
-    /// again: the payment is made either way.
+    /// Sends the countersigned receipt, and waits until its provider has booked it. That it has is noted behind
+    /// the answer, except where it frees units of a mandate for the next request. If the provider does not answer
+    /// now, the outbox sends it again: the payment is made either way.
     async fn deliver(&self, link: &mut Link, receipt: Vec<u8>) {
         let booked = async {
             link.send(&Frame::Countersign(Countersign { receipt }))
@@ -397,14 +398,24 @@ impl Purchase<'_> {
             link.receive_within(BOOKED_WITHIN).await
         };
         match booked.await {
+            Ok(Some(Frame::Settled(id))) if self.means.under.is_some() => {
+                note_booked(self.runtime, id).await;
+            }
             Ok(Some(Frame::Settled(id))) => {
-                if let Err(error) = self.runtime.inner.wallet.acknowledged(id).await {
-                    tracing::warn!(%error, "an acknowledgement could not be booked");
-                }
+                let runtime = self.runtime.clone();
+                self.runtime
+                    .spawn(async move { note_booked(&runtime, id).await });
             }
             Ok(_) => tracing::debug!("the provider did not book the receipt at once"),
             Err(error) => tracing::debug!(%error, "the receipt will be sent again"),
         }
+    }
+}
+
+/// Notes that a provider booked a receipt.
+async fn note_booked(runtime: &Runtime, receipt: ReceiptId) {
+    if let Err(error) = runtime.inner.wallet.acknowledged(receipt).await {
+        tracing::warn!(%error, "an acknowledgement could not be booked");
     }
 }
 

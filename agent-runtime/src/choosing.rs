@@ -15,18 +15,40 @@ use crate::{offers, plan};
 type Open<'s> = Vec<(&'s Seller, &'s Offer)>;
 
 impl Purchase<'_> {
-    /// Has the work done.
+    /// Has the work done: here where that is free, else by whoever is best of those who offered it a moment ago.
+    /// Where none of them does it, all are asked anew what they offer.
     pub(crate) async fn carry_through(&mut self) -> Result<ChatOutput, Failure> {
-        let (runtime, chat) = (self.runtime, self.chat);
-        let sellers = match self.free_here()? {
+        let runtime = self.runtime;
+        let mut sellers = match self.free_here()? {
             Some(here) => here,
-            None => self.means.limit(offers::sellers_soon(runtime).await?),
+            None => self.means.limit(offers::sellers_lately(runtime).await?),
         };
-        let plan = plan::plan(runtime, chat, &sellers, self.means.most)?;
-        let (mut open, mut last): (Open<'_>, _) = (plan::worth_asking(&plan, &sellers), None);
+        if sellers.iter().any(|seller| seller.remembered) {
+            match self.among(&sellers).await {
+                Ok(answer) => return Ok(answer),
+                Err(Stopped::Final(failure)) => return Err(failure),
+                // Who saw the prompt did more than change its offer.
+                Err(Stopped::TryNext(failure)) if !self.seen_by.is_empty() => return Err(failure),
+                Err(Stopped::TryNext(failure)) => {
+                    tracing::debug!(%failure, "offers are asked for anew");
+                }
+            }
+            sellers = self.means.limit(offers::sellers_soon(runtime).await?);
+        }
+        match self.among(&sellers).await {
+            Ok(answer) => Ok(answer),
+            Err(Stopped::Final(failure) | Stopped::TryNext(failure)) => Err(failure),
+        }
+    }
+
+    /// Asks one after the other of those who sell it, the best first.
+    async fn among(&mut self, sellers: &[Seller]) -> Result<ChatOutput, Stopped> {
+        let (runtime, chat) = (self.runtime, self.chat);
+        let plan = plan::plan(runtime, chat, sellers, self.means.most)?;
+        let (mut open, mut last): (Open<'_>, _) = (plan::worth_asking(&plan, sellers), None);
         while let Some((seller, offer)) = open.first().copied() {
             if seller.local {
-                return self.do_it_here(offer).await;
+                return Ok(self.do_it_here(offer).await?);
             }
             let Some(best) = self.best(&mut open, &mut last).await? else {
                 continue;
@@ -35,20 +57,21 @@ impl Purchase<'_> {
             match Box::pin(self.from(best)).await {
                 Ok(answer) => return Ok(answer),
                 Err(Stopped::Final(failure)) => {
-                    noted(provider, &failure);
-                    return Err(failure);
+                    self.noted(provider, &failure);
+                    return Err(failure.into());
                 }
                 Err(Stopped::TryNext(failure)) => {
-                    noted(provider, &failure);
+                    self.noted(provider, &failure);
                     last = Some(failure);
                 }
             }
             if self.is_whole() {
-                return self.as_it_arrived(offer).await;
+                return Ok(self.as_it_arrived(offer).await?);
             }
             self.again().await?;
         }
-        Err(last.unwrap_or_else(|| plan::nobody(runtime, chat, &plan, &sellers)))
+        let nobody = last.unwrap_or_else(|| plan::nobody(runtime, chat, &plan, sellers));
+        Err(Stopped::TryNext(nobody))
     }
 
     /// This node alone, where it does the work at once and for nothing: nobody else can be better.
@@ -80,7 +103,7 @@ impl Purchase<'_> {
         };
         let best = Box::pin(request.best_of(&some)).await?;
         for (id, failure) in best.failed {
-            noted(id, &failure);
+            self.noted(id, &failure);
             open.retain(|(seller, _)| seller.peer.id != id);
             *last = Some(failure);
         }
@@ -89,14 +112,16 @@ impl Purchase<'_> {
         }
         Ok(best.priced)
     }
-}
 
-/// Says in the log what a provider did; where another does the work, nobody else would ever hear of it.
-fn noted(provider: NodeId, failure: &Failure) {
-    let provider = provider.short();
-    if failure.code == FailureCode::ProviderFailed {
-        tracing::warn!(%provider, %failure, "a provider did not do what it should");
-    } else {
-        tracing::debug!(%provider, %failure, "a provider did not do a job");
+    /// Says in the log what a provider did; where another does the work, nobody else would ever hear of it. What
+    /// it had offered may be past.
+    fn noted(&self, id: NodeId, failure: &Failure) {
+        self.runtime.inner.heard.forget(&id);
+        let provider = id.short();
+        if failure.code == FailureCode::ProviderFailed {
+            tracing::warn!(%provider, %failure, "a provider did not do what it should");
+        } else {
+            tracing::debug!(%provider, %failure, "a provider did not do a job");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Who sells what: this node's engine, and what connected peers say they offer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tirami_manifest::{Multiplier, NodeId};
@@ -11,10 +12,19 @@ use tokio::time::timeout_at;
 use crate::failure::Failure;
 use crate::prices::OTHERS_WITHIN;
 use crate::runtime::Runtime;
+use crate::selling::HONOURED_MS;
 
 /// How long a peer may take to say what it offers; chosen: one that takes longer is not a good
 /// choice now.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long an offer is taken to stand, in milliseconds; chosen: well within what its provider honours it for,
+/// and not so long that all go where few waited a moment ago.
+const STANDS_MS: u64 = 2_000;
+const _: () = assert!(STANDS_MS * 2 < HONOURED_MS);
+
+/// Most peers whose offers are remembered; chosen.
+const REMEMBERED_MAX: usize = 1_024;
 
 /// What one node offers.
 #[derive(Clone, Debug)]
@@ -25,6 +35,48 @@ pub(crate) struct Seller {
     pub(crate) offers: Vec<Offer>,
     /// Why it offers nothing, in its own words.
     pub(crate) refusal: Option<Refuse>,
+    /// Whether it said so a moment ago and was not asked again.
+    pub(crate) remembered: bool,
+}
+
+/// What peers offered a moment ago, so that a purchase need not ask again what nothing depends on: the quote
+/// binds, not the offer.
+#[derive(Debug, Default)]
+pub(crate) struct Heard {
+    /// Each with when it was said; held for a step only.
+    of: Mutex<BTreeMap<NodeId, (u64, Vec<Offer>)>>,
+}
+
+impl Heard {
+    fn of(&self) -> MutexGuard<'_, BTreeMap<NodeId, (u64, Vec<Offer>)>> {
+        self.of.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a peer offered lately; nothing is remembered of one that offered nothing.
+    fn lately(&self, peer: &NodeId, now_ms: u64) -> Option<Vec<Offer>> {
+        let of = self.of();
+        let (at_ms, offers) = of.get(peer)?;
+        (now_ms.saturating_sub(*at_ms) < STANDS_MS).then(|| offers.clone())
+    }
+
+    fn hear(&self, seller: &Seller, now_ms: u64) {
+        let mut of = self.of();
+        if seller.offers.is_empty() {
+            of.remove(&seller.peer.id);
+            return;
+        }
+        if of.len() >= REMEMBERED_MAX {
+            of.retain(|_, (at_ms, _)| now_ms.saturating_sub(*at_ms) < STANDS_MS);
+        }
+        if of.len() < REMEMBERED_MAX {
+            of.insert(seller.peer.id, (now_ms, seller.offers.clone()));
+        }
+    }
+
+    /// A peer did not do what it had offered: it is asked anew.
+    pub(crate) fn forget(&self, peer: &NodeId) {
+        self.of().remove(peer);
+    }
 }
 
 /// What this node sells, at this price.
@@ -45,12 +97,33 @@ pub(crate) fn own(runtime: &Runtime, multiplier: Multiplier) -> Vec<Offer> {
 
 /// This node and every peer it knows, each with what it offers now.
 pub(crate) async fn sellers(runtime: &Runtime) -> Result<Vec<Seller>, Failure> {
-    sellers_within(runtime, None).await
+    sellers_within(runtime, None, Vec::new()).await
 }
 
 /// The same for a request that waits: whoever answers much later than the first who sells is left out.
 pub(crate) async fn sellers_soon(runtime: &Runtime) -> Result<Vec<Seller>, Failure> {
-    sellers_within(runtime, Some(OTHERS_WITHIN)).await
+    sellers_within(runtime, Some(OTHERS_WITHIN), Vec::new()).await
+}
+
+/// The same, but who is connected and offered something a moment ago is not asked again.
+pub(crate) async fn sellers_lately(runtime: &Runtime) -> Result<Vec<Seller>, Failure> {
+    let (heard, now_ms) = (&runtime.inner.heard, runtime.inner.clock.elapsed_ms());
+    let connected = runtime.transport()?.connected();
+    let remembered = connected.into_iter().filter_map(|id| {
+        Some(Seller {
+            peer: PeerAddr {
+                id,
+                addresses: Vec::new(),
+            },
+            local: false,
+            connected: true,
+            offers: heard.lately(&id, now_ms)?,
+            refusal: None,
+            remembered: true,
+        })
+    });
+    let remembered = remembered.collect();
+    sellers_within(runtime, Some(OTHERS_WITHIN), remembered).await
 }
 
 /// This node, and what it does for itself. Its own work costs a node nothing, and is done whether or not it
@@ -65,20 +138,31 @@ pub(crate) fn here(runtime: &Runtime) -> Seller {
         connected: true,
         offers: own(runtime, Multiplier::from_ppm(0)),
         refusal: None,
+        remembered: false,
     }
 }
 
+/// Asks every peer but those whose offers are `remembered`.
 async fn sellers_within(
     runtime: &Runtime,
     others: Option<Duration>,
+    remembered: Vec<Seller>,
 ) -> Result<Vec<Seller>, Failure> {
     let mut sellers = vec![here(runtime)];
     let mut asked = tokio::task::JoinSet::new();
+    let (mut remembered, mut until) = (remembered, None);
     for peer in known_peers(runtime)? {
+        if let Some(place) = remembered.iter().position(|one| one.peer.id == peer.id) {
+            let seller = remembered.swap_remove(place);
+            sellers.push(Seller { peer, ..seller });
+            continue;
+        }
         let runtime = runtime.clone();
         asked.spawn(async move { ask(&runtime, peer).await });
     }
-    let mut until = None;
+    if let Some(others) = others.filter(|_| sellers.len() > 1) {
+        until = Some(tokio::time::Instant::now() + others);
+    }
     loop {
         let next = asked.join_next();
         let next = match until {
@@ -156,11 +240,15 @@ async fn ask(runtime: &Runtime, peer: PeerAddr) -> Seller {
         }
         Ok(Ok(_)) | Err(_) => None,
     };
-    Seller {
+    let seller = Seller {
         peer,
         local: false,
         connected: offers.is_some(),
         offers: offers.unwrap_or_default(),
         refusal,
-    }
+        remembered: false,
+    };
+    let now_ms = runtime.inner.clock.elapsed_ms();
+    runtime.inner.heard.hear(&seller, now_ms);
+    seller
 }

@@ -24,6 +24,7 @@ use crate::clock::{SystemClock, random};
 use crate::config::NodeConfig;
 use crate::data_dir;
 use crate::failure::{Failure, FailureCode};
+use crate::offers::Heard;
 use crate::ops::{Caller, Operation};
 use crate::privacy::Privacy;
 use crate::records::Records;
@@ -58,6 +59,7 @@ pub(crate) struct Inner {
     pub(crate) jobs: Arc<tokio::sync::Semaphore>,
     pub(crate) selling: Desk,
     pub(crate) records: Records,
+    pub(crate) heard: Heard,
     /// How many requests of each peer are being served.
     served: Mutex<BTreeMap<NodeId, usize>>,
     /// Why the witness refused when it was last asked; held for an assignment only.
@@ -208,6 +210,7 @@ impl Builder {
             intents: Mutex::default(),
             clock,
             jobs: Arc::new(tokio::sync::Semaphore::new(SERVED_AT_ONCE)),
+            heard: Heard::default(),
             served: Mutex::default(),
             uncertified: Mutex::default(),
             running: Mutex::default(),

@@ -26,8 +26,8 @@ use crate::runtime::Runtime;
 
 pub(crate) use admit::Closed;
 use admit::{Buyer, Facts, admit, covers};
-pub(crate) use asked::Bounds;
 use asked::Offered;
+pub(crate) use asked::{Bounds, HONOURED_MS};
 pub(crate) use hours::Hours;
 pub(crate) use load::LOADAVG;
 use places::Places;

@@ -140,9 +140,15 @@ impl Wallet {
     /// A store failure.
     pub fn inviter(&self) -> Result<Option<Ticket>, WalletError> {
         let text = self.view()?.get(Table::Meta, INVITER)?;
-        Ok(text
-            .and_then(|bytes| String::from_utf8(bytes).ok())
-            .and_then(|t| t.parse().ok()))
+        let Some(text) = text.and_then(|bytes| String::from_utf8(bytes).ok()) else {
+            return Ok(None);
+        };
+        // Its signature is checked when it is read, and it is asked for at every purchase.
+        let mut read = self.inviter_read();
+        if read.as_ref().is_none_or(|(before, _)| *before != text) {
+            *read = text.parse().ok().map(|ticket| (text, ticket));
+        }
+        Ok(read.as_ref().map(|(_, ticket)| ticket.clone()))
     }
 
     /// Makes an invitation that one newcomer can use for one welcome loan.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tirami_manifest::key::SecretKey;
+use tirami_manifest::ticket::Ticket;
 use tirami_manifest::{Amount, Clock, NodeId, Timestamp};
 
 use crate::chain::publish;
@@ -59,6 +60,8 @@ pub(crate) struct Inner {
     pub(crate) key: SecretKey,
     pub(crate) hold_timeout_ms: u64,
     pub(crate) stranger_budget: Amount,
+    /// The ticket of the inviting node, as text and as it was read; no await happens inside.
+    inviter: Mutex<Option<(String, Ticket)>>,
     /// Others' chains as far as a witness read them; no await happens inside.
     pub(crate) read_chains: ReadChains,
     /// Whether the chain covers every transfer that was committed; not until the first command looked.
@@ -93,6 +96,7 @@ impl Wallet {
             key,
             hold_timeout_ms,
             stranger_budget,
+            inviter: Mutex::default(),
             read_chains: ReadChains::default(),
             covered: AtomicBool::new(false),
         };
@@ -130,6 +134,13 @@ impl Wallet {
     pub(crate) fn marks(&self) -> MutexGuard<'_, Marks> {
         self.inner
             .marks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn inviter_read(&self) -> MutexGuard<'_, Option<(String, Ticket)>> {
+        self.inner
+            .inviter
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tirami_agent_runtime::ops::{
-    Balance, Chat, ChatOutput, Join, MakeTicket, Quote, Schedule, ScheduleOutput,
+    Balance, ChangeServe, Chat, ChatOutput, Join, MakeTicket, Quote, Schedule, ScheduleOutput,
 };
 use tirami_agent_runtime::privacy::Privacy;
 use tirami_agent_runtime::{Builder, Failure, FailureCode, NodeConfig, Runtime};
@@ -289,6 +289,47 @@ async fn the_cheapest_of_several_signed_prices_is_taken_and_quote_says_why() {
         1,
         "whoever was only asked for a price works on nothing"
     );
+    street.everybodys_books_hold().await;
+}
+
+#[tokio::test]
+async fn what_was_offered_a_moment_ago_is_not_asked_again_and_what_is_past_is() {
+    let street = Street::of(&[1_000_000, 2_000_000], |_, _| {}).await;
+    let (cheap, dear) = (street.id(0), street.id(1));
+    let streams = |seller| street.network.opened(street.buyer.node(), seller);
+    let of_a_purchase = async |expected| {
+        let before = (streams(cheap), streams(dear));
+        assert_eq!(street.buy().await.unwrap().provider, expected);
+        (streams(cheap) - before.0, streams(dear) - before.1)
+    };
+    assert_eq!(
+        of_a_purchase(cheap).await,
+        (2, 2),
+        "an offer, a price and a job"
+    );
+    assert_eq!(of_a_purchase(cheap).await, (1, 1), "a price and a job");
+    // It sells no more, and nobody was told.
+    let [first, second] = street.sellers.as_slice() else {
+        panic!("two sell")
+    };
+    run(first, ChangeServe::Pause {}).await.unwrap();
+    assert_eq!(of_a_purchase(dear).await, (1, 1));
+    assert_eq!(
+        of_a_purchase(dear).await,
+        (1, 1),
+        "the one that refused is asked what it offers"
+    );
+    run(second, ChangeServe::Pause {}).await.unwrap();
+    let failure = street.buy().await.unwrap_err();
+    assert!(failure.message.starts_with("nobody sells"), "{failure}");
+    run(first, ChangeServe::Resume {}).await.unwrap();
+    assert_eq!(
+        of_a_purchase(cheap).await,
+        (2, 1),
+        "no refusal is remembered"
+    );
+    street.clock.advance_ms(2_000);
+    assert_eq!(of_a_purchase(cheap).await, (2, 1), "no offer is for long");
     street.everybodys_books_hold().await;
 }
 

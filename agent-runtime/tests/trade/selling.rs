@@ -275,6 +275,7 @@ async fn the_price_rises_with_what_is_taken_and_is_the_same_for_every_reader() {
     market.until(2, 2).await;
     assert_eq!(market.serve().await.price_ppm, 2_000_000);
     // Each pays what it was quoted, and the price falls again.
+    market.engine_has_begun().await;
     for (ppm, begun) in begun {
         market.engine.end_one().await;
         let answer = begun.await.unwrap().unwrap();

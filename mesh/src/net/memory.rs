@@ -37,6 +37,8 @@ struct State {
     /// Frames that still pass from the first to the second before the wire is cut.
     fuses: BTreeMap<(NodeId, NodeId), u64>,
     pipes: Vec<Weak<Pipe>>,
+    /// Streams that the first opened to the second.
+    opened: BTreeMap<(NodeId, NodeId), u64>,
     /// Counts transports, to tell one from its successor and to make up addresses.
     made: u16,
 }
@@ -110,6 +112,11 @@ impl MemoryNetwork {
         state.cuts.remove(&pair(a, b));
         state.fuses.remove(&(a, b));
         state.fuses.remove(&(b, a));
+    }
+
+    /// How many streams one node has opened to another so far.
+    pub fn opened(&self, from: NodeId, to: NodeId) -> u64 {
+        self.lock().opened.get(&(from, to)).copied().unwrap_or(0)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -233,6 +240,8 @@ impl MemoryTransport {
         let mine = link(peer, &there, &back);
         if permit.is_ok() {
             state.connections.insert(pair(self.id, peer));
+            let opened = state.opened.entry((self.id, peer)).or_default();
+            *opened = opened.saturating_add(1);
             state.pipes.retain(|pipe| pipe.strong_count() > 0);
             state.pipes.push(Arc::downgrade(&there));
             state.pipes.push(Arc::downgrade(&back));
