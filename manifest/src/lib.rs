@@ -40,6 +40,8 @@ pub mod range;
 pub mod receipt_file;
 pub mod record;
 pub mod signed;
+pub mod statement;
+pub mod statement_file;
 pub mod ticket;
 pub mod time;
 pub mod tree_head;

@@ -13,6 +13,7 @@ use crate::proof_file::{
     ProofError, verify_mandate,
 };
 use crate::receipt_file::{ReceiptFile, ReceiptFileError};
+use crate::statement_file::{StatementFacts, StatementFile};
 
 /// What holds, by its kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -36,6 +37,8 @@ pub enum Verified {
     Growth(Box<GrowthFacts>),
     /// Records of a node's journal, every one of them.
     Archive(Box<ArchiveFacts>),
+    /// What moved on an account: its node's own word.
+    Statement(Box<StatementFacts>),
 }
 
 impl Verified {
@@ -51,6 +54,7 @@ impl Verified {
             Self::Record(_) => "record",
             Self::Growth(_) => "growth",
             Self::Archive(_) => "archive",
+            Self::Statement(_) => "statement",
         }
     }
 
@@ -69,8 +73,8 @@ impl Verified {
 pub enum VerifyError {
     /// It is none of the kinds there are.
     #[error(
-        "it is not a receipt, chain, balance, mandate, archive, or proof of inclusion, of fraud or about a \
-         journal, or it is cut off: {0}"
+        "it is not a receipt, chain, balance, statement, mandate, archive, or proof of inclusion, of fraud or \
+         about a journal, or it is cut off: {0}"
     )]
     Unknown(String),
     /// A receipt.
@@ -86,6 +90,9 @@ pub enum VerifyError {
     #[error(transparent)]
     Proof(#[from] ProofError),
 }
+
+/// Largest text that is checked whole: a statement is the longest.
+pub const SIZE_MAX: usize = crate::statement_file::SIZE_MAX;
 
 /// Longest line of what is read line by line.
 pub const LINE_MAX: usize = {
@@ -177,6 +184,9 @@ pub fn verify(text: &str) -> Result<Verified, VerifyError> {
     } else if is("tirami_growth") {
         let file: GrowthFile = read(text)?;
         Ok(Verified::Growth(Box::new(file.verify()?)))
+    } else if is("tirami_statement") {
+        let file: StatementFile = read(text)?;
+        Ok(Verified::Statement(Box::new(file.verify()?)))
     } else {
         Err(VerifyError::Unknown(
             "no field says what it is, such as 'tirami_receipt'".to_owned(),

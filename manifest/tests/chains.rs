@@ -31,5 +31,7 @@ mod market;
 mod rules;
 #[path = "chains/signatures.rs"]
 mod signatures;
+#[path = "chains/statements.rs"]
+mod statements;
 #[path = "chains/world.rs"]
 mod world;

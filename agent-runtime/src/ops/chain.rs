@@ -73,8 +73,8 @@ super::empty_input!(
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Verify {
-    /// The text of a receipt, chain, balance, travelling mandate, archive, or proof of inclusion, of fraud or
-    /// about a journal, as 'tirami-agent receipt', 'prove' and 'wallet archive' write them.
+    /// The text of a receipt, chain, balance, statement, travelling mandate, archive or other proof, as
+    /// 'tirami-agent receipt', 'prove' and 'wallet archive' write them.
     pub proof: String,
 }
 
@@ -83,8 +83,8 @@ pub struct Verify {
 pub struct VerifyOutput {
     /// Whether it holds.
     pub valid: bool,
-    /// What it is: `receipt`, `chain`, `balance`, `inclusion`, `fraud`, `mandate`, `record`, `growth` or
-    /// `archive`.
+    /// What it is: `receipt`, `chain`, `balance`, `inclusion`, `fraud`, `mandate`, `record`, `growth`,
+    /// `archive` or `statement`, a node's own word about its own books.
     pub kind: Option<String>,
     /// What it proves.
     pub facts: Option<serde_json::Map<String, serde_json::Value>>,

@@ -16,6 +16,7 @@ use crate::alone;
 use crate::forged;
 use crate::fraud;
 use crate::journal;
+use crate::statements;
 use crate::world::{Pen, claim, grant, id, of, private, receipt, shared, trade, trm};
 
 /// The issuer's chain: it lends, sells, buys, and retires what came back.
@@ -142,6 +143,7 @@ fn valid() -> BTreeMap<&'static str, String> {
         ("mandate.txt", fraud::mandate() + "\n"),
     ]);
     files.extend(journal::valid());
+    files.extend(statements::valid());
     for (name, proof) in fraud::proofs() {
         files.insert(
             name,
@@ -190,6 +192,7 @@ fn the_golden_files_hold_and_are_what_they_were() {
 fn the_golden_forgeries_do_not_hold_and_are_what_they_were() {
     let mut files = forged::ledgers();
     files.extend(journal::forged());
+    files.extend(statements::forged());
     files.extend(alone::proofs());
     for (name, (text, why)) in &files {
         let error = verify(text).expect_err(name).to_string();

@@ -6,11 +6,14 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
-use tirami_agent_runtime::ops::{ChainEntries, MakeAnchor, ProveBalance, ProveLog, ProveReceipt};
-use tirami_manifest::NodeId;
+use tirami_agent_runtime::ops::{
+    ChainEntries, MakeAnchor, ProveBalance, ProveLog, ProveReceipt, ProveStatement,
+};
+use tirami_manifest::{NodeId, Timestamp};
 
 use super::context::{Context, Session};
 use super::exit::{Exit, Problem};
+use super::local_time;
 use super::out_file::{self, OutArgs, create, failed, written};
 use super::receipt;
 use crate::access::Need;
@@ -28,6 +31,8 @@ pub(super) enum ProveCommand {
     Chain(OutArgs),
     /// That an entry is in this node's journal, or that it only grew, under a signed head
     Log(LogArgs),
+    /// What moved on an agent's account, line by line: this node's own word about its own books
+    Statement(StatementArgs),
     /// One hash over the newest entries of all chains known here, for others to keep
     Anchor(AnchorArgs),
 }
@@ -52,6 +57,21 @@ pub(super) struct LogArgs {
     size: Option<u64>,
     #[command(flatten)]
     to: OutArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StatementArgs {
+    /// Whose account, by name; that of the agent that asks when absent
+    #[arg(long, value_name = "NAME")]
+    agent: Option<String>,
+    /// From this moment on: RFC 3339, or a local date; from the beginning when absent
+    #[arg(long, value_name = "WHEN", value_parser = local_time::moment)]
+    from: Option<Timestamp>,
+    /// Before this moment; up to now when absent or later
+    #[arg(long, value_name = "WHEN", value_parser = local_time::moment)]
+    to: Option<Timestamp>,
+    #[command(flatten)]
+    out: OutArgs,
 }
 
 #[derive(Debug, Args)]
@@ -90,6 +110,16 @@ pub(super) async fn run(context: &Context, command: ProveCommand) -> Result<Exit
                 (Some(record), _) => document(context, &to, &record),
                 (None, growth) => document(context, &to, &growth),
             }
+        }
+        ProveCommand::Statement(args) => {
+            let StatementArgs {
+                agent,
+                from,
+                to,
+                out,
+            } = args;
+            let asked = ProveStatement { agent, from, to };
+            document(context, &out, &context.ask(Need::Books, asked).await?)
         }
         ProveCommand::Anchor(args) => anchor(context, &args).await,
     }

@@ -428,12 +428,12 @@ async fn everything_that_happens_is_in_the_log_and_the_log_only_grows() {
     }
 }
 
-/// What a second implementation is held against, through the command line: receipts, chains, balances,
+/// What a second implementation is held against, through the command line: receipts, chains, balances, statements,
 /// proofs of inclusion, of fraud and about a journal, archives, a mandate; and what was forged of them.
 #[tokio::test]
 async fn every_golden_file_is_judged_as_its_folder_says() {
     let files = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifest/tests/files");
-    for (folder, kinds) in [("valid", 9), ("forged", 0)] {
+    for (folder, kinds) in [("valid", 10), ("forged", 0)] {
         let (mut judged, mut seen) = (0, std::collections::BTreeSet::new());
         for file in std::fs::read_dir(files.join(folder)).unwrap() {
             let path = file.unwrap().path();
