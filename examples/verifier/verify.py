@@ -55,7 +55,8 @@ vote = witness signature:64;
 fraud = version:u8=1 network fraud:u16=1|2|3|4 accused first:bytes second:bytes;
 sth = version:u8=1 network node size:u64 hash root time:u64 signature:64;
 statement = version:u8=1 network node agent:bytes from:u64 to:u64 opening:amount closing:amount
-    lines:u32 lines_root size:u64 root time:u64 signature:64""".split(";"))
+    lines:u32 lines_root size:u64 root time:u64 signature:64;
+anchor = magic:4 version:u8=1 prefix:8 size:u64 time:u64 root""".split(";"))
 EVENTS = ("transfer renewed mandate approval freeze quota refused opening token owner").split()
 MAX_RECORD, MAX_LINES, MAX_WORD = 24 * 1024, 1000, 128
 TRADES = {"trade", "claim"}
@@ -438,6 +439,19 @@ def check_inclusion(words):
     assurance = check_certificate(words, head, genesis)
     check_words(words["says"], under=head.seq, assurance=assurance, **truth)
 
+def check_anchored(words):
+    check_words(words, "says genesis entry index path payload", tirami_anchored=1)
+    genesis, anchor = parse_genesis(words["genesis"]), parse("anchor", words["payload"])
+    entry = check_alone(parse_entry(words["entry"]), genesis)
+    expect(anchor, magic=b"TRM1", prefix=genesis.id[:8])
+    index = words["index"]
+    need(type(index) is int and 0 <= index < anchor.size, "index is not a place in the tree")
+    leaf = entry.author + entry.seq.to_bytes(8, "little") + entry.id
+    expect(anchor, root=included_root(leaf, index, anchor.size, hashes(words["path"])))
+    check_words(words["says"], proves="existed_before_the_payload_was_published", at=anchor.time,
+                payload=unhex("payload", words["payload"]), **fields(anchor, "chains=size root"),
+                **fields(entry, "network node=author seq head=id as_of=time"))
+
 def check_head(text):
     head = parse("sth", text)
     need(signed(head, head.node), "sth: signature")
@@ -635,7 +649,7 @@ def verify(path):
         return "mandate", check_mandate(text.strip())
     checks = {"receipt": check_receipt, "balance": check_balance, "inclusion": check_inclusion,
               "fraud": check_fraud, "record": check_record, "growth": check_growth,
-              "statement": check_statement}
+              "statement": check_statement, "anchored": check_anchored}
     try:
         words = load(text)
     except ValueError:

@@ -15,6 +15,7 @@
 pub mod agent;
 pub mod amount;
 pub mod anchor;
+pub mod anchored_file;
 pub mod archive_file;
 pub mod bytes;
 pub mod chain;

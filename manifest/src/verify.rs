@@ -4,6 +4,7 @@
 
 use serde::Serialize;
 
+use crate::anchored_file::{AnchoredFacts, AnchoredFile};
 use crate::archive_file::{ArchiveFacts, ArchiveFileError, ArchiveReader};
 use crate::chain_file::{ChainFacts, ChainFileError, ChainReader};
 use crate::journal_file::{GrowthFacts, GrowthFile, RecordFacts, RecordFile};
@@ -39,6 +40,8 @@ pub enum Verified {
     Archive(Box<ArchiveFacts>),
     /// What moved on an account: its node's own word.
     Statement(Box<StatementFacts>),
+    /// That a chain's newest entry existed before a payload was published.
+    Anchored(Box<AnchoredFacts>),
 }
 
 impl Verified {
@@ -55,6 +58,7 @@ impl Verified {
             Self::Growth(_) => "growth",
             Self::Archive(_) => "archive",
             Self::Statement(_) => "statement",
+            Self::Anchored(_) => "anchored",
         }
     }
 
@@ -73,8 +77,8 @@ impl Verified {
 pub enum VerifyError {
     /// It is none of the kinds there are.
     #[error(
-        "it is not a receipt, chain, balance, statement, mandate, archive, or proof of inclusion, of fraud or \
-         about a journal, or it is cut off: {0}"
+        "it is not a receipt, chain, balance, statement, mandate, archive, or proof of inclusion, of fraud, about \
+         a journal or under an anchor, or it is cut off: {0}"
     )]
     Unknown(String),
     /// A receipt.
@@ -187,6 +191,9 @@ pub fn verify(text: &str) -> Result<Verified, VerifyError> {
     } else if is("tirami_statement") {
         let file: StatementFile = read(text)?;
         Ok(Verified::Statement(Box::new(file.verify()?)))
+    } else if is("tirami_anchored") {
+        let file: AnchoredFile = read(text)?;
+        Ok(Verified::Anchored(Box::new(file.verify()?)))
     } else {
         Err(VerifyError::Unknown(
             "no field says what it is, such as 'tirami_receipt'".to_owned(),

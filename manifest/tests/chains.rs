@@ -11,6 +11,8 @@
 
 #[path = "chains/alone.rs"]
 mod alone;
+#[path = "chains/anchored.rs"]
+mod anchored;
 #[path = "chains/any.rs"]
 mod any;
 #[path = "chains/files.rs"]

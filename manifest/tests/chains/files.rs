@@ -13,6 +13,7 @@ use tirami_manifest::verify::verify;
 use tirami_manifest::{InvitationId, ReceiptId};
 
 use crate::alone;
+use crate::anchored;
 use crate::forged;
 use crate::fraud;
 use crate::journal;
@@ -144,6 +145,7 @@ fn valid() -> BTreeMap<&'static str, String> {
     ]);
     files.extend(journal::valid());
     files.extend(statements::valid());
+    files.extend(anchored::valid());
     for (name, proof) in fraud::proofs() {
         files.insert(
             name,
@@ -193,6 +195,7 @@ fn the_golden_forgeries_do_not_hold_and_are_what_they_were() {
     let mut files = forged::ledgers();
     files.extend(journal::forged());
     files.extend(statements::forged());
+    files.extend(anchored::forged());
     files.extend(alone::proofs());
     for (name, (text, why)) in &files {
         let error = verify(text).expect_err(name).to_string();

@@ -13,6 +13,7 @@ use tirami_manifest::signed::{Document, Signed};
 use tirami_manifest::statement::Statement;
 use tirami_manifest::tree_head::TreeHead;
 
+use crate::anchored;
 use crate::files::{claimed, compare, golden, issuer, member, read, seller};
 use crate::fraud;
 use crate::journal::Journal;
@@ -581,11 +582,8 @@ fn statement_line() -> Golden {
 }
 
 fn all() -> Vec<Golden> {
-    let heads = [issuer(), member()].map(|pen| {
-        let head = pen.head();
-        (head.author, head.seq, head.entry)
-    });
-    let anchor = Anchor::new(&private().id(), 1_700_000_009_000 << 16 | 7, heads.to_vec());
+    let heads = anchored::heads(0);
+    let anchor = Anchor::new(&private().id(), 1_700_000_009_000 << 16 | 7, &heads);
     let certificate = Golden {
         name: "certificate.txt",
         title: "A certificate by three of four witnesses",

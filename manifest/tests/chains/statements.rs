@@ -151,7 +151,12 @@ fn lies() -> Forged {
         to: at(60_002),
         ..of(&lines())
     };
+    let backwards = Statement {
+        from: at(30_000),
+        ..of(&[])
+    };
     let (open, later) = (signed(&lines(), open), signed(&lines(), later));
+    let backwards = signed(&[], backwards);
     [
         ("statement-top-up.json", top_up, "line 2: its balance"),
         ("statement-other-closing.json", open, "closing one"),
@@ -160,6 +165,7 @@ fn lies() -> Forged {
         ("statement-numbers.json", numbers, "line 3: it is not after"),
         ("statement-receipt-twice.json", twice, "counted before"),
         ("statement-of-tomorrow.json", later, "after it was signed"),
+        ("statement-backwards.json", backwards, "before it begins"),
     ]
     .map(|(name, file, why)| (name, (pretty(&file), why)))
     .into()
@@ -300,6 +306,14 @@ fn what_a_line_may_say() {
     });
     let error = holds(moved_nothing).unwrap_err().to_string();
     assert!(error.contains("line 2"), "{error}");
+    let round = changed(|lines| {
+        for line in &mut lines[1..] {
+            (line.came_in, line.went_out) = (Amount::MAX, Amount::MAX);
+            line.balance = trm(1_000);
+        }
+    });
+    let error = holds(round).unwrap_err().to_string();
+    assert!(error.contains("more has moved"), "{error}");
     let nameless = Statement {
         agent: "a\nb".to_owned(),
         ..of(&lines())

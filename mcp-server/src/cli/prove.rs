@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
+use tirami_agent_runtime::FailureCode;
 use tirami_agent_runtime::ops::{
     ChainEntries, MakeAnchor, ProveBalance, ProveLog, ProveReceipt, ProveStatement,
 };
@@ -13,6 +14,7 @@ use tirami_manifest::{NodeId, Timestamp};
 
 use super::context::{Context, Session};
 use super::exit::{Exit, Problem};
+use super::line_file;
 use super::local_time;
 use super::out_file::{self, OutArgs, create, failed, written};
 use super::receipt;
@@ -79,6 +81,10 @@ pub(super) struct AnchorArgs {
     /// Also append it to this file, one line for each: a transparency file
     #[arg(long, value_name = "FILE")]
     append: Option<PathBuf>,
+    /// Also write the proof that this node's newest entry is under it to this file, which 'verify' takes; an
+    /// existing file is left alone
+    #[arg(long, value_name = "FILE")]
+    proof: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -133,17 +139,19 @@ fn document(context: &Context, to: &OutArgs, file: &impl Serialize) -> Result<Ex
 }
 
 async fn anchor(context: &Context, args: &AnchorArgs) -> Result<Exit, Problem> {
-    let anchor = context.ask(Need::Books, MakeAnchor {}).await?;
+    let mut anchor = context.ask(Need::Books, MakeAnchor {}).await?;
+    let proof = anchor.proof.take();
+    if let Some(path) = &args.proof {
+        let proof = proof.ok_or_else(|| {
+            let text = "nothing has happened on this node's chain yet, so no anchor has it";
+            Problem::new(FailureCode::NotFound, text)
+                .hint("buy or sell something, or join a network with a welcome loan")
+        })?;
+        // First, so that no line is appended whose proof could not be kept.
+        out_file::write(path, &proof)?;
+    }
     if let Some(path) = &args.append {
-        let line = line(&anchor)?;
-        let mut file = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .map_err(|error| failed(path, &error))?;
-        file.write_all(line.as_bytes())
-            .and_then(|()| file.sync_all())
-            .map_err(|error| failed(path, &error))?;
+        line_file::append(path, &line(&anchor)?).map_err(|error| failed(path, &error))?;
     }
     if context.out.is_json() {
         context.out.json(&anchor);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use tirami_agent_runtime::ops::VerifyOutput;
+use tirami_manifest::anchored_file::AnchoredFacts;
 use tirami_manifest::archive_file::ArchiveFacts;
 use tirami_manifest::chain_file::ChainFacts;
 use tirami_manifest::journal_file::{GrowthFacts, RecordFacts};
@@ -58,6 +59,7 @@ pub(super) fn verify(out: &Output, args: &VerifyArgs) -> Result<Exit, Problem> {
         Verified::Growth(facts) => growth(out, &facts),
         Verified::Archive(facts) => archive(out, &facts),
         Verified::Statement(facts) => statement(out, &facts),
+        Verified::Anchored(facts) => anchored(out, &facts),
     }
     Ok(Exit::Ok)
 }
@@ -344,6 +346,32 @@ fn statement(out: &Output, facts: &StatementFacts) {
             "assurance",
             "signed by the node alone: its own word about its own books, as far as this journal goes"
                 .to_owned(),
+        ),
+    ]);
+}
+
+fn anchored(out: &Output, facts: &AnchoredFacts) {
+    out.marked(
+        Style::Good,
+        "valid:",
+        "the entry existed before the payload was published, whenever that was",
+    );
+    out.facts(&[
+        ("network", facts.network.to_string()),
+        ("node", facts.node.to_string()),
+        ("entry", format!("{} ({})", facts.seq, facts.head)),
+        ("signed", local_time::exact(&facts.as_of)),
+        ("payload", facts.payload.clone()),
+        ("made", local_time::exact(&facts.at)),
+        ("chains", facts.chains.to_string()),
+        ("root", format!("{:?}", facts.root)),
+        (
+            "compare",
+            "the payload with the one that was published, and when".to_owned(),
+        ),
+        (
+            "not shown",
+            "whether the chain holds; both times above are its makers' word".to_owned(),
         ),
     ]);
 }
