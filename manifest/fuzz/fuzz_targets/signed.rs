@@ -68,7 +68,11 @@ static KNOWN: LazyLock<Known> = LazyLock::new(|| {
         signed: documents
             .values()
             .map(|golden| golden.signed())
-            .chain(FILES.iter().flat_map(|(_, text)| bytes_in(text, "statement")))
+            .chain(
+                FILES
+                    .iter()
+                    .flat_map(|(_, text)| bytes_in(text, "statement")),
+            )
             .collect(),
         receipt: Receipt::from_bytes(&receipt.finish()).expect("the golden receipt"),
         ticket: texts["TICKET"].parse().expect("the golden ticket"),

@@ -20,7 +20,7 @@ const VECTORS: [&str; 3] = [
 ];
 
 /// The golden files: name and text, those that hold first, then the forged ones.
-pub const FILES: [(&str, &str); 28] = [
+pub const FILES: [(&str, &str); 29] = [
     file!("valid", "issuer.chain"),
     file!("valid", "member.chain"),
     file!("valid", "seller.chain"),
@@ -34,6 +34,7 @@ pub const FILES: [(&str, &str); 28] = [
     file!("valid", "receipt.json"),
     file!("valid", "voucher.json"),
     file!("valid", "statement.json"),
+    file!("valid", "anchored.json"),
     file!("valid", "mandate.txt"),
     file!("forged", "altered-balance.chain"),
     file!("forged", "backdating.chain"),

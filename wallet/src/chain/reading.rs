@@ -206,7 +206,6 @@ impl Wallet {
         let own = newest(&view, &genesis, self.node())?;
         let heads = certified_heads(&view)?.into_iter();
         let mut heads: Vec<_> = heads
-            .filter(|head| head.node != self.node())
             .map(|head| (head.node, head.seq, head.entry))
             .collect();
         if let Some(own) = &own {
