@@ -53,9 +53,12 @@ retire payload = other invitation:16 amount:amount receipt;
 cert = version:u8=1 network epoch:u64=0 author seq:u64 entry votes:vote*64;
 vote = witness signature:64;
 fraud = version:u8=1 network fraud:u16=1|2|3|4 accused first:bytes second:bytes;
-sth = version:u8=1 network node size:u64 hash root time:u64 signature:64""".split(";"))
+sth = version:u8=1 network node size:u64 hash root time:u64 signature:64;
+statement = version:u8=1 network node agent:bytes from:u64 to:u64 opening:amount closing:amount
+    lines:u32 lines_root size:u64 root time:u64 signature:64;
+anchor = magic:4 version:u8=1 prefix:8 size:u64 time:u64 root""".split(";"))
 EVENTS = ("transfer renewed mandate approval freeze quota refused opening token owner").split()
-MAX_RECORD = 24 * 1024
+MAX_RECORD, MAX_LINES, MAX_WORD = 24 * 1024, 1000, 128
 TRADES = {"trade", "claim"}
 NAMES = {  # the fields whose numbers have names, which stand there instead after reading
     "type": {1: "genesis", 2: "checkpoint", 3: "succession", 11: "claim", 13: "trade",
@@ -436,6 +439,19 @@ def check_inclusion(words):
     assurance = check_certificate(words, head, genesis)
     check_words(words["says"], under=head.seq, assurance=assurance, **truth)
 
+def check_anchored(words):
+    check_words(words, "says genesis entry index path payload", tirami_anchored=1)
+    genesis, anchor = parse_genesis(words["genesis"]), parse("anchor", words["payload"])
+    entry = check_alone(parse_entry(words["entry"]), genesis)
+    expect(anchor, magic=b"TRM1", prefix=genesis.id[:8])
+    index = words["index"]
+    need(type(index) is int and 0 <= index < anchor.size, "index is not a place in the tree")
+    leaf = entry.author + entry.seq.to_bytes(8, "little") + entry.id
+    expect(anchor, root=included_root(leaf, index, anchor.size, hashes(words["path"])))
+    check_words(words["says"], proves="existed_before_the_payload_was_published", at=anchor.time,
+                payload=unhex("payload", words["payload"]), **fields(anchor, "chains=size root"),
+                **fields(entry, "network node=author seq head=id as_of=time"))
+
 def check_head(text):
     head = parse("sth", text)
     need(signed(head, head.node), "sth: signature")
@@ -496,6 +512,66 @@ def check_growth(words):
     need(roots == (root, head.root), "the path does not lead from one root to the other")
     check_words(words["says"], from_root=root, as_of=head.time << 16, **{"from": first},
                 **fields(head, "network node size root"))
+
+def plain(word):
+    """The bytes of a word, which is neither nothing nor long and has no control characters."""
+    need(type(word) is str and word and not re.search("[\0-\x1f\x7f-\x9f]", word), "not a word")
+    need(len(data := word.encode()) <= MAX_WORD, "a word is too long")
+    return len(data).to_bytes(4, "little") + data
+
+def milliseconds(text):
+    moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ") - datetime(1970, 1, 1)
+    value = moment // timedelta(milliseconds=1)
+    need(in_words("at", value << 16) == text, "not a time")
+    return value
+
+def micro(text):
+    need(type(text) is str and re.fullmatch(r"\d+(\.\d{1,6})?", text, re.ASCII), "not an amount")
+    whole_part, _, rest = text.partition(".")
+    value = int(whole_part) * 10**6 + int(rest.ljust(6, "0"))
+    need(value <= CAP and in_words("trm_", value) == text, "not an amount")
+    return value
+
+def statement_line(words):
+    """The bytes of a line, and what counts in it."""
+    known = set("seq at reason other trm_in trm_out trm_balance".split())
+    need(type(words) is dict and known <= words.keys() <= known | {"agent", "receipt"}, "not a line")
+    seq, at = whole(words, "seq", 2**64 - 1), milliseconds(words["at"])
+    moves = [micro(words[name]) for name in ("trm_in", "trm_out", "trm_balance")]
+    optional = [b"\1" + made(words[name]) if name in words else b"\0" for name, made in (
+        ("agent", plain), ("receipt", lambda text: parse("32", text)))]
+    numbers = [value.to_bytes(8, "little") for value in (seq, at, *moves)]
+    data = b"".join((*numbers[:2], plain(words["reason"]), plain(words["other"]), optional[0],
+                     *numbers[2:], optional[1]))
+    return data, seq, at, *moves, (words.get("receipt", "").lower(), words["reason"], moves[0] > 0)
+
+def check_statement(words):
+    check_words(words, "says genesis lines statement", tirami_statement=1)
+    body = parse("statement", words["statement"])
+    plain(body.agent.decode())
+    need(signed(body, body.node), "statement: signature")
+    expect(body, network=parse_genesis(words["genesis"]).id)
+    begin, end, balance, trees, legs = getattr(body, "from"), body.to, body.opening, [], set()
+    need(begin <= end <= body.time + 1, "statement: it ends before it begins, or after it was signed")
+    need(type(words["lines"]) is list and len(words["lines"]) <= MAX_LINES, "too many lines")
+    expect(body, lines=len(words["lines"]))
+    before, sums = (0, begin), [0, 0]
+    for count, row in enumerate(words["lines"]):
+        data, seq, at, came, went, after, leg = statement_line(row)
+        need(seq > before[0] and at >= before[1], "a line is not after the one before")
+        need(at < end, "a line is not in the period")
+        need(came or went, "a line moves nothing")
+        need(after == balance + came - went, "a line: balance is wrong")
+        need(not leg[0] or leg not in legs, "a receipt was counted before")
+        before, balance, sums = (seq, at), after, [sums[0] + came, sums[1] + went]
+        need(max(sums) <= CAP, "more has moved than there can be")
+        legs.add(leg)
+        grow(trees, count, data)
+    expect(body, closing=balance, lines_root=root_of(trees))
+    check_words(words["says"], assurance="signed", as_of=body.time << 16, agent=body.agent.decode(),
+                trm_in=sums[0], trm_out=sums[1], **{"from": in_words("at", begin << 16)},
+                to=in_words("at", end << 16), **fields(
+        body, "network node trm_opening=opening trm_closing=closing lines size root"))
 
 def check_archive(text):
     """A first line, a line for each record, a last line."""
@@ -572,7 +648,8 @@ def verify(path):
     if text.strip().startswith("tirami-mandate1_"):
         return "mandate", check_mandate(text.strip())
     checks = {"receipt": check_receipt, "balance": check_balance, "inclusion": check_inclusion,
-              "fraud": check_fraud, "record": check_record, "growth": check_growth}
+              "fraud": check_fraud, "record": check_record, "growth": check_growth,
+              "statement": check_statement, "anchored": check_anchored}
     try:
         words = load(text)
     except ValueError:

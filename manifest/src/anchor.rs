@@ -5,7 +5,7 @@
 
 use crate::bytes::{DecodeError, Reader, Writer};
 use crate::id::{EntryId, NetworkId, NodeId};
-use crate::merkle::{self, Frontier, Hash};
+use crate::merkle::{self, Frontier, Hash, Inclusion, Leaves};
 
 /// How every payload starts.
 const MAGIC: &[u8; 4] = b"TRM1";
@@ -27,31 +27,72 @@ pub struct Anchor {
     pub root: Hash,
 }
 
-/// The data of a head's leaf: 32 author, u64 seq, 32 entry id.
-fn leaf(author: &NodeId, seq: u64, entry: &EntryId) -> Hash {
+/// What a payload has of a network's id.
+fn prefix(network: &NetworkId) -> [u8; 8] {
+    let first = network.as_bytes().first_chunk();
+    first.copied().unwrap_or_default()
+}
+
+/// The hash of a head's leaf, whose data is: 32 author, u64 seq, 32 entry id.
+pub(crate) fn leaf(author: &NodeId, seq: u64, entry: &EntryId) -> Hash {
     let mut out = Writer::default();
     out.raw(author.as_bytes()).u64(seq).raw(entry.as_bytes());
     merkle::leaf(&out.finish())
 }
 
-impl Anchor {
-    /// Anchors these heads, which are sorted by author first.
-    pub fn new(network: &NetworkId, hlc: u64, mut heads: Vec<(NodeId, u64, EntryId)>) -> Self {
+/// The newest entries of chains under one root, by ascending author.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heads(Vec<(NodeId, u64, EntryId)>);
+
+impl Heads {
+    /// Author, number and id of each.
+    pub fn new(mut heads: Vec<(NodeId, u64, EntryId)>) -> Self {
         heads.sort_unstable();
+        Self(heads)
+    }
+
+    /// How many chains.
+    pub fn size(&self) -> u64 {
+        u64::try_from(self.0.len()).unwrap_or(u64::MAX)
+    }
+
+    /// Root of the tree over them.
+    pub fn root(&self) -> Hash {
         let mut tree = Frontier::default();
-        for (author, seq, entry) in &heads {
-            tree.push(leaf(author, *seq, entry), |_, _, _| ());
+        for hash in self.leaves() {
+            tree.push(hash, |_, _, _| ());
         }
+        tree.root()
+    }
+
+    /// That an author's newest entry is under the root; `None` when it is not.
+    pub fn proof(&self, author: &NodeId) -> Option<Inclusion> {
+        let at = self.0.iter().position(|(other, _, _)| other == author)?;
+        let (index, leaves) = (u64::try_from(at).ok()?, self.leaves());
+        let Ok(proof) = Inclusion::new(&Leaves(&leaves), index, self.size());
+        proof
+    }
+
+    fn leaves(&self) -> Vec<Hash> {
+        let hash = |(author, seq, entry): &(NodeId, u64, EntryId)| leaf(author, *seq, entry);
+        self.0.iter().map(hash).collect()
+    }
+}
+
+impl Anchor {
+    /// Anchors these heads.
+    pub fn new(network: &NetworkId, hlc: u64, heads: &Heads) -> Self {
         Self {
-            network: network
-                .as_bytes()
-                .first_chunk()
-                .copied()
-                .unwrap_or_default(),
-            size: tree.size(),
+            network: prefix(network),
+            size: heads.size(),
             hlc,
-            root: tree.root(),
+            root: heads.root(),
         }
+    }
+
+    /// Whether it names this network, as far as it names one.
+    pub fn is_of(&self, network: &NetworkId) -> bool {
+        self.network == prefix(network)
     }
 
     /// The payload.
@@ -100,7 +141,7 @@ mod tests {
             (NodeId::from_bytes([1; 32]), 5, EntryId::from_bytes([3; 32])),
         ];
         let network = NetworkId::from_bytes([9; 32]);
-        let anchor = Anchor::new(&network, 0x0102_0304, heads.clone());
+        let anchor = Anchor::new(&network, 0x0102_0304, &Heads::new(heads.clone()));
         let bytes = anchor.to_bytes();
         assert_eq!(bytes.len(), ANCHOR_LEN);
         let fields = [
@@ -116,6 +157,9 @@ mod tests {
             leaf(&heads[0].0, 7, &heads[0].2),
         );
         assert_eq!(anchor.root, merkle::node(&a, &b));
+        let proof = Heads::new(heads.clone()).proof(&heads[0].0).unwrap();
+        assert_eq!((proof.index, proof.path), (1, vec![a]));
+        assert!(anchor.is_of(&network) && !anchor.is_of(&NetworkId::from_bytes([8; 32])));
         assert_eq!(Anchor::from_bytes(&bytes), Ok(anchor));
         assert!(Anchor::from_bytes(&bytes[..60]).is_err());
         assert!(Anchor::from_bytes(&[bytes.as_slice(), &[0]].concat()).is_err());

@@ -15,6 +15,7 @@
 pub mod agent;
 pub mod amount;
 pub mod anchor;
+pub mod anchored_file;
 pub mod archive_file;
 pub mod bytes;
 pub mod chain;
@@ -40,6 +41,8 @@ pub mod range;
 pub mod receipt_file;
 pub mod record;
 pub mod signed;
+pub mod statement;
+pub mod statement_file;
 pub mod ticket;
 pub mod time;
 pub mod tree_head;

@@ -220,11 +220,11 @@ pub fn verify_mandate(text: &str) -> Result<MandateFacts, ProofError> {
     })
 }
 
-/// A text that is there; what is absent is not null.
-pub(crate) fn present<'de, D: serde::Deserializer<'de>>(
+/// What is there; what is absent is not null.
+pub(crate) fn present<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
     from: D,
-) -> Result<Option<String>, D::Error> {
-    String::deserialize(from).map(Some)
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
 }
 
 /// Why a file proves nothing.
@@ -274,7 +274,7 @@ pub(crate) fn damaged(part: &'static str) -> impl FnOnce(crate::bytes::DecodeErr
 }
 
 /// An entry of which all holds that can be known without its chain.
-fn entry_alone(
+pub(crate) fn entry_alone(
     part: &'static str,
     text: &str,
     genesis: &Genesis,
@@ -284,7 +284,7 @@ fn entry_alone(
     Ok(signed)
 }
 
-fn genesis(text: &str) -> Result<Genesis, ProofError> {
+pub(crate) fn genesis(text: &str) -> Result<Genesis, ProofError> {
     Genesis::from_bytes(&bytes("genesis", text)?).map_err(damaged("genesis"))
 }
 

@@ -66,6 +66,32 @@ impl Timestamp {
         let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
         format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
     }
+
+    /// The moment that [`Timestamp::to_rfc3339`] writes so; `None` for anything else, and for another way to
+    /// write the same moment.
+    pub fn from_rfc3339(text: &str) -> Option<Self> {
+        let mut numbers = text.split(['-', 'T', ':', '.', 'Z']);
+        let mut next = || numbers.next()?.parse::<u64>().ok();
+        let (year, month, day) = (next()?, next()?, next()?);
+        let (hour, minute, second, ms) = (next()?, next()?, next()?, next()?);
+        // Howard Hinnant's days_from_civil; whatever the numbers are, what follows is compared below.
+        let year = year.checked_sub(u64::from(month <= 2))?;
+        let shifted = month.checked_add(9)?.checked_rem(12)?;
+        let of_year = shifted.checked_mul(153)?.checked_add(2)? / 5;
+        let (era, of_era) = (year / 400, year % 400);
+        let days = era
+            .checked_mul(146_097)?
+            .checked_add(of_era.checked_mul(365)?)?
+            .checked_add((of_era / 4).checked_sub(of_era / 100)?)?
+            .checked_add(of_year.checked_add(day)?)?
+            .checked_sub(719_469)?;
+        let mut total = days;
+        for (times, more) in [(24, hour), (60, minute), (60, second), (1_000, ms)] {
+            total = total.checked_mul(times)?.checked_add(more)?;
+        }
+        let moment = Self(total);
+        (moment.to_rfc3339() == text).then_some(moment)
+    }
 }
 
 /// Where the time comes from: the machine's clock in a node, a number in a test.
@@ -134,6 +160,36 @@ mod tests {
             (4_102_444_800_000, "2100-01-01T00:00:00.000Z"),
         ] {
             assert_eq!(Timestamp::from_ms(ms).to_rfc3339(), text);
+        }
+    }
+
+    #[test]
+    fn rfc3339_is_read_back_in_one_form_only() {
+        // Every day of some centuries, and what is far away.
+        let days = (0..400 * 366_u64).map(|day| day * 86_400_000 + day);
+        for ms in days.chain([253_402_300_800_000, 1 << 60, u64::MAX]) {
+            let moment = Timestamp::from_ms(ms);
+            let text = moment.to_rfc3339();
+            assert_eq!(Timestamp::from_rfc3339(&text), Some(moment), "{text}");
+        }
+        for text in [
+            "",
+            "1970-01-01",
+            "1970-01-01T00:00:00Z",
+            "1970-01-01T00:00:00.000",
+            "1970-01-01T00:00:00.000+00:00",
+            "1970-01-01 00:00:00.000Z",
+            "1970-1-01T00:00:00.000Z",
+            "1970-01-01T00:00:60.000Z",
+            "1970-02-30T00:00:00.000Z",
+            "1970-13-01T00:00:00.000Z",
+            "1970-00-01T00:00:00.000Z",
+            "1969-12-31T23:59:59.999Z",
+            "+970-01-01T00:00:00.000Z",
+            "99999999999999999999-01-01T00:00:00.000Z",
+            "18446744073709551615-01-01T00:00:00.000Z",
+        ] {
+            assert_eq!(Timestamp::from_rfc3339(text), None, "{text}");
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use serde::Serialize;
 
+use crate::anchored_file::{AnchoredFacts, AnchoredFile};
 use crate::archive_file::{ArchiveFacts, ArchiveFileError, ArchiveReader};
 use crate::chain_file::{ChainFacts, ChainFileError, ChainReader};
 use crate::journal_file::{GrowthFacts, GrowthFile, RecordFacts, RecordFile};
@@ -13,6 +14,7 @@ use crate::proof_file::{
     ProofError, verify_mandate,
 };
 use crate::receipt_file::{ReceiptFile, ReceiptFileError};
+use crate::statement_file::{StatementFacts, StatementFile};
 
 /// What holds, by its kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -36,6 +38,10 @@ pub enum Verified {
     Growth(Box<GrowthFacts>),
     /// Records of a node's journal, every one of them.
     Archive(Box<ArchiveFacts>),
+    /// What moved on an account: its node's own word.
+    Statement(Box<StatementFacts>),
+    /// That a chain's newest entry existed before a payload was published.
+    Anchored(Box<AnchoredFacts>),
 }
 
 impl Verified {
@@ -51,6 +57,8 @@ impl Verified {
             Self::Record(_) => "record",
             Self::Growth(_) => "growth",
             Self::Archive(_) => "archive",
+            Self::Statement(_) => "statement",
+            Self::Anchored(_) => "anchored",
         }
     }
 
@@ -69,8 +77,8 @@ impl Verified {
 pub enum VerifyError {
     /// It is none of the kinds there are.
     #[error(
-        "it is not a receipt, chain, balance, mandate, archive, or proof of inclusion, of fraud or about a \
-         journal, or it is cut off: {0}"
+        "it is not a receipt, chain, balance, statement, mandate, archive, or proof of inclusion, of fraud, about \
+         a journal or under an anchor, or it is cut off: {0}"
     )]
     Unknown(String),
     /// A receipt.
@@ -86,6 +94,9 @@ pub enum VerifyError {
     #[error(transparent)]
     Proof(#[from] ProofError),
 }
+
+/// Largest text that is checked whole: a statement is the longest.
+pub const SIZE_MAX: usize = crate::statement_file::SIZE_MAX;
 
 /// Longest line of what is read line by line.
 pub const LINE_MAX: usize = {
@@ -177,6 +188,12 @@ pub fn verify(text: &str) -> Result<Verified, VerifyError> {
     } else if is("tirami_growth") {
         let file: GrowthFile = read(text)?;
         Ok(Verified::Growth(Box::new(file.verify()?)))
+    } else if is("tirami_statement") {
+        let file: StatementFile = read(text)?;
+        Ok(Verified::Statement(Box::new(file.verify()?)))
+    } else if is("tirami_anchored") {
+        let file: AnchoredFile = read(text)?;
+        Ok(Verified::Anchored(Box::new(file.verify()?)))
     } else {
         Err(VerifyError::Unknown(
             "no field says what it is, such as 'tirami_receipt'".to_owned(),

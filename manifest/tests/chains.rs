@@ -11,6 +11,8 @@
 
 #[path = "chains/alone.rs"]
 mod alone;
+#[path = "chains/anchored.rs"]
+mod anchored;
 #[path = "chains/any.rs"]
 mod any;
 #[path = "chains/files.rs"]
@@ -31,5 +33,7 @@ mod market;
 mod rules;
 #[path = "chains/signatures.rs"]
 mod signatures;
+#[path = "chains/statements.rs"]
+mod statements;
 #[path = "chains/world.rs"]
 mod world;

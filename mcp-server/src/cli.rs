@@ -25,6 +25,7 @@ mod history;
 mod identity;
 mod join;
 mod key;
+mod line_file;
 mod loans;
 mod local_time;
 mod mandate;

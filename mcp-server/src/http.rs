@@ -101,6 +101,7 @@ pub fn app(state: HttpState) -> Router {
         .route("/v1/tirami/audit", get(chain::audit))
         .route("/v1/tirami/audit_log", get(chain::audit_log))
         .route("/v1/tirami/prove/log", get(chain::prove_log))
+        .route("/v1/tirami/prove/statement", get(chain::prove_statement))
         .route("/v1/tirami/statement", post(chain::statement))
         .route("/v1/tirami/peers", get(peers::peers))
         .route("/v1/tirami/peers/ping", post(peers::ping))

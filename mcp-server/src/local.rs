@@ -17,9 +17,9 @@ use tirami_agent_runtime::ops::{
     ChainEntries, ChangeServe, Chat, Deny, Earnings, ExplainBudget, Freeze, GetManifest,
     GetReceipt, GiveBackMandate, GrantMandate, HandOutMandate, History, Identity, Join, Loans,
     MakeAnchor, MakeTicket, Mandates, Models, NetCheck, Network, Obey, Operation, Peers, PingPeer,
-    ProveBalance, ProveLog, ProveReceipt, Quote, ReclaimAllMandates, ReclaimMandate, RepayLoan,
-    RevokeMandate, Schedule, Serve, SetOwner, Statement, Status, TextSink, TightenBudget,
-    TravellingMandates, Unarchive, Verify,
+    ProveBalance, ProveLog, ProveReceipt, ProveStatement, Quote, ReclaimAllMandates,
+    ReclaimMandate, RepayLoan, RevokeMandate, Schedule, Serve, SetOwner, Statement, Status,
+    TextSink, TightenBudget, TravellingMandates, Unarchive, Verify,
 };
 use tirami_agent_runtime::{Failure, FailureCode, Runtime};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -242,6 +242,7 @@ dispatch!(
     ProveBalance,
     ProveLog,
     ProveReceipt,
+    ProveStatement,
     Quote,
     ReclaimAllMandates,
     ReclaimMandate,

@@ -1,5 +1,7 @@
 //! History, balances and receipts; reads, never writes.
 
+mod signing;
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +21,8 @@ use crate::ledger::tables::{Order, ReadTables, Table};
 use crate::ledger::transfer::{Entry, HoldRow, Kind};
 use crate::store::StoreError;
 use crate::wallet::Wallet;
+
+pub use signing::Movements;
 
 /// Which side of a receipt this node was on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -245,28 +245,7 @@ impl Wallet {
     ///
     /// A store failure.
     pub fn certified_heads(&self) -> Result<Vec<CertifiedHead>, WalletError> {
-        let view = self.view()?;
-        let mut heads = Vec::new();
-        for (key, row) in view.scan(Table::Witnessed, &[], None, Order::Ascending, usize::MAX)? {
-            let damaged = StoreError::Row {
-                table: Table::Witnessed,
-            };
-            let row: Witnessed = decode(Table::Witnessed, &row)?;
-            heads.push(CertifiedHead {
-                node: NodeId::from_bytes(key.try_into().map_err(|_| damaged)?),
-                seq: row.seq,
-                entry: EntryId::from_bytes(row.id),
-                spendable: row.spendable,
-                at: row.at,
-            });
-        }
-        let mut newest = Vec::new();
-        for head in heads {
-            if !keys::succeeded(&view, &head.node)? {
-                newest.push(head);
-            }
-        }
-        Ok(newest)
+        certified_heads(&self.view()?)
     }
 
     /// Every proof of fraud that is known here.
@@ -656,6 +635,31 @@ fn frauds(
             })
         })
         .collect()
+}
+
+/// The newest certified entry of each member's chain, but for keys that others succeeded.
+pub(crate) fn certified_heads(view: &impl ReadTables) -> Result<Vec<CertifiedHead>, WalletError> {
+    let mut heads = Vec::new();
+    for (key, row) in view.scan(Table::Witnessed, &[], None, Order::Ascending, usize::MAX)? {
+        let damaged = StoreError::Row {
+            table: Table::Witnessed,
+        };
+        let row: Witnessed = decode(Table::Witnessed, &row)?;
+        heads.push(CertifiedHead {
+            node: NodeId::from_bytes(key.try_into().map_err(|_| damaged)?),
+            seq: row.seq,
+            entry: EntryId::from_bytes(row.id),
+            spendable: row.spendable,
+            at: row.at,
+        });
+    }
+    let mut newest = Vec::new();
+    for head in heads {
+        if !keys::succeeded(view, &head.node)? {
+            newest.push(head);
+        }
+    }
+    Ok(newest)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use tirami_manifest::chain::Certificate;
 use tirami_manifest::chain_file::{ChainEnd, ChainHeader, ChainLine};
 use tirami_manifest::id::to_hex;
+use tirami_manifest::merkle::Hash;
 use tirami_manifest::proof_file::{BalanceFile, FraudFile, InclusionFile};
 use tirami_manifest::verify::{Verified, VerifyError, verify};
 use tirami_manifest::{Amount, EntryId, NetworkId, NodeId, ReceiptId};
@@ -73,8 +74,7 @@ super::empty_input!(
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Verify {
-    /// The text of a receipt, chain, balance, travelling mandate, archive, or proof of inclusion, of fraud or
-    /// about a journal, as 'tirami-agent receipt', 'prove' and 'wallet archive' write them.
+    /// Its text, as 'tirami-agent receipt', 'prove' and 'wallet archive' write it.
     pub proof: String,
 }
 
@@ -83,8 +83,8 @@ pub struct Verify {
 pub struct VerifyOutput {
     /// Whether it holds.
     pub valid: bool,
-    /// What it is: `receipt`, `chain`, `balance`, `inclusion`, `fraud`, `mandate`, `record`, `growth` or
-    /// `archive`.
+    /// What it is: `receipt`, `chain`, `balance`, `inclusion`, `fraud`, `mandate`, `record`, `growth`,
+    /// `archive`, `statement` (a node's own word about its own books) or `anchored`.
     pub kind: Option<String>,
     /// What it proves.
     pub facts: Option<serde_json::Map<String, serde_json::Value>>,
@@ -148,7 +148,12 @@ pub struct NetworkOutput {
     pub certified: Vec<CertifiedOutput>,
     /// What members have together in this node's ledger, where it is the witness.
     pub trm_members: Amount,
-    /// Proofs of fraud that are known here.
+    /// How many chains' newest entries are known here: this node's, and those it certified.
+    pub chains: u64,
+    /// Root over them, as `anchor` has it: equal where the same entries are known.
+    pub root: Hash,
+    /// Proofs of fraud that are known here; each is a file that `verify` takes.
+    #[schemars(with = "Vec<serde_json::Map<String, serde_json::Value>>")]
     pub frauds: Vec<FraudFile>,
 }
 
@@ -336,6 +341,7 @@ impl Operation for Network {
                 at: head.at.to_rfc3339(),
             })
             .collect();
+        let heads = wallet.known_heads()?.heads;
         let authority = genesis.authority() == Some(wallet.node());
         let members = if authority {
             wallet.members()?
@@ -368,6 +374,8 @@ impl Operation for Network {
                     .checked_add(totals.pending())
                     .unwrap_or(Amount::MAX)
             })),
+            chains: heads.size(),
+            root: heads.root(),
             frauds: wallet.frauds()?.iter().map(FraudFile::new).collect(),
         })
     }

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tirami_manifest::anchor::Anchor;
+use tirami_manifest::anchored_file::AnchoredFile;
 use tirami_manifest::id::to_hex;
 use tirami_manifest::journal_file::{GrowthFile, RecordFile};
 use tirami_manifest::merkle::{Consistency, Hash, Inclusion};
@@ -118,6 +119,9 @@ pub struct AnchorOutput {
     pub root: Hash,
     /// The 61 bytes in hexadecimal.
     pub payload: String,
+    /// That this node's newest entry is under the root: a file that `verify` takes. Absent before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<AnchoredFile>,
 }
 
 impl Operation for AuditLog {
@@ -293,25 +297,18 @@ impl Operation for MakeAnchor {
         _: Option<TextSink>,
     ) -> Result<AnchorOutput, Failure> {
         caller.must_be_main()?;
-        let wallet = &runtime.inner.wallet;
-        let position = wallet.chain_position()?;
-        let mut heads: Vec<_> = wallet
-            .certified_heads()?
-            .into_iter()
-            .map(|head| (head.node, head.seq, head.entry))
-            .collect();
-        if position.seq > 0 {
-            heads.push((wallet.node(), position.seq, position.head));
-        }
-        let now = wallet.now()?;
-        let network = position.genesis.id();
-        let anchor = Anchor::new(&network, now.ms() << 16, heads);
+        let known = runtime.inner.wallet.known_heads()?;
+        let (network, now, heads) = (known.genesis.id(), known.at, known.heads);
+        let anchor = Anchor::new(&network, now.ms() << 16, &heads);
+        let proof = known.own.as_ref();
+        let proof = proof.and_then(|own| AnchoredFile::new(&known.genesis, own, &heads, &anchor));
         Ok(AnchorOutput {
             network,
             at: now.to_rfc3339(),
             chains: anchor.size,
             root: anchor.root,
             payload: to_hex(&anchor.to_bytes()),
+            proof,
         })
     }
 }

@@ -1,9 +1,13 @@
-//! Statements: what moved on one account, with the balance after each movement, page by page.
+//! Statements: what moved on one account, with the balance after each movement, page by page; or signed, as a
+//! file that others can check.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tirami_manifest::statement::{self, LINES_MAX};
+use tirami_manifest::statement_file::StatementFile;
 use tirami_manifest::{AgentId, Amount, ReceiptId, Timestamp};
 use tirami_wallet::ledger::account::Account;
+use tirami_wallet::statement::{Line, Movements};
 
 use super::books::{CHUNK, Names, in_order, receipt_of};
 use super::budget::whom;
@@ -79,6 +83,21 @@ pub struct StatementLine {
     pub receipt: Option<ReceiptId>,
 }
 
+/// What moved on an agent's account between two moments, signed by the node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProveStatement {
+    /// Whose account, by name; the caller's when absent.
+    #[serde(default)]
+    pub agent: Option<String>,
+    /// From this moment on, in milliseconds since 1970; from the beginning when absent.
+    #[serde(default)]
+    pub from: Option<Timestamp>,
+    /// Before this moment, in milliseconds since 1970; up to now when absent or later.
+    #[serde(default)]
+    pub to: Option<Timestamp>,
+}
+
 impl Operation for Statement {
     const NAME: &'static str = "statement";
     type Output = StatementOutput;
@@ -111,17 +130,12 @@ impl Operation for Statement {
                 continue;
             }
             balance = moved(balance, trm_in, trm_out)?;
-            let other = if line.debit == account {
-                &line.credit
-            } else {
-                &line.debit
-            };
             lines.push(StatementLine {
                 seq: line.entry.seq,
                 at: line.entry.at.to_rfc3339(),
                 reason: line.entry.transfer.code.name().to_owned(),
                 agent: line.spender.as_ref().map(|id| names.agent(id)),
-                other: names.account(other),
+                other: names.account(other(&line, &account)),
                 trm_in,
                 trm_out,
                 trm_balance: balance,
@@ -139,6 +153,83 @@ impl Operation for Statement {
                 trm_opening: balance,
             }),
         })
+    }
+}
+
+impl Operation for ProveStatement {
+    const NAME: &'static str = "prove_statement";
+    type Output = StatementFile;
+
+    async fn run(
+        self,
+        runtime: &Runtime,
+        caller: Caller,
+        _: Option<TextSink>,
+    ) -> Result<StatementFile, Failure> {
+        in_order(("from", self.from), ("to", self.to))?;
+        let agent = whom(runtime, caller, self.agent.as_deref())?;
+        let names = Names::load(runtime)?;
+        has_account(runtime, &names, &agent)?;
+        let from = self.from.unwrap_or(Timestamp::EPOCH);
+        let to = self.to.unwrap_or(Timestamp::from_ms(u64::MAX));
+        let wallet = runtime.inner.wallet.clone();
+        // Reading a long history takes long.
+        let found = tokio::task::spawn_blocking(move || {
+            wallet.movements(&Account::Agent(agent), (from, to), LINES_MAX)
+        });
+        let found = found
+            .await
+            .map_err(|error| Failure::new(FailureCode::Internal, error.to_string()))??
+            .ok_or_else(too_many)?;
+        if found.from > found.to {
+            let text = format!("from is {}, which has not come yet", from.to_rfc3339());
+            return Err(Failure::new(FailureCode::InvalidInput, text));
+        }
+        let lines = in_words(&names, &Account::Agent(agent), &found);
+        let wallet = &runtime.inner.wallet;
+        let signed = wallet.sign_statement(names.agent(&agent), &found, &lines);
+        StatementFile::new(&found.genesis, &lines, &signed).map_err(|error| {
+            let text = format!("the history makes no statement: {error}");
+            Failure::new(FailureCode::Store, text).hint("run 'tirami-agent wallet audit'")
+        })
+    }
+}
+
+fn too_many() -> Failure {
+    let text = format!(
+        "more than {LINES_MAX} movements are in this period, which is the most that one statement proves"
+    );
+    Failure::new(FailureCode::InvalidInput, text).hint(
+        "ask for a narrower period by from and to; one statement closes with what the next opens with",
+    )
+}
+
+/// The lines of a statement, with the names that people gave.
+fn in_words(names: &Names, account: &Account, found: &Movements) -> Vec<statement::StatementLine> {
+    let line = |(line, balance): &(Line, Amount)| {
+        let (came_in, went_out) = line.moved_for(account);
+        let other = other(line, account);
+        statement::StatementLine {
+            seq: line.entry.seq,
+            at: line.entry.at,
+            reason: line.entry.transfer.code.name().to_owned(),
+            other: names.account(other),
+            agent: line.spender.as_ref().map(|id| names.agent(id)),
+            came_in,
+            went_out,
+            balance: *balance,
+            receipt: receipt_of(line),
+        }
+    };
+    found.lines.iter().map(line).collect()
+}
+
+/// The other account of a line.
+fn other<'a>(line: &'a Line, account: &Account) -> &'a Account {
+    if line.debit == *account {
+        &line.credit
+    } else {
+        &line.debit
     }
 }
 

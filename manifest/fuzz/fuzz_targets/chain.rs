@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use tirami_manifest::anchor::{ANCHOR_LEN, Anchor};
+use tirami_manifest::anchor::{ANCHOR_LEN, Anchor, Heads};
 use tirami_manifest::chain::{
     Certificate, Chain, Entry, FraudProof, Head, Repaid, Step, Trade, after,
 };
@@ -275,7 +275,7 @@ fn seeds() -> Vec<Vec<u8>> {
     }
     let head = (known.keys[0].id(), 7, EntryId::from_bytes([4; 32]));
     seeds.extend([vec![0; 64], vec![2; 256]]);
-    seeds.push(Anchor::new(&known.geneses[0].id(), 9, vec![head]).to_bytes());
+    seeds.push(Anchor::new(&known.geneses[0].id(), 9, &Heads::new(vec![head])).to_bytes());
     seeds
 }
 

@@ -21,9 +21,10 @@ use tirami_manifest::owner::OwnerOrder;
 use tirami_manifest::range::RangeSet;
 use tirami_manifest::receipt_file::ReceiptFile;
 use tirami_manifest::signed::{Document, Signed};
+use tirami_manifest::statement::Statement;
 use tirami_manifest::ticket::{PREFIX, Ticket};
 use tirami_manifest::{NetworkId, NodeId, Timestamp};
-use tirami_manifest_fuzz::{golden, unhex, write_seeds};
+use tirami_manifest_fuzz::{FILES, bytes_in, golden, unhex, write_seeds};
 
 struct Known {
     signers: Vec<NodeId>,
@@ -64,7 +65,15 @@ static KNOWN: LazyLock<Known> = LazyLock::new(|| {
         signers: (1..=4)
             .map(|n| SecretKey::from_bytes(&[n; 32]).id())
             .collect(),
-        signed: documents.values().map(|golden| golden.signed()).collect(),
+        signed: documents
+            .values()
+            .map(|golden| golden.signed())
+            .chain(
+                FILES
+                    .iter()
+                    .flat_map(|(_, text)| bytes_in(text, "statement")),
+            )
+            .collect(),
         receipt: Receipt::from_bytes(&receipt.finish()).expect("the golden receipt"),
         ticket: texts["TICKET"].parse().expect("the golden ticket"),
         manifest_json: manifest.to_signed_json(&key).expect("it can be signed"),
@@ -131,6 +140,7 @@ fn documents(bytes: &[u8]) {
     one::<Grant>(bytes);
     one::<Spend>(bytes);
     one::<RangeReturn>(bytes);
+    one::<Statement>(bytes);
     if let Some(quote) = one::<Quote>(bytes) {
         prices(&quote);
     }

@@ -23,7 +23,7 @@ static KNOWN: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
 });
 
 /// Names of what is signed.
-const SIGNED: [&str; 4] = ["entry", "certificate", "receipt", "proof"];
+const SIGNED: [&str; 5] = ["entry", "certificate", "receipt", "proof", "statement"];
 
 /// What is signed in the golden files.
 static BYTES: LazyLock<BTreeSet<Vec<u8>>> = LazyLock::new(|| {

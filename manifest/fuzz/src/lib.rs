@@ -20,7 +20,7 @@ const VECTORS: [&str; 3] = [
 ];
 
 /// The golden files: name and text, those that hold first, then the forged ones.
-pub const FILES: [(&str, &str); 25] = [
+pub const FILES: [(&str, &str); 29] = [
     file!("valid", "issuer.chain"),
     file!("valid", "member.chain"),
     file!("valid", "seller.chain"),
@@ -33,6 +33,8 @@ pub const FILES: [(&str, &str); 25] = [
     file!("valid", "inclusion.json"),
     file!("valid", "receipt.json"),
     file!("valid", "voucher.json"),
+    file!("valid", "statement.json"),
+    file!("valid", "anchored.json"),
     file!("valid", "mandate.txt"),
     file!("forged", "altered-balance.chain"),
     file!("forged", "backdating.chain"),
@@ -44,6 +46,8 @@ pub const FILES: [(&str, &str); 25] = [
     file!("forged", "over-quota-mint.chain"),
     file!("forged", "replayed-receipt.chain"),
     file!("forged", "self-trade.chain"),
+    file!("forged", "statement-line-altered.json"),
+    file!("forged", "statement-top-up.json"),
     file!("forged", "truncated-log.chain"),
     file!("forged", "wash-ring.chain"),
 ];

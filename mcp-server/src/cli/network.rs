@@ -58,6 +58,10 @@ pub(super) async fn network(context: &Context) -> Result<Exit, Problem> {
             ),
         ));
     }
+    rows.push((
+        "known here",
+        format!("{} chains, root {:?}", network.chains, network.root),
+    ));
     for fraud in &network.frauds {
         rows.push((
             "fraud",

@@ -35,7 +35,7 @@ pub(super) fn failed(path: &Path, error: &std::io::Error) -> Problem {
             "{} exists already and was left alone",
             path.display()
         ))
-        .hint("choose another --out"),
+        .hint("choose another file"),
         _ => Problem::file(path, error).exit(Exit::Store),
     }
 }
@@ -46,18 +46,26 @@ pub(super) fn document<'a>(
     to: &'a OutArgs,
     document: &impl Serialize,
 ) -> Result<Option<&'a Path>, Problem> {
-    let text = serde_json::to_string_pretty(document)
-        .map_err(|error| Problem::internal(error.to_string()))?
-        + "\n";
     let Some(path) = to.file() else {
-        context.out.document(&text);
+        context.out.document(&text(document)?);
         return Ok(None);
     };
+    write(path, document)?;
+    Ok(Some(path))
+}
+
+/// Writes a document to a new file.
+pub(super) fn write(path: &Path, document: &impl Serialize) -> Result<(), Problem> {
+    let text = text(document)?;
     let mut file = create(path)?;
     file.write_all(text.as_bytes())
         .and_then(|()| file.sync_all())
-        .map_err(|error| failed(path, &error))?;
-    Ok(Some(path))
+        .map_err(|error| failed(path, &error))
+}
+
+fn text(document: &impl Serialize) -> Result<String, Problem> {
+    let text = serde_json::to_string_pretty(document);
+    Ok(text.map_err(|error| Problem::internal(error.to_string()))? + "\n")
 }
 
 /// Says that a file was written: the given facts as JSON, or how it is checked.

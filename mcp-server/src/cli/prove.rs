@@ -6,11 +6,16 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
-use tirami_agent_runtime::ops::{ChainEntries, MakeAnchor, ProveBalance, ProveLog, ProveReceipt};
-use tirami_manifest::NodeId;
+use tirami_agent_runtime::FailureCode;
+use tirami_agent_runtime::ops::{
+    ChainEntries, MakeAnchor, ProveBalance, ProveLog, ProveReceipt, ProveStatement,
+};
+use tirami_manifest::{NodeId, Timestamp};
 
 use super::context::{Context, Session};
 use super::exit::{Exit, Problem};
+use super::line_file;
+use super::local_time;
 use super::out_file::{self, OutArgs, create, failed, written};
 use super::receipt;
 use crate::access::Need;
@@ -28,6 +33,8 @@ pub(super) enum ProveCommand {
     Chain(OutArgs),
     /// That an entry is in this node's journal, or that it only grew, under a signed head
     Log(LogArgs),
+    /// What moved on an agent's account, line by line: this node's own word about its own books
+    Statement(StatementArgs),
     /// One hash over the newest entries of all chains known here, for others to keep
     Anchor(AnchorArgs),
 }
@@ -55,10 +62,29 @@ pub(super) struct LogArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct StatementArgs {
+    /// Whose account, by name; that of the agent that asks when absent
+    #[arg(long, value_name = "NAME")]
+    agent: Option<String>,
+    /// From this moment on: RFC 3339, or a local date; from the beginning when absent
+    #[arg(long, value_name = "WHEN", value_parser = local_time::moment)]
+    from: Option<Timestamp>,
+    /// Before this moment; up to now when absent or later
+    #[arg(long, value_name = "WHEN", value_parser = local_time::moment)]
+    to: Option<Timestamp>,
+    #[command(flatten)]
+    out: OutArgs,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct AnchorArgs {
     /// Also append it to this file, one line for each: a transparency file
     #[arg(long, value_name = "FILE")]
     append: Option<PathBuf>,
+    /// Also write the proof that this node's newest entry is under it to this file, which 'verify' takes; an
+    /// existing file is left alone
+    #[arg(long, value_name = "FILE")]
+    proof: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -91,6 +117,16 @@ pub(super) async fn run(context: &Context, command: ProveCommand) -> Result<Exit
                 (None, growth) => document(context, &to, &growth),
             }
         }
+        ProveCommand::Statement(args) => {
+            let StatementArgs {
+                agent,
+                from,
+                to,
+                out,
+            } = args;
+            let asked = ProveStatement { agent, from, to };
+            document(context, &out, &context.ask(Need::Books, asked).await?)
+        }
         ProveCommand::Anchor(args) => anchor(context, &args).await,
     }
 }
@@ -103,17 +139,19 @@ fn document(context: &Context, to: &OutArgs, file: &impl Serialize) -> Result<Ex
 }
 
 async fn anchor(context: &Context, args: &AnchorArgs) -> Result<Exit, Problem> {
-    let anchor = context.ask(Need::Books, MakeAnchor {}).await?;
+    let mut anchor = context.ask(Need::Books, MakeAnchor {}).await?;
+    let proof = anchor.proof.take();
+    if let Some(path) = &args.proof {
+        let proof = proof.ok_or_else(|| {
+            let text = "nothing has happened on this node's chain yet, so no anchor has it";
+            Problem::new(FailureCode::NotFound, text)
+                .hint("buy or sell something, or join a network with a welcome loan")
+        })?;
+        // First, so that no line is appended whose proof could not be kept.
+        out_file::write(path, &proof)?;
+    }
     if let Some(path) = &args.append {
-        let line = line(&anchor)?;
-        let mut file = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .map_err(|error| failed(path, &error))?;
-        file.write_all(line.as_bytes())
-            .and_then(|()| file.sync_all())
-            .map_err(|error| failed(path, &error))?;
+        line_file::append(path, &line(&anchor)?).map_err(|error| failed(path, &error))?;
     }
     if context.out.is_json() {
         context.out.json(&anchor);

@@ -5,14 +5,17 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use tirami_agent_runtime::ops::VerifyOutput;
+use tirami_manifest::anchored_file::AnchoredFacts;
 use tirami_manifest::archive_file::ArchiveFacts;
 use tirami_manifest::chain_file::ChainFacts;
 use tirami_manifest::journal_file::{GrowthFacts, RecordFacts};
-use tirami_manifest::proof_file::{
-    BalanceFacts, FraudFacts, InclusionFacts, MandateFacts, SIZE_MAX,
-};
+use tirami_manifest::proof_file::{BalanceFacts, FraudFacts, InclusionFacts, MandateFacts};
 use tirami_manifest::receipt_file::ReceiptFile;
-use tirami_manifest::verify::{LINE_MAX, LineReader, Verified, VerifyError, verify as check};
+use tirami_manifest::statement::LINES_MAX;
+use tirami_manifest::statement_file::StatementFacts;
+use tirami_manifest::verify::{
+    LINE_MAX, LineReader, SIZE_MAX, Verified, VerifyError, verify as check,
+};
 
 use super::exit::{Exit, Problem};
 use super::local_time;
@@ -20,7 +23,7 @@ use super::output::{Output, Style};
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyArgs {
-    /// The file with the receipt, chain, balance, archive or proof, or '-' for standard input
+    /// The file with the receipt, chain, balance, statement, archive or proof, or '-' for standard input
     file: PathBuf,
 }
 
@@ -55,6 +58,8 @@ pub(super) fn verify(out: &Output, args: &VerifyArgs) -> Result<Exit, Problem> {
         Verified::Record(facts) => record(out, &facts),
         Verified::Growth(facts) => growth(out, &facts),
         Verified::Archive(facts) => archive(out, &facts),
+        Verified::Statement(facts) => statement(out, &facts),
+        Verified::Anchored(facts) => anchored(out, &facts),
     }
     Ok(Exit::Ok)
 }
@@ -81,8 +86,11 @@ fn read(mut from: impl BufRead, name: &Path) -> Result<Result<Verified, VerifyEr
     let text = format!("{first}\n{rest}");
     if text.len() > SIZE_MAX {
         return Err(Problem::invalid(format!(
-            "{} does not hold: larger than {SIZE_MAX} bytes; not a receipt or proof",
+            "{} does not hold: larger than {SIZE_MAX} bytes; not a receipt, statement or proof",
             name.display()
+        ))
+        .hint(format!(
+            "a statement has at most {LINES_MAX} lines: ask for one of a narrower period"
         )));
     }
     Ok(check(&text))
@@ -307,6 +315,64 @@ fn archive(out: &Output, facts: &ArchiveFacts) {
         ("until", local_time::exact(&facts.until)),
         ("root", format!("{:?}", facts.root)),
         ("signed", local_time::exact(&facts.as_of)),
+    ]);
+}
+
+fn statement(out: &Output, facts: &StatementFacts) {
+    out.marked(
+        Style::Good,
+        "valid:",
+        "the node signed these lines, and they add up from the opening balance to the closing one",
+    );
+    out.facts(&[
+        ("network", facts.network.to_string()),
+        ("node", facts.node.to_string()),
+        ("agent", facts.agent.clone()),
+        ("from", local_time::exact(&facts.from)),
+        ("to", local_time::exact(&facts.to)),
+        ("opening", format!("{} TRM", facts.trm_opening)),
+        (
+            "moved",
+            format!(
+                "{} TRM in, {} TRM out, in {} lines",
+                facts.trm_in, facts.trm_out, facts.lines
+            ),
+        ),
+        ("closing", format!("{} TRM", facts.trm_closing)),
+        ("journal", format!("{} records", facts.size)),
+        ("root", format!("{:?}", facts.root)),
+        ("signed", local_time::exact(&facts.as_of)),
+        (
+            "assurance",
+            "signed by the node alone: its own word about its own books, as far as this journal goes"
+                .to_owned(),
+        ),
+    ]);
+}
+
+fn anchored(out: &Output, facts: &AnchoredFacts) {
+    out.marked(
+        Style::Good,
+        "valid:",
+        "the entry existed before the payload was published, whenever that was",
+    );
+    out.facts(&[
+        ("network", facts.network.to_string()),
+        ("node", facts.node.to_string()),
+        ("entry", format!("{} ({})", facts.seq, facts.head)),
+        ("signed", local_time::exact(&facts.as_of)),
+        ("payload", facts.payload.clone()),
+        ("made", local_time::exact(&facts.at)),
+        ("chains", facts.chains.to_string()),
+        ("root", format!("{:?}", facts.root)),
+        (
+            "compare",
+            "the payload with the one that was published, and when".to_owned(),
+        ),
+        (
+            "not shown",
+            "whether the chain holds; both times above are its makers' word".to_owned(),
+        ),
     ]);
 }
 

@@ -6,9 +6,10 @@ use axum::response::Json;
 use tirami_agent_runtime::ops::{
     AnchorOutput, Audit, AuditLog, AuditLogOutput, AuditOutput, ChainEntries, ChainEntriesOutput,
     Identity, IdentityOutput, MakeAnchor, Network, NetworkOutput, ProveBalance, ProveLog,
-    ProveLogOutput, ProveReceipt, Statement, StatementOutput, Verify, VerifyOutput,
+    ProveLogOutput, ProveReceipt, ProveStatement, Statement, StatementOutput, Verify, VerifyOutput,
 };
 use tirami_manifest::proof_file::{BalanceFile, InclusionFile};
+use tirami_manifest::statement_file::StatementFile;
 
 use super::HttpState;
 use super::body;
@@ -54,6 +55,16 @@ pub(crate) async fn receipt(
         .map_err(|error: tirami_manifest::id::IdError| invalid("receipt", error.to_string()))?;
     let asked = ProveReceipt { receipt };
     Ok(Json(state.access.call(bearer.token(), asked).await?))
+}
+
+/// `GET /v1/tirami/prove/statement?agent=&from=&to=`.
+pub(crate) async fn prove_statement(
+    State(state): State<HttpState>,
+    bearer: Bearer,
+    query: Result<Query<ProveStatement>, QueryRejection>,
+) -> Result<Json<StatementFile>, ApiError> {
+    let Query(input) = query.map_err(|error| invalid("", error.body_text()))?;
+    Ok(Json(state.access.call(bearer.token(), input).await?))
 }
 
 /// `POST /v1/tirami/verify`, with `{"proof": "..."}`.

@@ -14,8 +14,9 @@ impl TiramiServer {
         name = "network",
         title = "Network",
         description = "Describes the network: issuers with their quotas, witnesses, what was made and \
-            retired, this node's public position, members' certified chains and known frauds. Use it \
-            to judge whose word money rests on. Free; changes nothing.",
+            retired, this node's public position, members' certified chains, the root over all chains \
+            known here, and known frauds. Use it to judge whose word money rests on. Free; changes \
+            nothing.",
         input_schema = schema::input::<Network>(),
         output_schema = schema::output::<NetworkOutput>(),
         annotations(

@@ -13,8 +13,8 @@ impl TiramiServer {
     #[tool(
         name = "verify",
         title = "Verify",
-        description = "Checks something another party shows: a receipt, chain, balance, travelling \
-            mandate, journal archive or proof. Needs nobody's word and no network. Use it before \
+        description = "Checks something another party shows: a receipt, chain, balance, statement, \
+            travelling mandate, journal archive or proof. Needs nobody's word and no network. Use it before \
             trusting a claim. Answers valid or the reason why not; a proof that does not hold is no \
             error. Free; changes nothing.",
         input_schema = schema::input::<Verify>(),

@@ -1,6 +1,7 @@
 //! The promises, each through a real door.
 
 mod agent_alone;
+mod anchors;
 mod approvals;
 mod archive;
 mod books;

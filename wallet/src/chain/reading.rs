@@ -1,10 +1,11 @@
 //! Reading the chain, and what it says of the ledger.
 
+use tirami_manifest::anchor::Heads;
 use tirami_manifest::chain::{self, Certificate, Chain, Entry};
 use tirami_manifest::genesis::Genesis;
 use tirami_manifest::merkle::{self, Frontier, Hash, Inclusion};
 use tirami_manifest::signed::Signed;
-use tirami_manifest::{Amount, EntryId, NodeId, ReceiptId};
+use tirami_manifest::{Amount, EntryId, NodeId, ReceiptId, Timestamp};
 
 use super::keeping::{self, Head, Part};
 use crate::error::WalletError;
@@ -15,6 +16,20 @@ use crate::ledger::tables::{ReadTables, Table};
 use crate::membership::network;
 use crate::statement::ReceiptRow;
 use crate::wallet::Wallet;
+use crate::witness::certified_heads;
+
+/// The newest entries of the chains that are known here, all read at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownHeads {
+    /// The network.
+    pub genesis: Genesis,
+    /// This node's, once its chain has begun, and those of members that this node certified.
+    pub heads: Heads,
+    /// The newest entry of this node's chain, which is among them.
+    pub own: Option<Signed<Entry>>,
+    /// When this was.
+    pub at: Timestamp,
+}
 
 /// Where this node's chain stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,13 +191,32 @@ impl Wallet {
     pub fn chain_head(&self) -> Result<(Genesis, Option<Signed<Entry>>), WalletError> {
         let view = self.view()?;
         let genesis = network(&view)?.ok_or(WalletError::NoNetwork)?;
-        let present = keeping::present(&view, self.node())?;
-        let entry = if present.seq == 0 {
-            None
-        } else {
-            Some(keeping::entry(&view, &genesis, present, present.seq)?)
-        };
+        let entry = newest(&view, &genesis, self.node())?;
         Ok((genesis, entry))
+    }
+
+    /// The newest entries of the chains that are known here: this node's, and those it certified.
+    ///
+    /// # Errors
+    ///
+    /// [`WalletError::NoNetwork`] or a store failure.
+    pub fn known_heads(&self) -> Result<KnownHeads, WalletError> {
+        let (view, at) = self.view_now()?;
+        let genesis = network(&view)?.ok_or(WalletError::NoNetwork)?;
+        let own = newest(&view, &genesis, self.node())?;
+        let heads = certified_heads(&view)?.into_iter();
+        let mut heads: Vec<_> = heads
+            .map(|head| (head.node, head.seq, head.entry))
+            .collect();
+        if let Some(own) = &own {
+            heads.push((own.body.author, own.body.seq, own.body.id()));
+        }
+        Ok(KnownHeads {
+            genesis,
+            heads: Heads::new(heads),
+            own,
+            at,
+        })
     }
 
     /// The certificate over entry `seq` of this node's chain, if there is one. A network's only witness
@@ -295,6 +329,19 @@ impl Wallet {
             path,
         })
     }
+}
+
+/// The newest entry of a node's own chain; `None` before the first.
+fn newest(
+    view: &impl ReadTables,
+    genesis: &Genesis,
+    node: NodeId,
+) -> Result<Option<Signed<Entry>>, WalletError> {
+    let present = keeping::present(view, node)?;
+    if present.seq == 0 {
+        return Ok(None);
+    }
+    Ok(Some(keeping::entry(view, genesis, present, present.seq)?))
 }
 
 /// Number of the entry with the trade of a receipt, if it stands on a chain.

@@ -42,6 +42,7 @@ mod orders;
 mod owner;
 mod races;
 mod sales;
+mod statements;
 mod succession;
 mod travelling;
 mod witness;

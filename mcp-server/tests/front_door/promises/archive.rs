@@ -258,3 +258,121 @@ async fn a_proof_about_the_journal_is_a_file_that_verifies_and_no_altered_one_do
         }
     }
 }
+
+/// What moved on an account, signed by its node: anyone checks it without a node, and nothing of it can be
+/// altered. It says the same as the books, and names the journal that it follows from.
+#[tokio::test]
+async fn a_statement_is_a_file_that_verifies_and_no_altered_one_does() {
+    let pair = traded().await;
+    let (b, mcp) = (&pair.b, Mcp::start(&pair.b).await);
+    let file = b.text("statement");
+    b.ask(&["prove", "statement", "--out", &file]).await;
+    let (said, paper, log) = (
+        facts(&file, "statement").await,
+        statement(b).await,
+        events(b).await,
+    );
+    for field in ["agent", "trm_opening", "trm_closing"] {
+        assert_eq!(said[field], paper[field], "{field}");
+    }
+    assert_eq!((&said["size"], &said["root"]), (&log["size"], &log["root"]));
+    assert_eq!(said["assurance"], "signed");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let whole: Value = serde_json::from_str(&text).unwrap();
+    let (lines, books) = (&whole["lines"], &paper["lines"]);
+    // A loan and two purchases.
+    assert_eq!(lines.as_array().unwrap().len(), 3, "{lines}");
+    assert_eq!(said["lines"], 3);
+    for (line, book) in lines
+        .as_array()
+        .unwrap()
+        .iter()
+        .zip(books.as_array().unwrap())
+    {
+        for (field, value) in book.as_object().unwrap() {
+            assert_eq!(&line[field], value, "{field}");
+        }
+    }
+    let mut altered = Vec::new();
+    for n in 0..3 {
+        let with = |change: &dyn Fn(&mut Vec<Value>)| {
+            let mut whole = whole.clone();
+            change(whole["lines"].as_array_mut().unwrap());
+            whole
+        };
+        altered.push(with(&|lines| drop(lines.remove(n))));
+        altered.push(with(&|lines| lines.swap(n, (n + 1) % 3)));
+        altered.push(with(&|lines| lines.insert(n, lines[n].clone())));
+        altered.push(with(&|lines| lines[n]["other"] = json!("agent main")));
+        altered.push(with(&|lines| lines[n]["trm_balance"] = json!("1")));
+    }
+    for (field, value) in [("agent", "other"), ("trm_closing", "9"), ("to", "2026")] {
+        let mut whole = whole.clone();
+        whole["says"][field] = json!(value);
+        altered.push(whole);
+    }
+    let home = Home::new("");
+    for (n, value) in altered.iter().enumerate() {
+        let checked = mcp
+            .ask("verify", json!({ "proof": value.to_string() }))
+            .await;
+        assert_eq!(checked["valid"], false, "{value}");
+        // As a file, where there is neither node nor data directory.
+        if n % 4 == 0 {
+            let file = home.write(&format!("altered-{n}"), value.to_string());
+            let refused = verify(&file).await.refused();
+            refused.is(6, "invalid_input", &["does not hold"]);
+        }
+    }
+    let checked = mcp.ask("verify", json!({ "proof": text })).await;
+    assert_eq!(
+        (&checked["valid"], &checked["kind"]),
+        (&json!(true), &json!("statement"))
+    );
+    let screen = b.screen(&["verify", &file]).await;
+    assert!(
+        screen.contains("its own word about its own books"),
+        "{screen}"
+    );
+}
+
+/// Over HTTP, of a part of the time: what one part closes with the next opens with.
+#[tokio::test]
+async fn statements_of_two_parts_close_and_open_with_the_same_balance() {
+    let pair = traded().await;
+    let (a, http) = (&pair.a, pair.up.http(&pair.a));
+    let path = |query: &str| format!("/v1/tirami/prove/statement{query}");
+    let (status, whole) = http.get(&path("")).await;
+    assert_eq!(status, 200, "{whole}");
+    let entries = http.get("/v1/tirami/balance").await.1;
+    assert_eq!(whole["says"]["trm_closing"], entries["trm_balance"]);
+    let moment = statement(a).await["lines"][1]["at"].clone();
+    let moment = moment.as_str().unwrap();
+    // What the command line takes as RFC 3339, HTTP takes in milliseconds.
+    let later = a.ask(&["prove", "statement", "--from", moment]).await;
+    let earlier = a.ask(&["prove", "statement", "--to", moment]).await;
+    assert_eq!(earlier["says"]["trm_closing"], later["says"]["trm_opening"]);
+    assert_eq!(later["says"]["trm_closing"], whole["says"]["trm_closing"]);
+    assert_eq!(later["says"]["from"], json!(moment));
+    let count = |of: &Value| of["lines"].as_array().unwrap().len();
+    assert_eq!((count(&earlier), count(&later)), (1, 1), "{whole:#}");
+    for part in [&whole, &later, &earlier] {
+        let body = json!({ "proof": part.to_string() });
+        let (status, checked) = http.post("/v1/tirami/verify", &body).await;
+        assert_eq!((status, &checked["valid"]), (200, &json!(true)), "{part}");
+    }
+    for (query, says) in [
+        ("?from=2&to=1", "after to"),
+        ("?from=99999999999999", "not come yet"),
+        ("?agent=nobody", "nobody"),
+        ("?page=1", "page"),
+    ] {
+        let (status, refused) = http.get(&path(query)).await;
+        assert!((400..500).contains(&status), "{query}: {refused}");
+        assert!(refused.to_string().contains(says), "{query}: {refused}");
+    }
+    assert_eq!(http.with_token("x").get(&path("")).await.0, 401);
+    a.refused(&["prove", "statement", "--agent", "nobody"])
+        .await
+        .is(5, "not_found", &["nobody"]);
+}

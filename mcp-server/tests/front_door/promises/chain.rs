@@ -9,7 +9,7 @@ use crate::mcp::Mcp;
 use crate::nodes::{Pair, Up, at, ticket, trm, until};
 
 /// Runs `verify` on a file where there is neither node nor data directory.
-async fn verify(file: &str) -> Ended {
+pub(super) async fn verify(file: &str) -> Ended {
     let mut verify = bare(&[EXE]);
     verify.env_clear().args(["--json", "verify", file]);
     finish(verify).await
@@ -28,7 +28,7 @@ async fn facts(home: &Home, what: &[&str]) -> Value {
 }
 
 /// One purchase of B at A; answers the receipt.
-async fn bought(pair: &Pair, prompt: &str) -> String {
+pub(super) async fn bought(pair: &Pair, prompt: &str) -> String {
     let mcp = Mcp::start(&pair.b).await;
     let answer = mcp
         .ask("chat", json!({ "prompt": prompt, "max_tokens": 20 }))
@@ -350,7 +350,11 @@ async fn a_founder_whose_wallet_was_taken_back_certifies_again_what_it_forgot() 
     drop(mcp);
     let proved = certified(&pair.b, 5).await;
     assert_eq!(proved["trm_spendable"], answer["trm_balance"]);
-    assert_eq!(heads(&pair).await[0]["seq"], 5, "what was forgotten included");
+    assert_eq!(
+        heads(&pair).await[0]["seq"],
+        5,
+        "what was forgotten included"
+    );
     let network = pair.b.ask(&["network"]).await;
     assert_eq!(network["uncertified"], json!(null), "{network}");
     assert_eq!(network["frauds"], json!([]));
@@ -462,12 +466,12 @@ async fn everything_that_happens_is_in_the_log_and_the_log_only_grows() {
     }
 }
 
-/// What a second implementation is held against, through the command line: receipts, chains, balances,
+/// What a second implementation is held against, through the command line: receipts, chains, balances, statements,
 /// proofs of inclusion, of fraud and about a journal, archives, a mandate; and what was forged of them.
 #[tokio::test]
 async fn every_golden_file_is_judged_as_its_folder_says() {
     let files = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifest/tests/files");
-    for (folder, kinds) in [("valid", 9), ("forged", 0)] {
+    for (folder, kinds) in [("valid", 11), ("forged", 0)] {
         let (mut judged, mut seen) = (0, std::collections::BTreeSet::new());
         for file in std::fs::read_dir(files.join(folder)).unwrap() {
             let path = file.unwrap().path();
