@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::select_all;
 use tirami_agent_runtime::ops::{Balance, ChangeServe};
 use tirami_manifest::commerce::{self, Agreement, Consent, Receipt, Voucher};
-use tirami_manifest::job::{Message, PromptShape, Role, Sampler};
+use tirami_manifest::job::{Message, PromptShape, Role, Sampler, Transcript};
 use tirami_manifest::key::SecretKey;
 use tirami_manifest::signed::{Document, Signed, Verified};
 use tirami_manifest::{Amount, NetworkId, NodeId, QuoteId, TransferId, trm};
@@ -15,12 +15,12 @@ use tirami_mesh::engine::Engine;
 use tirami_mesh::engine::echo::Echo;
 use tirami_mesh::net::memory::MemoryTransport;
 use tirami_mesh::net::transport::{Incoming, LinkReceiver, LinkSender, Transport};
-use tirami_mesh::proto::Terms;
 use tirami_mesh::proto::buying::{Buying, Effect, Event};
 use tirami_mesh::proto::message::{
     AskQuote, Chunk, Countersign, Frame, Pace, Quoted, Refuse, RefuseCode, Retry, SignedBytes,
     Start,
 };
+use tirami_mesh::proto::{Counted, Terms};
 use tirami_wallet::keystore::node_key;
 
 use super::{DETAILS, Log, passes, soon, until};
@@ -186,6 +186,49 @@ async fn a_provider_that_is_not_paid_loses_the_window_of_its_quote_at_most() {
                 consumer.is_honest_once(&market).await;
             }
         }
+        others_trade(&market, what).await;
+    }
+}
+
+/// Shorter than a provider waits for a voucher.
+const VOUCHER_IN_TIME: Duration = Duration::from_secs(9);
+
+#[tokio::test]
+async fn who_pays_a_token_at_a_time_keeps_its_place_no_longer_than_the_job_may_last() {
+    for known in [false, true] {
+        let (market, what) = (market().await, "a job that creeps");
+        let log = Log::from(DETAILS);
+        let mut consumer = Consumer::of(&market).await;
+        let mut earned = Amount::ZERO;
+        if known {
+            earned = consumer
+                .is_honest_once(&market)
+                .await
+                .proposed
+                .unwrap()
+                .amount;
+        }
+        let mut job = consumer.quoted(&market).await;
+        job.start(&consumer).await;
+        let (took, refused) = job.creeps(&consumer).await;
+        assert_eq!(
+            (refused.code, refused.retry),
+            (RefuseCode::Busy, Retry::Later)
+        );
+        let lasts = job.terms.lasts();
+        let says = format!("as long as one of its size may: {} s", lasts.as_secs());
+        assert!(refused.message.contains(&says), "{refused}");
+        assert!(
+            (lasts..lasts + VOUCHER_IN_TIME * 2).contains(&took),
+            "{took:?} of {lasts:?}"
+        );
+        // Its place is free, and it is paid what was vouched for.
+        log.comes("the job took as long as one of its size may", what)
+            .await;
+        let serve = market.serve().await;
+        assert_eq!((serve.running, serve.waiting), (0, 0), "{what}");
+        assert!(job.received - job.paid_for <= job.window(), "{what}");
+        has_earned(&market, earned.checked_add(job.paid).unwrap(), what).await;
         others_trade(&market, what).await;
     }
 }
@@ -803,6 +846,63 @@ impl Job {
         }
     }
 
+    /// Pays for one token each time that nothing more comes, just before that is too late. How long it got on
+    /// so, and what it was told then.
+    async fn creeps(&mut self, consumer: &Consumer) -> (Duration, Refuse) {
+        let mut transcript = Transcript::start(&self.terms.quote, &messages());
+        let mut roots = vec![*transcript.root()];
+        let (mut counted, mut seq, mut took) = (Counted::default(), 0, Duration::ZERO);
+        loop {
+            let waits = match soon("a word", self.receiver.receive()).await.unwrap() {
+                Some(Frame::Begun(begun)) => {
+                    counted.tokens_in = begun.tokens_in;
+                    self.quote.window == 1
+                }
+                Some(Frame::Chunk(chunk)) => {
+                    assert_eq!(chunk.tokens.len(), 1, "a word is a token");
+                    transcript.extend(&chunk.tokens, chunk.text.as_bytes());
+                    roots.push(*transcript.root());
+                    self.received += 1;
+                    self.received - self.paid_for == self.window()
+                }
+                Some(Frame::Refuse(refused)) => return (took, refused),
+                other => panic!("{other:?}"),
+            };
+            if waits {
+                some_turns().await;
+                passes(VOUCHER_IN_TIME).await;
+                took += VOUCHER_IN_TIME;
+                // Where it is over now, it is not paid any more.
+                some_turns().await;
+                tokio::select! {
+                    biased;
+                    said = self.receiver.receive() => match said.unwrap() {
+                        Some(Frame::Refuse(refused)) => return (took, refused),
+                        other => panic!("{other:?}"),
+                    },
+                    () = tokio::task::yield_now() => {}
+                }
+                seq += 1;
+                let tokens_out = if self.received == 0 {
+                    0
+                } else {
+                    self.paid_for + 1
+                };
+                let voucher = Voucher {
+                    network: self.terms.network,
+                    hold: self.terms.hold,
+                    lane: 0,
+                    payee: self.terms.provider,
+                    seq,
+                    total: self.terms.price(counted, tokens_out).unwrap(),
+                    tokens_out,
+                    transcript: roots[usize::try_from(tokens_out).unwrap()],
+                };
+                self.vouches(consumer, voucher).await;
+            }
+        }
+    }
+
     async fn vouches(&mut self, consumer: &Consumer, voucher: Voucher) {
         (self.paid, self.paid_for) = (voucher.total, voucher.tokens_out);
         let bytes = Signed::new(voucher, &consumer.key).to_bytes();
@@ -905,6 +1005,13 @@ impl Job {
             refused.retry == Retry::Never,
             code != RefuseCode::QuoteExpired
         );
+    }
+}
+
+/// Lets everybody do what there is to do.
+async fn some_turns() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
     }
 }
 
