@@ -219,9 +219,9 @@ async fn a_job_whose_bad_wire_is_cut_costs_what_was_vouched_for_and_the_next_one
     let count = read.split_whitespace().count();
     assert!((20..LONG).contains(&count), "{read}");
     assert!(words(LONG).starts_with(read.trim()), "{read}");
-    let (least, most) = (price(LONG, count - 8), price(LONG, count));
+    let (lowest, highest) = (price(LONG, count - 8), price(LONG, count));
     assert!(
-        (least..=most).contains(&failed.most),
+        (lowest..=highest).contains(&failed.most),
         "{} for {count} words",
         failed.most
     );
