@@ -90,7 +90,10 @@ pub(crate) async fn buy(
         seen_by: Vec::new(),
     };
     let answer = Box::pin(purchase.carry_through()).await;
-    answer.map_err(|failure| purchase.so_far.told(failure))
+    answer.map_err(|failure| {
+        let failure = purchase.so_far.told(failure);
+        failure.seen_by(&purchase.seen_by)
+    })
 }
 
 /// What the idempotency key stands for: everything but the key.

@@ -1068,7 +1068,7 @@ async fn what_earlier_tries_cost_is_part_of_max_trm() {
     let cheater = Provider::beside(&pair, words).await;
     // Enough for the cheaper one's whole answer, and not for the rest at the other's price.
     let most = price(TOKENS_OUT);
-    for _ in 0..2 {
+    for again in [false, true] {
         let mut request = chat(PROMPT);
         request.max_tokens = Some(TOKENS_OUT);
         request.idempotency_key = Some("k".into());
@@ -1078,6 +1078,13 @@ async fn what_earlier_tries_cost_is_part_of_max_trm() {
         assert_eq!(failure.code, FailureCode::AboveMaxTrm, "{failure}");
         let owed = format!("without the {} TRM owed", price(16));
         assert!(failure.message.contains(&owed), "{failure}");
+        // Who quotes more than is left, as both do the second time, is not sent the prompt.
+        let seen_by = if again {
+            vec![]
+        } else {
+            vec![cheater.key.id()]
+        };
+        assert_eq!(*failure.seen_by, *seen_by, "{what}");
         let buyer = run(&pair.member, Balance {}).await.unwrap();
         assert_eq!(buyer.trm_unclaimed, price(16), "{what}");
         assert_eq!(buyer.trm_held, Amount::ZERO, "{what}");
