@@ -1,7 +1,8 @@
 //! Consumers that cheat a whole node that sells to them. Each is a member with a welcome loan, so that it is
 //! served; another member is honest and buys as before.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::select_all;
@@ -10,7 +11,7 @@ use tirami_manifest::commerce::{self, Agreement, Consent, Receipt, Voucher};
 use tirami_manifest::job::{Message, PromptShape, Role, Sampler, Transcript};
 use tirami_manifest::key::SecretKey;
 use tirami_manifest::signed::{Document, Signed, Verified};
-use tirami_manifest::{Amount, NetworkId, NodeId, QuoteId, TransferId, trm};
+use tirami_manifest::{Amount, NetworkId, NodeId, QuoteId, ReceiptId, TransferId, trm};
 use tirami_mesh::engine::Engine;
 use tirami_mesh::engine::echo::Echo;
 use tirami_mesh::net::memory::MemoryTransport;
@@ -687,6 +688,82 @@ async fn a_peer_that_opens_many_streams_takes_its_own_places_and_no_others() {
     others_trade(&market, "after it").await;
 }
 
+/// Jobs of a consumer that then says nothing: asked one after the other they would take 5 s each.
+const SILENT_JOBS: usize = 8;
+
+/// How long the claims of another may take meanwhile: two rounds.
+const CLAIMED_SOON: Duration = Duration::from_secs(4);
+
+#[tokio::test]
+async fn who_says_nothing_to_a_claim_holds_up_no_claim_of_others() {
+    let market = Box::pin(Market::of(Arc::new(Echo), 3)).await;
+    let mut silent = Consumer::at(&market, 1).await;
+    let mut other = Consumer::at(&market, 2).await;
+    let asked_silent = claims_of(&silent, false);
+    for _ in 0..SILENT_JOBS {
+        silent.leaves_one_unsigned(&market).await;
+    }
+    let hangs_up = VOUCHERS.iter().find(|cheat| cheat.name == "the end");
+    let mut job = silent.quoted(&market).await;
+    job.start(&silent).await;
+    job.pays(&silent, hangs_up).await;
+    let mut seconds = 0;
+    while asked_silent.lock().unwrap().len() < 2 {
+        assert!(seconds < 4, "it is not asked");
+        a_second_passes(&market).await;
+        seconds += 1;
+    }
+    // It is shown a claim that is booked, and one that it may have signed for. While it is waited for: two such
+    // jobs of another.
+    let asked = claims_of(&other, true);
+    other.leaves_one_unsigned(&market).await;
+    let mut job = other.quoted(&market).await;
+    job.start(&other).await;
+    job.pays(&other, hangs_up).await;
+    let mut took = Duration::ZERO;
+    while asked.lock().unwrap().len() < 2 {
+        assert!(took < CLAIMED_SOON, "{:?}", asked.lock().unwrap());
+        a_second_passes(&market).await;
+        took += Duration::from_secs(1);
+    }
+    assert_eq!(asked_silent.lock().unwrap().len(), 2, "the rest waits");
+    others_trade(&market, "meanwhile").await;
+}
+
+/// Hears what is claimed of a consumer, and settles it or says nothing.
+fn claims_of(consumer: &Consumer, settles: bool) -> Arc<Mutex<BTreeSet<ReceiptId>>> {
+    let asked = Arc::new(Mutex::new(BTreeSet::new()));
+    let (transport, hears) = (Arc::clone(&consumer.transport), Arc::clone(&asked));
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Some(Incoming { mut link, .. }) = transport.accept().await {
+            let Ok(Some(Frame::Claim(claim))) = link.receive().await else {
+                continue;
+            };
+            let id = Receipt::from_bytes(&claim.receipt).unwrap().id();
+            hears.lock().unwrap().insert(id);
+            if settles {
+                drop(link.send(&Frame::Settled(id)).await);
+            }
+            open.push(link);
+        }
+    });
+    asked
+}
+
+/// A second passes once everybody has done what there is to do, and what they write is on disk.
+async fn a_second_passes(market: &Market) {
+    let settle = async || {
+        for _ in 0..4 {
+            market.set(ChangeServe::Queue { count: 64 }).await;
+            some_turns().await;
+        }
+    };
+    settle().await;
+    passes(Duration::from_secs(1)).await;
+    settle().await;
+}
+
 /// A founder that sells what `echo` does, and two members.
 async fn market() -> Market {
     Box::pin(Market::of(Arc::new(Echo), 2)).await
@@ -725,8 +802,13 @@ struct Job {
 
 impl Consumer {
     async fn of(market: &Market) -> Self {
-        market.members.last().unwrap().shutdown().await;
-        let folder = market.folders.last().unwrap();
+        Self::at(market, market.members.len() - 1).await
+    }
+
+    /// In the place of one of the members.
+    async fn at(market: &Market, member: usize) -> Self {
+        market.members[member].shutdown().await;
+        let folder = &market.folders[member + 1];
         let key = node_key(&folder.path().join("node.key"), None).unwrap();
         Self {
             transport: Arc::new(market.network.transport(key.id())),
@@ -783,6 +865,17 @@ impl Consumer {
             received: 0,
             proposed: None,
         })
+    }
+
+    /// Takes an answer, pays for what streams, and goes without a receipt.
+    async fn leaves_one_unsigned(&mut self, market: &Market) -> Job {
+        let mut job = self.quoted(market).await;
+        job.start(self).await;
+        job.pays(self, None).await;
+        job.sender.finish().unwrap();
+        let over = async { while matches!(job.receiver.receive().await, Ok(Some(_))) {} };
+        soon("the end of a job", over).await;
+        job
     }
 
     /// Buys and pays for one answer as one should.
