@@ -12,6 +12,7 @@ use tirami_manifest::model::Usage;
 use tirami_manifest::signed::{Verified, hash};
 use tirami_manifest::{Amount, NodeId, ReceiptId};
 use tirami_mesh::net::transport::Link;
+use tirami_mesh::proto::Terms;
 use tirami_mesh::proto::message::{Countersign, Frame, Offer};
 use tirami_wallet::hold::{VoidReason, Work};
 use tirami_wallet::intent::{Attempt, Intent, IntentKey};
@@ -89,7 +90,10 @@ pub(crate) async fn buy(
         seen_by: Vec::new(),
     };
     let answer = Box::pin(purchase.carry_through()).await;
-    answer.map_err(|failure| purchase.so_far.told(failure))
+    answer.map_err(|failure| {
+        let failure = purchase.so_far.told(failure);
+        failure.seen_by(&purchase.seen_by)
+    })
 }
 
 /// What the idempotency key stands for: everything but the key.
@@ -204,7 +208,8 @@ impl Purchase<'_> {
             self.seen_by.push(provider);
         }
         let messages = self.so_far.continued(&self.chat.messages);
-        let patience = Patience::new(priced.pace, priced.quote.chunk_tokens.into());
+        let terms = Terms::new(&priced.quote, hold.id());
+        let patience = Patience::new(priced.pace, &terms);
         let work = (&priced.quote, messages.as_slice(), patience);
         match self.perform(&mut priced.link, work, &hold).await {
             Ok(delivered) => Ok((hold, delivered)),

@@ -4,22 +4,23 @@
 //! receipt, because a proposal was on its way to it or this node forgot in a crash whether one was, it is
 //! asked first; only one that does not answer for as long as receipts may take is not waited for any more.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use tirami_manifest::NodeId;
 use tirami_manifest::commerce::{Receipt, VerifiedReceipt};
-use tirami_manifest::{NodeId, ReceiptId};
 use tirami_mesh::net::transport::PeerAddr;
 use tirami_mesh::proto::message::{Countersign, Frame, RefuseCode, Retry};
 use tirami_wallet::WalletError;
 use tirami_wallet::claims::Claimed;
 use tirami_wallet::jobs::Lane;
+use tokio::time::MissedTickBehavior;
 
-use crate::backoff::Backoff;
+use crate::asking::Asking;
 use crate::failure::Failure;
 use crate::refusing::refuse;
 use crate::runtime::Runtime;
 use crate::sale::earn_claim;
-use crate::sync::{address_of, book_sale, exchange, unexpected};
+use crate::sync::{TRY_EVERY, address_of, book_sale, exchange, unexpected};
 
 /// Books what a provider claims by a voucher of this node, once, and says so; or shows the receipt that was
 /// signed instead.
@@ -55,76 +56,124 @@ fn read(bytes: &[u8]) -> Result<VerifiedReceipt, String> {
     receipt.verify().map_err(|error| error.to_string())
 }
 
-/// Sees to every job that ended without a receipt, where it is not known whether one was signed.
-pub(crate) async fn claim_open(
-    runtime: &Runtime,
-    waiting: &mut Backoff<ReceiptId>,
-) -> Result<(), Failure> {
+/// Sees to jobs that ended without a receipt, where it is not known whether one was signed, for as long as the
+/// node runs.
+pub(crate) async fn keep_claiming(runtime: Runtime) {
+    let mut ticks = tokio::time::interval(TRY_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut asking = Asking::default();
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {
+                if let Err(failure) = claim_open(&runtime, &mut asking).await {
+                    tracing::debug!(%failure, "what was vouched for has to wait");
+                }
+            }
+            () = asking.ended(&runtime) => {}
+        }
+    }
+}
+
+/// A job to be claimed, and whether its consumer had all the time that it has to show a receipt.
+type Owed = (Lane, bool);
+
+/// Asks everybody whose turn it is. A claim is signed when it is shown.
+async fn claim_open(runtime: &Runtime, asking: &mut Asking<Lane>) -> Result<(), Failure> {
     let debts = &runtime.inner.selling.debts;
     let owed = debts.jobs();
-    let open = runtime.inner.wallet.open_jobs()?;
+    let (wallet, now) = (&runtime.inner.wallet, runtime.now());
+    let open = wallet.open_jobs()?;
     let still: BTreeSet<Lane> = open.iter().map(|(job, _)| *job).collect();
     for (consumer, job) in owed {
         if !still.contains(&job) {
             debts.settled(&consumer, &job);
         }
     }
-    let mut left = BTreeSet::new();
+    asking.retain(|job| still.contains(job));
+    let connected = runtime.transport()?.connected();
+    let mut due: BTreeMap<NodeId, Vec<Owed>> = BTreeMap::new();
     for (job, row) in open {
         if runtime.running().contains(&job) {
             continue;
         }
-        let late = row.is_late(runtime.now());
-        let Some(receipt) = runtime.inner.wallet.claim(&job)?.filter(|_| !late) else {
-            runtime.inner.wallet.forget_job(job).await?;
+        let vouched = row.vouched()?.filter(|_| !row.is_late(now));
+        let Some(vouched) = vouched else {
+            wallet.forget_job(job).await?;
             continue;
         };
-        let id = receipt.id();
-        left.insert(id);
         let consumer = row.consumer()?;
-        debts.left(consumer, job, receipt.agreement.amount);
-        let connected = runtime.transport()?.connected().contains(&consumer);
-        if !waiting.is_due(&id, connected) {
-            continue;
-        }
-        if let Err(failure) = ask(runtime, consumer, (&job, &receipt)).await {
-            tracing::debug!(%failure, "a consumer was not asked what it signed");
-            waiting.failed(id, connected);
-            if row.is_due(runtime.now()) {
-                earn_claim(runtime, &job).await?;
-            }
+        debts.left(consumer, job, vouched);
+        if asking.is_due(&consumer, &job, connected.contains(&consumer)) {
+            due.entry(consumer)
+                .or_default()
+                .push((job, row.is_due(now)));
         }
     }
-    waiting.retain(|receipt: &ReceiptId| left.contains(receipt));
+    for (consumer, jobs) in due {
+        let runtime = runtime.clone();
+        asking.ask(
+            consumer,
+            async move { ask_all(&runtime, consumer, jobs).await },
+        );
+    }
     Ok(())
 }
 
-/// Shows a consumer what would be claimed of it.
-async fn ask(
-    runtime: &Runtime,
-    consumer: NodeId,
-    (job, receipt): (&Lane, &Receipt),
-) -> Result<(), Failure> {
+/// Shows one consumer what would be claimed of it. Answers the jobs that have to wait; when it does not answer,
+/// all the rest.
+async fn ask_all(runtime: &Runtime, consumer: NodeId, jobs: Vec<Owed>) -> Vec<Lane> {
+    let (mut waits, mut answers) = (Vec::new(), true);
+    for (job, is_due) in jobs {
+        let asked = if answers {
+            ask(runtime, consumer, &job).await
+        } else {
+            Ok(false)
+        };
+        if let Err(failure) = &asked {
+            tracing::debug!(%failure, "a consumer was not asked what it signed");
+            answers = false;
+        }
+        if matches!(asked, Ok(true)) {
+            continue;
+        }
+        waits.push(job);
+        if is_due && let Err(failure) = earn_claim(runtime, &job).await {
+            tracing::warn!(%failure, "what was vouched for is claimed later");
+        }
+    }
+    waits
+}
+
+/// Shows a consumer what would be claimed of it for one job. Answers whether that settled it.
+async fn ask(runtime: &Runtime, consumer: NodeId, job: &Lane) -> Result<bool, Failure> {
+    let Some(receipt) = runtime.inner.wallet.claim(job)? else {
+        return Ok(true);
+    };
     let peer: PeerAddr = address_of(&crate::offers::known_peers(runtime)?, consumer);
     let claim = Frame::Claim(Countersign {
         receipt: receipt.to_bytes(),
     });
     let id = receipt.id();
-    match exchange(runtime, &peer, claim).await? {
+    let said = match exchange(runtime, &peer, claim).await? {
         Frame::Settled(said) if said == id => {
             earn_claim(runtime, job).await?;
             runtime.inner.selling.debts.paid(&consumer, job);
-            Ok(runtime.inner.wallet.acknowledged(id).await?)
+            runtime.inner.wallet.acknowledged(id).await?;
+            return Ok(true);
         }
         Frame::Countersign(signed) => match book_sale(runtime, consumer, &signed.receipt).await {
-            Frame::Settled(_) => Ok(()),
-            other => Err(unexpected(&peer, &other)),
+            Frame::Settled(_) => return Ok(true),
+            other => other,
         },
         Frame::Refuse(refused) if refused.retry == Retry::Never => {
             tracing::warn!(peer = %consumer.short(), %refused, "a consumer disowns its voucher");
             // It is its signature all the same.
-            earn_claim(runtime, job).await
+            earn_claim(runtime, job).await?;
+            return Ok(true);
         }
-        other => Err(unexpected(&peer, &other)),
-    }
+        other => other,
+    };
+    let failure = unexpected(&peer, &said);
+    tracing::debug!(%failure, "what was vouched for is not settled yet");
+    Ok(false)
 }

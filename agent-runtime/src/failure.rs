@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tirami_manifest::{ApprovalId, Timestamp};
+use tirami_manifest::{ApprovalId, NodeId};
 use tirami_wallet::keystore::KeyError;
 use tirami_wallet::ledger::ranges;
 use tirami_wallet::ledger::refusal::Refusal;
@@ -23,14 +23,17 @@ pub struct Failure {
     /// The way out, in one sentence.
     pub hint: Option<String>,
     /// The tool that helps next.
-    pub next_tool: Option<String>,
+    pub next_tool: Option<Box<str>>,
     /// The approval that the request waits for: `tirami-agent approve` with it, then the same
     /// request under the same key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<ApprovalId>,
     /// When the same request would pass, if time alone brings that; RFC 3339 in UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retry_at: Option<String>,
+    pub retry_at: Option<Box<str>>,
+    /// Other nodes that were sent the prompt before it failed.
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub seen_by: Box<[NodeId]>,
 }
 
 /// A stable word for a kind of failure.
@@ -128,6 +131,7 @@ impl Failure {
             next_tool: None,
             approval: None,
             retry_at: None,
+            seen_by: Box::default(),
         }
     }
 
@@ -158,10 +162,17 @@ impl Failure {
         }
     }
 
+    /// With those who were sent the prompt all the same.
+    #[must_use]
+    pub(crate) fn seen_by(mut self, nodes: &[NodeId]) -> Self {
+        self.seen_by = nodes.into();
+        self
+    }
+
     /// With the tool that helps next.
     #[must_use]
     pub fn next_tool(mut self, tool: &str) -> Self {
-        self.next_tool = Some(tool.to_owned());
+        self.next_tool = Some(tool.into());
         self
     }
 }
@@ -232,9 +243,10 @@ impl From<WalletError> for Failure {
             message: error.to_string(),
             retryable: error.retry() == Retry::Later,
             hint,
-            next_tool: tool.map(str::to_owned),
+            next_tool: tool.map(Into::into),
             approval,
-            retry_at: retry_at.map(Timestamp::to_rfc3339),
+            retry_at: retry_at.map(|at| at.to_rfc3339().into()),
+            seen_by: Box::default(),
         }
     }
 }

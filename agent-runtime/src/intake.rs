@@ -180,6 +180,7 @@ impl Intake<'_> {
                     self.cancelled = true;
                     Event::Cancel
                 }
+                () = tokio::time::sleep(self.patience.left_in_all()) => Event::Overdue,
                 frame = self.link.receive_within(self.patience.left()) => match frame {
                     Ok(Some(frame)) => Event::Said(frame),
                     Ok(None) => Event::Closed,
@@ -187,11 +188,9 @@ impl Intake<'_> {
                 },
             };
             let waited = asked.elapsed();
-            if matches!(event, Event::Said(Frame::Begun(_))) {
-                self.patience.begun();
-            }
             let mut effects: std::collections::VecDeque<_> = self.buying.on(event).into();
-            self.patience.heard(self.buying.tokens(), waited);
+            let so_far = (self.buying.has_begun(), self.buying.tokens());
+            self.patience.heard(so_far, waited);
             while let Some(effect) = effects.pop_front() {
                 let next = tokio::select! {
                     biased;
@@ -243,6 +242,10 @@ impl Intake<'_> {
             Effect::Gone => {
                 let failure = broke_its_word(peer, "it hung up");
                 return Err(Stop::new(failure, Rest::FromThere));
+            }
+            Effect::Overdue => {
+                let what = format!("it took longer than {} s", self.patience.lasts().as_secs());
+                return Err(Stop::new(broke_its_word(peer, &what), Rest::FromThere));
             }
             Effect::Broke(what) => {
                 return Err(Stop::new(broke_its_word(peer, &what), Rest::Afresh));

@@ -17,6 +17,7 @@ pub mod runtime;
 
 mod accept;
 mod agent_manifest;
+mod asking;
 mod backoff;
 mod buy;
 mod certifying;

@@ -26,6 +26,11 @@ const _: () = assert!(STANDS_MS * 2 < HONOURED_MS);
 /// Most peers whose offers are remembered; chosen.
 const REMEMBERED_MAX: usize = 1_024;
 
+/// How many round trips of a packet it may take beside that, and for how long at most; chosen: over a line that is
+/// far away the question or the answer may be lost twice in a row. A peer can seem farther away than it is.
+const ROUND_TRIPS: u32 = 4;
+const FAR_AWAY_AT_MOST: Duration = Duration::from_secs(3);
+
 /// What one node offers.
 #[derive(Clone, Debug)]
 pub(crate) struct Seller {
@@ -216,15 +221,26 @@ pub(crate) fn known_peers(runtime: &Runtime) -> Result<Vec<PeerAddr>, Failure> {
     Ok(peers)
 }
 
+/// How long a peer may take to say what it offers, which is so far away.
+fn answer_within(round_trip: Option<Duration>) -> Duration {
+    let far = round_trip.map_or(Duration::ZERO, |trip| trip.saturating_mul(ROUND_TRIPS));
+    ANSWER_WITHIN.saturating_add(far.min(FAR_AWAY_AT_MOST))
+}
+
 async fn ask(runtime: &Runtime, peer: PeerAddr) -> Seller {
+    let path = runtime
+        .transport()
+        .ok()
+        .and_then(|wire| wire.peer(peer.id).path);
+    let within = answer_within(path.map(|path| path.round_trip));
     let answer = async {
         let mut link = runtime.transport()?.open(&peer).await?;
         link.send(&Frame::ListOffers).await?;
         link.finish()?;
-        Ok::<_, Failure>(link.receive_within(ANSWER_WITHIN).await?)
+        Ok::<_, Failure>(link.receive_within(within).await?)
     };
     let mut refusal = None;
-    let offers = match tokio::time::timeout(ANSWER_WITHIN, answer).await {
+    let offers = match tokio::time::timeout(within, answer).await {
         Ok(Ok(Some(Frame::Offers(mut offers)))) => {
             // Work that costs nothing cannot be held, quoted or receipted.
             offers.offers.retain(|offer| offer.multiplier.ppm() > 0);
@@ -251,4 +267,18 @@ async fn ask(runtime: &Runtime, peer: PeerAddr) -> Seller {
     let now_ms = runtime.inner.clock.elapsed_ms();
     runtime.inner.heard.hear(&seller, now_ms);
     seller
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_far_away_has_longer_to_say_what_it_offers_and_not_without_end() {
+        let within = |ms| answer_within(Some(Duration::from_millis(ms)));
+        assert_eq!(answer_within(None), Duration::from_secs(2));
+        assert_eq!(within(1), Duration::from_millis(2_004));
+        assert_eq!(within(400), Duration::from_millis(3_600));
+        assert_eq!(within(60_000), Duration::from_secs(5));
+    }
 }

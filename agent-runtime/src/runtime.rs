@@ -29,7 +29,7 @@ use crate::ops::{Caller, Operation};
 use crate::privacy::Privacy;
 use crate::records::Records;
 use crate::selling::Desk;
-use crate::{accept, keys, recover, staying, sync};
+use crate::{accept, claiming, keys, recover, staying, sync};
 
 /// Why a node does not start.
 pub type StartError = Failure;
@@ -235,6 +235,8 @@ impl Runtime {
         if self.inner.transport.is_some() {
             self.spawn(accept::accept(self.clone()));
             self.spawn(sync::keep_in_step(self.clone()));
+            self.spawn(sync::keep_delivering(self.clone()));
+            self.spawn(claiming::keep_claiming(self.clone()));
             self.spawn(recover::count_earnings(self.clone()));
             self.spawn(staying::stay_connected(self.clone()));
         }

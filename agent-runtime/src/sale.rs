@@ -102,7 +102,8 @@ impl Sale<'_> {
     ) -> Result<Ended, Failure> {
         let counted = self.engine.count(&self.start.messages);
         let mut counting = std::pin::pin!(counted);
-        let (mut is_counted, mut listening) = (false, true);
+        let mut lasts = std::pin::pin!(tokio::time::sleep(selling.lasts()));
+        let (mut is_counted, mut listening, mut overdue) = (false, true, false);
         let mut run: Option<Run> = None;
         let mut renewed = self.started;
         let mut went = Went::default();
@@ -124,6 +125,10 @@ impl Sale<'_> {
                 }
                 () = tokio::time::sleep(VOUCHER_WITHIN), if selling.waits_for_voucher() => {
                     Event::TimeUp
+                }
+                () = &mut lasts, if !overdue => {
+                    overdue = true;
+                    Event::Overdue
                 }
             };
             let mut effects = VecDeque::from(selling.on(event));

@@ -16,7 +16,7 @@ use tirami_mesh::proto::message::{
 use tirami_wallet::WalletError;
 use tirami_wallet::outbox::Outgoing;
 
-use crate::backoff::Backoff;
+use crate::asking::Asking;
 use crate::failure::{Failure, FailureCode};
 use crate::ops::JoinOutput;
 use crate::refusing::refuse;
@@ -24,10 +24,7 @@ use crate::runtime::Runtime;
 use crate::travelling;
 
 /// How often unfinished business is tried again; chosen.
-const TRY_EVERY: Duration = Duration::from_secs(2);
-
-/// When a receipt that was not booked is sent again.
-type Waiting = Backoff<ReceiptId>;
+pub(crate) const TRY_EVERY: Duration = Duration::from_secs(2);
 
 /// How long a peer may take to answer; chosen.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -268,12 +265,11 @@ pub(crate) fn address_of(peers: &[PeerAddr], id: NodeId) -> PeerAddr {
     })
 }
 
-/// Finishes, in the background, what could not be finished at once: the welcome loan, receipts that
-/// their provider has not acknowledged, and repayments that their lender has not.
+/// Finishes, in the background, what could not be finished at once: the welcome loan, repayments that their
+/// lender has not acknowledged, and what is not certified yet.
 pub(crate) async fn keep_in_step(runtime: Runtime) {
     let mut ticks = tokio::time::interval(TRY_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let (mut waiting, mut asked) = (Waiting::default(), Waiting::default());
     loop {
         ticks.tick().await;
         if matches!(runtime.inner.wallet.pending_ticket(), Ok(Some(_)))
@@ -286,12 +282,6 @@ pub(crate) async fn keep_in_step(runtime: Runtime) {
                 tracing::warn!(%error, "a ticket that is no good could not be dropped");
             }
         }
-        if let Err(failure) = deliver(&runtime, &mut waiting).await {
-            tracing::debug!(%failure, "receipts have to wait");
-        }
-        if let Err(failure) = crate::claiming::claim_open(&runtime, &mut asked).await {
-            tracing::debug!(%failure, "what was vouched for has to wait");
-        }
         if let Err(failure) = deliver_repayment(&runtime).await {
             tracing::debug!(%failure, "a repayment has to wait");
         }
@@ -301,34 +291,45 @@ pub(crate) async fn keep_in_step(runtime: Runtime) {
     }
 }
 
+/// Sends receipts until they are acknowledged, for as long as the node runs.
+pub(crate) async fn keep_delivering(runtime: Runtime) {
+    let mut ticks = tokio::time::interval(TRY_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut asking = Asking::default();
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {
+                if let Err(failure) = deliver(&runtime, &mut asking) {
+                    tracing::debug!(%failure, "receipts have to wait");
+                }
+            }
+            () = asking.ended(&runtime) => {}
+        }
+    }
+}
+
 /// Sends every receipt that is not acknowledged and whose turn it is, to everybody at once.
-async fn deliver(runtime: &Runtime, waiting: &mut Waiting) -> Result<(), Failure> {
+fn deliver(runtime: &Runtime, asking: &mut Asking<ReceiptId>) -> Result<(), Failure> {
     let all = runtime.inner.wallet.outbox()?;
     let open: BTreeSet<ReceiptId> = all.iter().map(|outgoing| outgoing.id).collect();
-    waiting.retain(|receipt| open.contains(receipt));
+    asking.retain(|receipt| open.contains(receipt));
     if all.is_empty() {
         return Ok(());
     }
     let connected = runtime.transport()?.connected();
     let mut outbox: BTreeMap<NodeId, Vec<Outgoing>> = BTreeMap::new();
     for receipt in all {
-        if waiting.is_due(&receipt.id, connected.contains(&receipt.to)) {
+        if asking.is_due(&receipt.to, &receipt.id, connected.contains(&receipt.to)) {
             outbox.entry(receipt.to).or_default().push(receipt);
         }
     }
     let peers = crate::offers::known_peers(runtime)?;
-    let mut deliveries = tokio::task::JoinSet::new();
     for (node, receipts) in outbox {
-        let peer = address_of(&peers, node);
-        let runtime = runtime.clone();
-        deliveries.spawn(async move { (node, deliver_all(&runtime, &peer, receipts).await) });
-    }
-    let left = deliveries.join_all().await;
-    let connected = runtime.transport()?.connected();
-    for (node, receipts) in left {
-        for receipt in receipts {
-            waiting.failed(receipt, connected.contains(&node));
-        }
+        let (peer, runtime) = (address_of(&peers, node), runtime.clone());
+        asking.ask(
+            node,
+            async move { deliver_all(&runtime, &peer, receipts).await },
+        );
     }
     Ok(())
 }

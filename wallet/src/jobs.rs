@@ -77,6 +77,19 @@ impl OpenJob {
         self.voucher.is_some()
     }
 
+    /// What was vouched for, if anything was.
+    ///
+    /// # Errors
+    ///
+    /// A damaged row.
+    pub fn vouched(&self) -> Result<Option<Amount>, WalletError> {
+        let Some(voucher) = &self.voucher else {
+            return Ok(None);
+        };
+        let voucher = Signed::<Voucher>::from_bytes(voucher).map_err(|_| damaged())?;
+        Ok(Some(voucher.body.total))
+    }
+
     /// Whether its consumer had all the time that it has to show a receipt.
     pub const fn is_due(&self, now: Timestamp) -> bool {
         now.since_ms(self.at) >= ASKED_FOR_MS

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::json;
+use tirami_manifest::NodeId;
 use tokio::task::AbortHandle;
 
 use super::exit::Problem;
@@ -211,11 +212,17 @@ impl Output {
         }
         let mark = paint(Style::Bad, "error:", self.colour_err);
         let text = format!("{mark} {}\n", self.words(&problem.failure.message));
+        let seen_by = problem.failure.seen_by.iter().map(NodeId::short);
+        let seen_by: Vec<String> = seen_by.collect();
+        let seen = match seen_by.as_slice() {
+            [] => String::new(),
+            nodes => format!("the prompt was sent to {}\n", nodes.join(", ")),
+        };
         let hint = problem.failure.hint.as_ref().map(|hint| {
             let mark = paint(Style::Good, "hint:", self.colour_err);
             format!("{mark} {}\n", self.words(hint))
         });
-        write_err(&(text + &hint.unwrap_or_default()));
+        write_err(&(text + &seen + &hint.unwrap_or_default()));
     }
 
     /// Says every second that something is still being waited for, until dropped; only on a

@@ -9,6 +9,8 @@ mod attach;
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod bad_wire;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod commands;
@@ -30,3 +32,7 @@ mod nodes;
 mod promises;
 #[cfg(test)]
 mod socket;
+#[cfg(test)]
+#[path = "../../../mesh/tests/transport/wire.rs"]
+#[expect(dead_code, reason = "the tests of the transport use all of it")]
+mod wire;

@@ -141,14 +141,16 @@ impl Job {
                 },
                 finish: Finish::Stop,
             }),
-            9 => self.sells(match with % 3 {
+            9 => self.sells(match with % 4 {
                 0 => selling::Event::Closed,
                 1 => selling::Event::Lost,
+                2 => selling::Event::Overdue,
                 _ => selling::Event::TimeUp,
             }),
-            10 => self.buys(match with % 3 {
+            10 => self.buys(match with % 4 {
                 0 => buying::Event::Closed,
                 1 => buying::Event::Cancel,
+                2 => buying::Event::Overdue,
                 _ => buying::Event::Freeze,
             }),
             // A hostile consumer: a voucher of its own making.

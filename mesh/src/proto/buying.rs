@@ -32,6 +32,8 @@ pub enum Event {
     Cancel,
     /// Nothing may be promised any more.
     Freeze,
+    /// The job took as long as it may: [`Terms::lasts`].
+    Overdue,
 }
 
 /// What is to be done.
@@ -51,6 +53,8 @@ pub enum Effect {
     CalledOff,
     /// The provider went away before it was done.
     Gone,
+    /// The provider took longer than the job may take.
+    Overdue,
     /// The provider broke its word.
     Broke(String),
 }
@@ -162,6 +166,11 @@ impl Buying {
                     self.cancelled = true;
                     effects.push(Effect::Send(Frame::Cancel));
                 }
+                Ok(())
+            }
+            Event::Overdue => {
+                self.over = true;
+                effects.push(Effect::Overdue);
                 Ok(())
             }
             Event::Freeze => {

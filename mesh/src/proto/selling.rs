@@ -5,6 +5,7 @@
 //! engine makes beyond them is kept back; it is not read while something is.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use tirami_manifest::Amount;
 use tirami_manifest::commerce::Voucher;
@@ -44,6 +45,8 @@ pub enum Event {
     Lost,
     /// A voucher was waited for, for as long as one is waited for.
     TimeUp,
+    /// The job took as long as it may: [`Terms::lasts`].
+    Overdue,
 }
 
 /// What is to be done.
@@ -88,6 +91,9 @@ pub enum Why {
     /// The consumer is gone.
     #[error("the consumer is gone")]
     Gone,
+    /// It took as long as it may.
+    #[error("the job took as long as one of its size may")]
+    Overdue,
     /// The engine failed.
     #[error("the engine failed")]
     Engine,
@@ -171,6 +177,11 @@ impl Selling {
         self.begun
     }
 
+    /// How long the job may take in all.
+    pub const fn lasts(&self) -> Duration {
+        self.terms.lasts()
+    }
+
     /// What was vouched for so far.
     pub fn vouched(&self) -> Amount {
         self.vouched.map_or(Amount::ZERO, |last| last.total)
@@ -219,6 +230,7 @@ impl Selling {
                     self.over(Why::Unpaid, effects);
                 }
             }
+            Event::Overdue => self.overdue(effects),
         }
     }
 
@@ -395,6 +407,25 @@ impl Selling {
             }
             None => self.over(Why::CalledOff, effects),
         }
+    }
+
+    /// Whoever pays a token at a time, or reads one, keeps its place no longer than this. What is paid by receipt
+    /// alone is proposed as far as it came.
+    fn overdue(&mut self, effects: &mut Vec<Effect>) {
+        if self.phase == Phase::Proposed {
+            return;
+        }
+        if self.begun && !self.terms.streams_payment() {
+            effects.push(Effect::Stop);
+            return;
+        }
+        let (why, after) = (Why::Overdue, self.lasts().as_secs());
+        effects.push(Effect::Send(Frame::Refuse(Refuse {
+            code: RefuseCode::Busy,
+            message: format!("{why}: {after} s"),
+            retry: Retry::Later,
+        })));
+        self.over(why, effects);
     }
 
     fn fault(&mut self, what: &'static str, effects: &mut Vec<Effect>) {

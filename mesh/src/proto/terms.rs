@@ -1,9 +1,17 @@
 //! What both sides of a job know when it starts, and what follows from it.
 
+use std::time::Duration;
+
 use tirami_manifest::amount::AmountError;
 use tirami_manifest::commerce::Quote;
 use tirami_manifest::model::{ModelCard, Usage};
 use tirami_manifest::{Amount, Multiplier, NetworkId, NodeId, QuoteId, TransferId};
+
+/// How long a job may take in any case, and how much longer for each token of the prompt and of the answer that
+/// was quoted; chosen: slow machines that work need a fraction of it, so that it is met by who dawdles.
+const LASTS_ALWAYS: Duration = Duration::from_mins(5);
+const LASTS_EACH_IN: Duration = Duration::from_millis(50);
+const LASTS_EACH_OUT: Duration = Duration::from_secs(1);
 
 /// The terms of one job: those of its quote, and the consumer's hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +90,13 @@ impl Terms {
     /// Most tokens that the provider sends without a voucher.
     pub const fn ahead(&self) -> u32 {
         self.window.saturating_mul(self.chunk_tokens)
+    }
+
+    /// How long the job may take in all. After it the provider ends it, and the consumer leaves.
+    pub const fn lasts(&self) -> Duration {
+        LASTS_ALWAYS
+            .saturating_add(LASTS_EACH_IN.saturating_mul(self.max_in))
+            .saturating_add(LASTS_EACH_OUT.saturating_mul(self.max_out))
     }
 
     /// What a job comes to after so many tokens of answer.

@@ -1,6 +1,7 @@
 //! Both sides of a job against each other, cut at every message: nobody loses more than is stated.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use tirami_manifest::commerce::{Agreement, Quote, Voucher};
@@ -11,7 +12,7 @@ use tirami_manifest::signed::{Signed, Verified};
 use tirami_manifest::{Amount, ModelId, Multiplier, NetworkId, Timestamp, TransferId};
 
 use super::buying::{self, Buying};
-use super::message::{Frame, Propose, SignedBytes};
+use super::message::{Frame, Propose, Retry, SignedBytes};
 use super::selling::{self, Outcome, Selling, Why};
 use super::terms::{Counted, Terms};
 
@@ -206,6 +207,7 @@ impl Job {
                 buying::Effect::Refused(refuse) => self.failed = Some(refuse.to_string()),
                 buying::Effect::CalledOff => self.failed = Some("called off".into()),
                 buying::Effect::Gone => self.failed = Some("gone".into()),
+                buying::Effect::Overdue => self.failed = Some("overdue".into()),
                 buying::Effect::Broke(what) => self.failed = Some(what),
             }
         }
@@ -472,6 +474,65 @@ fn a_consumer_that_stops_paying_gets_no_more_than_the_window() {
         assert_eq!(job.over, Some(Why::Unpaid));
         assert!(job.stopped);
     }
+}
+
+/// A job that creeps: each voucher is for one token more, and comes in time.
+#[test]
+fn a_job_that_takes_as_long_as_it_may_is_over_and_what_was_vouched_for_counts() {
+    let mut job = Job::new((8, 1), &[1; 90]);
+    assert_eq!(job.terms.lasts(), Duration::from_secs(5 * 60 + 1 + 100));
+    assert_eq!(job.run(24, in_turn()), End::Cut);
+    let kept = job.kept.clone().unwrap();
+    assert!(kept.tokens_out > 0 && !job.stopped);
+    job.sells(selling::Event::Overdue);
+    assert_eq!((job.over, job.stopped), (Some(Why::Overdue), true));
+    assert_eq!((job.kept, job.proposed), (Some(kept), None));
+    let Some(Frame::Refuse(refused)) = job.to_consumer.back() else {
+        panic!("the consumer is told");
+    };
+    assert_eq!(refused.retry, Retry::Later, "{refused}");
+    assert!(refused.message.contains("401 s"), "{refused}");
+    // It may come before the first voucher, and after the proposal, which stands.
+    let mut job = Job::new((8, 1), &[1; 90]);
+    job.sells(selling::Event::Overdue);
+    assert_eq!((job.over, job.kept), (Some(Why::Overdue), None));
+    let mut job = Job::new((8, 1), &[4]);
+    assert_eq!(job.run(usize::MAX, in_turn()), End::Agreed);
+    job.sells(selling::Event::Overdue);
+    assert_eq!(job.over, None);
+}
+
+#[test]
+fn what_is_paid_by_receipt_alone_is_proposed_as_far_as_it_came_in_all_its_time() {
+    let mut job = Job::new((0, 0), &[1; 90]);
+    assert_eq!(job.run(30, in_turn()), End::Cut);
+    job.sells(selling::Event::Overdue);
+    assert_eq!((job.over, job.stopped), (None, true));
+    let usage = Usage {
+        tokens_in: TOKENS_IN,
+        tokens_cached: 0,
+        tokens_out: job.made,
+    };
+    let finish = Finish::Cancelled;
+    job.sells(selling::Event::Ended { usage, finish });
+    while let Some(word) = job.to_consumer.pop_front() {
+        job.buys(buying::Event::Said(word));
+    }
+    let agreed = job.agreed.unwrap();
+    assert_eq!((agreed.usage, agreed.finish), (usage, Finish::Cancelled));
+}
+
+#[test]
+fn a_consumer_leaves_a_job_that_took_as_long_as_it_may_and_promises_nothing_more() {
+    let mut job = Job::new((8, 1), &[1; 90]);
+    assert_eq!(job.run(24, in_turn()), End::Cut);
+    let promised = job.promised;
+    job.buys(buying::Event::Overdue);
+    assert_eq!(job.failed.as_deref(), Some("overdue"));
+    while let Some(word) = job.to_consumer.pop_front() {
+        job.buys(buying::Event::Said(word));
+    }
+    assert_eq!((job.promised, job.agreed), (promised, None));
 }
 
 proptest! {

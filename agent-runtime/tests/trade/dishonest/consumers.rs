@@ -1,26 +1,27 @@
 //! Consumers that cheat a whole node that sells to them. Each is a member with a welcome loan, so that it is
 //! served; another member is honest and buys as before.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::select_all;
 use tirami_agent_runtime::ops::{Balance, ChangeServe};
 use tirami_manifest::commerce::{self, Agreement, Consent, Receipt, Voucher};
-use tirami_manifest::job::{Message, PromptShape, Role, Sampler};
+use tirami_manifest::job::{Message, PromptShape, Role, Sampler, Transcript};
 use tirami_manifest::key::SecretKey;
 use tirami_manifest::signed::{Document, Signed, Verified};
-use tirami_manifest::{Amount, NetworkId, NodeId, QuoteId, TransferId, trm};
+use tirami_manifest::{Amount, NetworkId, NodeId, QuoteId, ReceiptId, TransferId, trm};
 use tirami_mesh::engine::Engine;
 use tirami_mesh::engine::echo::Echo;
 use tirami_mesh::net::memory::MemoryTransport;
 use tirami_mesh::net::transport::{Incoming, LinkReceiver, LinkSender, Transport};
-use tirami_mesh::proto::Terms;
 use tirami_mesh::proto::buying::{Buying, Effect, Event};
 use tirami_mesh::proto::message::{
     AskQuote, Chunk, Countersign, Frame, Pace, Quoted, Refuse, RefuseCode, Retry, SignedBytes,
     Start,
 };
+use tirami_mesh::proto::{Counted, Terms};
 use tirami_wallet::keystore::node_key;
 
 use super::{DETAILS, Log, passes, soon, until};
@@ -186,6 +187,49 @@ async fn a_provider_that_is_not_paid_loses_the_window_of_its_quote_at_most() {
                 consumer.is_honest_once(&market).await;
             }
         }
+        others_trade(&market, what).await;
+    }
+}
+
+/// Shorter than a provider waits for a voucher.
+const VOUCHER_IN_TIME: Duration = Duration::from_secs(9);
+
+#[tokio::test]
+async fn who_pays_a_token_at_a_time_keeps_its_place_no_longer_than_the_job_may_last() {
+    for known in [false, true] {
+        let (market, what) = (market().await, "a job that creeps");
+        let log = Log::from(DETAILS);
+        let mut consumer = Consumer::of(&market).await;
+        let mut earned = Amount::ZERO;
+        if known {
+            earned = consumer
+                .is_honest_once(&market)
+                .await
+                .proposed
+                .unwrap()
+                .amount;
+        }
+        let mut job = consumer.quoted(&market).await;
+        job.start(&consumer).await;
+        let (took, refused) = job.creeps(&consumer).await;
+        assert_eq!(
+            (refused.code, refused.retry),
+            (RefuseCode::Busy, Retry::Later)
+        );
+        let lasts = job.terms.lasts();
+        let says = format!("as long as one of its size may: {} s", lasts.as_secs());
+        assert!(refused.message.contains(&says), "{refused}");
+        assert!(
+            (lasts..lasts + VOUCHER_IN_TIME * 2).contains(&took),
+            "{took:?} of {lasts:?}"
+        );
+        // Its place is free, and it is paid what was vouched for.
+        log.comes("the job took as long as one of its size may", what)
+            .await;
+        let serve = market.serve().await;
+        assert_eq!((serve.running, serve.waiting), (0, 0), "{what}");
+        assert!(job.received - job.paid_for <= job.window(), "{what}");
+        has_earned(&market, earned.checked_add(job.paid).unwrap(), what).await;
         others_trade(&market, what).await;
     }
 }
@@ -644,6 +688,82 @@ async fn a_peer_that_opens_many_streams_takes_its_own_places_and_no_others() {
     others_trade(&market, "after it").await;
 }
 
+/// Jobs of a consumer that then says nothing: asked one after the other they would take 5 s each.
+const SILENT_JOBS: usize = 8;
+
+/// How long the claims of another may take meanwhile: two rounds.
+const CLAIMED_SOON: Duration = Duration::from_secs(4);
+
+#[tokio::test]
+async fn who_says_nothing_to_a_claim_holds_up_no_claim_of_others() {
+    let market = Box::pin(Market::of(Arc::new(Echo), 3)).await;
+    let mut silent = Consumer::at(&market, 1).await;
+    let mut other = Consumer::at(&market, 2).await;
+    let asked_silent = claims_of(&silent, false);
+    for _ in 0..SILENT_JOBS {
+        silent.leaves_one_unsigned(&market).await;
+    }
+    let hangs_up = VOUCHERS.iter().find(|cheat| cheat.name == "the end");
+    let mut job = silent.quoted(&market).await;
+    job.start(&silent).await;
+    job.pays(&silent, hangs_up).await;
+    let mut seconds = 0;
+    while asked_silent.lock().unwrap().len() < 2 {
+        assert!(seconds < 4, "it is not asked");
+        a_second_passes(&market).await;
+        seconds += 1;
+    }
+    // It is shown a claim that is booked, and one that it may have signed for. While it is waited for: two such
+    // jobs of another.
+    let asked = claims_of(&other, true);
+    other.leaves_one_unsigned(&market).await;
+    let mut job = other.quoted(&market).await;
+    job.start(&other).await;
+    job.pays(&other, hangs_up).await;
+    let mut took = Duration::ZERO;
+    while asked.lock().unwrap().len() < 2 {
+        assert!(took < CLAIMED_SOON, "{:?}", asked.lock().unwrap());
+        a_second_passes(&market).await;
+        took += Duration::from_secs(1);
+    }
+    assert_eq!(asked_silent.lock().unwrap().len(), 2, "the rest waits");
+    others_trade(&market, "meanwhile").await;
+}
+
+/// Hears what is claimed of a consumer, and settles it or says nothing.
+fn claims_of(consumer: &Consumer, settles: bool) -> Arc<Mutex<BTreeSet<ReceiptId>>> {
+    let asked = Arc::new(Mutex::new(BTreeSet::new()));
+    let (transport, hears) = (Arc::clone(&consumer.transport), Arc::clone(&asked));
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Some(Incoming { mut link, .. }) = transport.accept().await {
+            let Ok(Some(Frame::Claim(claim))) = link.receive().await else {
+                continue;
+            };
+            let id = Receipt::from_bytes(&claim.receipt).unwrap().id();
+            hears.lock().unwrap().insert(id);
+            if settles {
+                drop(link.send(&Frame::Settled(id)).await);
+            }
+            open.push(link);
+        }
+    });
+    asked
+}
+
+/// A second passes once everybody has done what there is to do, and what they write is on disk.
+async fn a_second_passes(market: &Market) {
+    let settle = async || {
+        for _ in 0..4 {
+            market.set(ChangeServe::Queue { count: 64 }).await;
+            some_turns().await;
+        }
+    };
+    settle().await;
+    passes(Duration::from_secs(1)).await;
+    settle().await;
+}
+
 /// A founder that sells what `echo` does, and two members.
 async fn market() -> Market {
     Box::pin(Market::of(Arc::new(Echo), 2)).await
@@ -682,8 +802,13 @@ struct Job {
 
 impl Consumer {
     async fn of(market: &Market) -> Self {
-        market.members.last().unwrap().shutdown().await;
-        let folder = market.folders.last().unwrap();
+        Self::at(market, market.members.len() - 1).await
+    }
+
+    /// In the place of one of the members.
+    async fn at(market: &Market, member: usize) -> Self {
+        market.members[member].shutdown().await;
+        let folder = &market.folders[member + 1];
         let key = node_key(&folder.path().join("node.key"), None).unwrap();
         Self {
             transport: Arc::new(market.network.transport(key.id())),
@@ -740,6 +865,17 @@ impl Consumer {
             received: 0,
             proposed: None,
         })
+    }
+
+    /// Takes an answer, pays for what streams, and goes without a receipt.
+    async fn leaves_one_unsigned(&mut self, market: &Market) -> Job {
+        let mut job = self.quoted(market).await;
+        job.start(self).await;
+        job.pays(self, None).await;
+        job.sender.finish().unwrap();
+        let over = async { while matches!(job.receiver.receive().await, Ok(Some(_))) {} };
+        soon("the end of a job", over).await;
+        job
     }
 
     /// Buys and pays for one answer as one should.
@@ -800,6 +936,63 @@ impl Job {
                 }
             }
             self.received = buying.tokens();
+        }
+    }
+
+    /// Pays for one token each time that nothing more comes, just before that is too late. How long it got on
+    /// so, and what it was told then.
+    async fn creeps(&mut self, consumer: &Consumer) -> (Duration, Refuse) {
+        let mut transcript = Transcript::start(&self.terms.quote, &messages());
+        let mut roots = vec![*transcript.root()];
+        let (mut counted, mut seq, mut took) = (Counted::default(), 0, Duration::ZERO);
+        loop {
+            let waits = match soon("a word", self.receiver.receive()).await.unwrap() {
+                Some(Frame::Begun(begun)) => {
+                    counted.tokens_in = begun.tokens_in;
+                    self.quote.window == 1
+                }
+                Some(Frame::Chunk(chunk)) => {
+                    assert_eq!(chunk.tokens.len(), 1, "a word is a token");
+                    transcript.extend(&chunk.tokens, chunk.text.as_bytes());
+                    roots.push(*transcript.root());
+                    self.received += 1;
+                    self.received - self.paid_for == self.window()
+                }
+                Some(Frame::Refuse(refused)) => return (took, refused),
+                other => panic!("{other:?}"),
+            };
+            if waits {
+                some_turns().await;
+                passes(VOUCHER_IN_TIME).await;
+                took += VOUCHER_IN_TIME;
+                // Where it is over now, it is not paid any more.
+                some_turns().await;
+                tokio::select! {
+                    biased;
+                    said = self.receiver.receive() => match said.unwrap() {
+                        Some(Frame::Refuse(refused)) => return (took, refused),
+                        other => panic!("{other:?}"),
+                    },
+                    () = tokio::task::yield_now() => {}
+                }
+                seq += 1;
+                let tokens_out = if self.received == 0 {
+                    0
+                } else {
+                    self.paid_for + 1
+                };
+                let voucher = Voucher {
+                    network: self.terms.network,
+                    hold: self.terms.hold,
+                    lane: 0,
+                    payee: self.terms.provider,
+                    seq,
+                    total: self.terms.price(counted, tokens_out).unwrap(),
+                    tokens_out,
+                    transcript: roots[usize::try_from(tokens_out).unwrap()],
+                };
+                self.vouches(consumer, voucher).await;
+            }
         }
     }
 
@@ -905,6 +1098,13 @@ impl Job {
             refused.retry == Retry::Never,
             code != RefuseCode::QuoteExpired
         );
+    }
+}
+
+/// Lets everybody do what there is to do.
+async fn some_turns() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
     }
 }
 

@@ -46,6 +46,9 @@ const SHORT: Duration = Duration::from_secs(6);
 /// Longer than a provider may say nothing to a consumer.
 const LONG: Duration = Duration::from_secs(61);
 
+/// Shorter than that.
+const DAWDLE: Duration = Duration::from_secs(50);
+
 /// One way to cheat a consumer.
 pub(super) struct Cheat {
     pub(super) name: &'static str,
@@ -96,6 +99,8 @@ pub(super) enum Word {
     Settle,
     /// Says nothing until the consumer is gone.
     Nothing,
+    /// Says nothing for almost as long as it may.
+    Dawdle,
     /// Claims by the last voucher, on another stream.
     Claim,
 }
@@ -357,6 +362,13 @@ impl Provider {
                     let claim = Frame::Claim(Countersign { receipt });
                     let answer = self.ask(&claim).await;
                     self.got.lock().unwrap().answered = Some(answer);
+                    continue;
+                }
+                Word::Dawdle => {
+                    for _ in 0..100 {
+                        tokio::task::yield_now().await;
+                    }
+                    passes(DAWDLE).await;
                     continue;
                 }
                 Word::Nothing => {
@@ -830,6 +842,18 @@ const ANSWERS: &[Cheat] = &[
         costs: Costs::Tokens(8),
         how: How::Says(|words| words.insert(SECOND, Word::Nothing)),
     },
+    // Each word is in time, and the job is not.
+    Cheat {
+        name: "a token at a time",
+        says: "it took longer than 321 s",
+        costs: Costs::Tokens(8),
+        how: How::Says(|words| {
+            let each = PROMPT.split_inclusive(' ').skip(8).zip(1..=6);
+            let drips = each.flat_map(|(word, index)| [Word::Dawdle, say(index, 1, word)]);
+            let drips = drips.chain([Word::Nothing]);
+            drop(words.splice(SECOND..PROPOSAL, drips));
+        }),
+    },
     Cheat {
         name: "the end in the middle",
         says: "it hung up",
@@ -1044,7 +1068,7 @@ async fn what_earlier_tries_cost_is_part_of_max_trm() {
     let cheater = Provider::beside(&pair, words).await;
     // Enough for the cheaper one's whole answer, and not for the rest at the other's price.
     let most = price(TOKENS_OUT);
-    for _ in 0..2 {
+    for again in [false, true] {
         let mut request = chat(PROMPT);
         request.max_tokens = Some(TOKENS_OUT);
         request.idempotency_key = Some("k".into());
@@ -1054,6 +1078,13 @@ async fn what_earlier_tries_cost_is_part_of_max_trm() {
         assert_eq!(failure.code, FailureCode::AboveMaxTrm, "{failure}");
         let owed = format!("without the {} TRM owed", price(16));
         assert!(failure.message.contains(&owed), "{failure}");
+        // Who quotes more than is left, as both do the second time, is not sent the prompt.
+        let seen_by = if again {
+            vec![]
+        } else {
+            vec![cheater.key.id()]
+        };
+        assert_eq!(*failure.seen_by, *seen_by, "{what}");
         let buyer = run(&pair.member, Balance {}).await.unwrap();
         assert_eq!(buyer.trm_unclaimed, price(16), "{what}");
         assert_eq!(buyer.trm_held, Amount::ZERO, "{what}");

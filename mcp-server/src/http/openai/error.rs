@@ -98,6 +98,7 @@ impl ApiError {
             next_tool,
             approval,
             retry_at,
+            seen_by,
         } = &*self.failure;
         let message = match hint {
             Some(hint) => format!("{message}; {hint}"),
@@ -114,6 +115,7 @@ impl ApiError {
                 "next_tool": next_tool,
                 "approval": approval,
                 "retry_at": retry_at,
+                "seen_by": seen_by,
                 "idempotency_key": self.purchase.as_ref().map(|purchase| &purchase.key),
             },
         }})
@@ -235,7 +237,7 @@ mod tests {
     fn a_client_is_told_how_long_to_wait_and_not_to_wait_for_a_person() {
         let wait = |code, ms| {
             let mut failure = Failure::new(code, "x").retryable();
-            failure.retry_at = Some(clock::now().after_ms(ms).to_rfc3339());
+            failure.retry_at = Some(clock::now().after_ms(ms).to_rfc3339().into());
             let headers = ApiError::from(failure).headers();
             let seconds: u64 = headers[RETRY_AFTER].to_str().unwrap().parse().unwrap();
             (seconds, headers["x-should-retry"] == "true")
@@ -267,6 +269,7 @@ mod tests {
                     "next_tool": null,
                     "approval": null,
                     "retry_at": null,
+                    "seen_by": [],
                     "idempotency_key": "k1",
                 },
             }})

@@ -1,11 +1,18 @@
 //! Who may see a prompt is the request's and the owner's to say, whatever door it comes through.
 
-use serde_json::json;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
+use tokio::time::timeout;
 
 use crate::cli::Home;
-use crate::http::{CHAT, chat};
+use crate::http::{CHAT, Http, chat};
 use crate::mcp::Mcp;
-use crate::nodes::{Pair, Up, question, words};
+use crate::nodes::{Pair, Up, WITHIN, question, words};
+
+/// Words of an answer that takes long enough to be broken off.
+const LONG: usize = 1_500;
 
 #[tokio::test]
 async fn a_prompt_stays_where_privacy_keeps_it_through_every_door() {
@@ -66,4 +73,57 @@ async fn the_owner_of_a_node_keeps_prompts_at_nodes_of_its_own() {
     buyer.write("config.toml", config);
     let answer = buyer.ask(&["chat", &words(3)]).await;
     assert_eq!(answer["seen_by"], json!([id]));
+}
+
+/// Reads a streamed answer until it is told that it has begun, and then to its end; that is what it answers.
+async fn broken_off(http: &Http, has_begun: impl Future<Output = ()>) -> Value {
+    let mut stream = http.stream(&chat(&words(LONG), "http")).await.unwrap();
+    stream.piece().await.expect("it has begun");
+    has_begun.await;
+    let mut last = Value::Null;
+    while let Some(event) = stream.next().await {
+        last = event;
+    }
+    last
+}
+
+#[tokio::test]
+async fn a_request_that_failed_says_who_was_sent_its_prompt_through_every_door() {
+    let Pair { a, b, up: mut up_a } = Pair::start().await;
+    let id = a.ask(&["status"]).await["node"].clone();
+    let up = Up::start(&b).await;
+    let (mcp, http) = (Mcp::start(&b).await, up.http(&b));
+    // Nobody was sent one that stays here.
+    let mut private = question(3, "private");
+    private["privacy"] = json!("local");
+    let refused = mcp.refused("chat", private).await;
+    assert!(refused.0["seen_by"].is_null(), "{:#}", refused.0);
+    // Three break off in the middle, because the only seller dies.
+    let mut shell = b.command(&["chat", "--max-tokens", &LONG.to_string(), &words(LONG)]);
+    shell.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut shell = shell.spawn().unwrap();
+    let mut said = [0; 20];
+    let out = shell.stdout.as_mut().unwrap();
+    let dies = async {
+        timeout(WITHIN, out.read_exact(&mut said))
+            .await
+            .unwrap()
+            .unwrap();
+        mcp.progress().await;
+        up_a.kill_now().await;
+    };
+    let by_mcp = mcp.call("chat", question(LONG, "mcp"));
+    let (by_http, by_mcp) = tokio::join!(broken_off(&http, dies), by_mcp);
+    let by_mcp = by_mcp.unwrap_err();
+    assert_eq!(by_mcp.0["seen_by"], json!([id]), "{:#}", by_mcp.0);
+    let seen = &by_http["error"]["x_tirami"]["seen_by"];
+    assert_eq!(seen, &json!([id]), "{by_http:#}");
+    let ended = timeout(WITHIN, shell.wait_with_output())
+        .await
+        .unwrap()
+        .unwrap();
+    let told = String::from_utf8(ended.stderr).unwrap();
+    let says = format!("the prompt was sent to {}\n", &id.as_str().unwrap()[..10]);
+    assert!(told.contains(&says), "{told}");
+    assert_eq!(ended.status.code(), Some(7), "{told}");
 }
