@@ -10,10 +10,11 @@ use crate::chain_file::{ChainFacts, ChainFileError, ChainReader};
 use crate::journal_file::{GrowthFacts, GrowthFile, RecordFacts, RecordFile};
 use crate::mandate_chain::CHAIN_PREFIX;
 use crate::proof_file::{
-    BalanceFacts, BalanceFile, FraudFacts, FraudFile, InclusionFacts, InclusionFile, MandateFacts,
-    ProofError, verify_mandate,
+    self, BalanceFacts, BalanceFile, FraudFacts, FraudFile, InclusionFacts, InclusionFile,
+    MandateFacts, ProofError, verify_mandate,
 };
 use crate::receipt_file::{ReceiptFile, ReceiptFileError};
+use crate::statement::LINES_MAX;
 use crate::statement_file::{StatementFacts, StatementFile};
 
 /// What holds, by its kind.
@@ -81,6 +82,12 @@ pub enum VerifyError {
          a journal or under an anchor, or it is cut off: {0}"
     )]
     Unknown(String),
+    /// Larger than such a file gets.
+    #[error(
+        "larger than {0} bytes, which nothing of its kind is; a statement has at most {LINES_MAX} lines, so ask for \
+         one of a narrower period"
+    )]
+    TooLarge(usize),
     /// A receipt.
     #[error(transparent)]
     Receipt(#[from] ReceiptFileError),
@@ -170,6 +177,14 @@ pub fn verify(text: &str) -> Result<Verified, VerifyError> {
     let value: serde_json::Value =
         serde_json::from_str(text).map_err(|error| VerifyError::Unknown(error.to_string()))?;
     let is = |kind: &str| value.get(kind).is_some();
+    let most = if is("tirami_statement") {
+        SIZE_MAX
+    } else {
+        proof_file::SIZE_MAX
+    };
+    if text.len() > most {
+        return Err(VerifyError::TooLarge(most));
+    }
     if is("tirami_receipt") {
         let (file, _) = ReceiptFile::verify(text)?;
         Ok(Verified::Receipt(Box::new(file)))

@@ -205,6 +205,23 @@ fn the_golden_forgeries_do_not_hold_and_are_what_they_were() {
     compare("forged", &texts.collect());
 }
 
+/// What is checked whole is of a size that such a file gets: a statement has many lines, a proof has not.
+#[test]
+fn no_file_is_larger_than_its_kind_gets() {
+    let files = valid();
+    for (name, most) in [
+        ("balance.json", tirami_manifest::proof_file::SIZE_MAX),
+        ("anchored.json", tirami_manifest::proof_file::SIZE_MAX),
+        ("statement.json", tirami_manifest::statement_file::SIZE_MAX),
+    ] {
+        let text = &files[name];
+        let of = |size: usize| text.clone() + &" ".repeat(size - text.len());
+        assert!(verify(&of(most)).is_ok(), "{name}");
+        let error = verify(&of(most + 1)).unwrap_err().to_string();
+        assert!(error.contains("larger than"), "{name}: {error}");
+    }
+}
+
 /// Changing any character of a proof that stands for bytes makes it none.
 #[test]
 fn no_digit_of_a_golden_file_can_be_changed() {
