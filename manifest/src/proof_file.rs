@@ -106,10 +106,18 @@ pub struct InclusionFacts {
     /// When, RFC 3339 in UTC.
     pub at: String,
     /// The receipt, where it is a trade.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "present",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub receipt: Option<ReceiptId>,
     /// What was paid, where it is a trade.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "present",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub trm_amount: Option<Amount>,
     /// Number of the newer entry.
     pub under: u64,
