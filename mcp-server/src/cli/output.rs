@@ -15,7 +15,7 @@ use tirami_manifest::NodeId;
 use tokio::task::AbortHandle;
 
 use super::exit::Problem;
-use super::table::{Table, WIDTH};
+use super::table::Table;
 
 /// How a piece of text looks on a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,6 @@ pub struct Output {
     json: bool,
     colour_out: bool,
     colour_err: bool,
-    terminal_out: bool,
     terminal_err: bool,
     failed: AtomicBool,
     /// What names the data directory in a command, when the user's did.
@@ -70,13 +69,11 @@ impl Output {
     pub fn new(json: bool) -> Self {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
             && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
-        let terminal_out = std::io::stdout().is_terminal();
         let terminal_err = std::io::stderr().is_terminal();
         Self {
             json,
-            colour_out: wanted && terminal_out,
+            colour_out: wanted && std::io::stdout().is_terminal(),
             colour_err: wanted && terminal_err,
-            terminal_out,
             terminal_err,
             failed: AtomicBool::new(false),
             place: None,
@@ -166,10 +163,9 @@ impl Output {
         }
     }
 
-    /// A table, whole where another program reads it; nothing in JSON mode.
+    /// A table; nothing in JSON mode.
     pub fn table(&self, table: &Table) {
-        let width = if self.terminal_out { WIDTH } else { usize::MAX };
-        for (i, line) in table.lines(width).iter().enumerate() {
+        for (i, line) in table.lines().iter().enumerate() {
             self.styled(if i == 0 { Style::Bold } else { Style::Plain }, line);
         }
     }
