@@ -197,7 +197,7 @@ fn line_is(n: u64, why: &str) -> ProofError {
 
 /// Whether the lines lead from the opening to the closing, within the period; what that says in words.
 fn adds_up(body: &Statement, lines: &[StatementLine]) -> Result<StatementFacts, ProofError> {
-    if body.from > body.to || body.to > body.at.after_ms(1) {
+    if body.from > body.to || body.to > body.at {
         let why = "its period ends before it begins, or after it was signed";
         return Err(wrong("statement", why));
     }
@@ -222,12 +222,12 @@ fn adds_up(body: &Statement, lines: &[StatementLine]) -> Result<StatementFacts, 
         (seq, at) = (line.seq, line.at);
         let sum = balance.utrm().checked_add(line.came_in.utrm());
         let after = sum.and_then(|sum| sum.checked_sub(line.went_out.utrm()));
-        let moved = !line.came_in.is_zero() || !line.went_out.is_zero();
-        if after != Some(line.balance.utrm()) || !moved {
-            return Err(line_is(
-                n,
-                "its balance is not what it makes of the one before",
-            ));
+        if line.came_in.is_zero() == line.went_out.is_zero() {
+            return Err(line_is(n, "a transfer brings something in or takes it out"));
+        }
+        if after != Some(line.balance.utrm()) {
+            let why = "its balance is not what it makes of the one before";
+            return Err(line_is(n, why));
         }
         balance = line.balance;
         // What a receipt pays enters or leaves an account once for each reason.

@@ -83,11 +83,13 @@ pub enum VerifyError {
     )]
     Unknown(String),
     /// Larger than such a file gets.
-    #[error(
-        "larger than {0} bytes, which nothing of its kind is; a statement has at most {LINES_MAX} lines, so ask for \
-         one of a narrower period"
-    )]
+    #[error("it is larger than {0} bytes, which nothing of its kind is: something was added to it")]
     TooLarge(usize),
+    /// A statement larger than one gets.
+    #[error(
+        "it is larger than {0} bytes, and a statement has at most {LINES_MAX} lines; ask for one of a narrower period"
+    )]
+    LongStatement(usize),
     /// A receipt.
     #[error(transparent)]
     Receipt(#[from] ReceiptFileError),
@@ -177,13 +179,13 @@ pub fn verify(text: &str) -> Result<Verified, VerifyError> {
     let value: serde_json::Value =
         serde_json::from_str(text).map_err(|error| VerifyError::Unknown(error.to_string()))?;
     let is = |kind: &str| value.get(kind).is_some();
-    let most = if is("tirami_statement") {
-        SIZE_MAX
+    let (most, too_large): (_, fn(usize) -> VerifyError) = if is("tirami_statement") {
+        (SIZE_MAX, VerifyError::LongStatement)
     } else {
-        proof_file::SIZE_MAX
+        (proof_file::SIZE_MAX, VerifyError::TooLarge)
     };
     if text.len() > most {
-        return Err(VerifyError::TooLarge(most));
+        return Err(too_large(most));
     }
     if is("tirami_receipt") {
         let (file, _) = ReceiptFile::verify(text)?;

@@ -173,9 +173,10 @@ impl Operation for ProveStatement {
         let from = self.from.unwrap_or(Timestamp::EPOCH);
         let to = self.to.unwrap_or(Timestamp::from_ms(u64::MAX));
         let wallet = runtime.inner.wallet.clone();
+        let now = wallet.moment().await?;
         // Reading a long history takes long.
         let found = tokio::task::spawn_blocking(move || {
-            wallet.movements(&Account::Agent(agent), (from, to), LINES_MAX)
+            wallet.movements(&Account::Agent(agent), (from, to, now), LINES_MAX)
         });
         let found = found
             .await
@@ -183,7 +184,8 @@ impl Operation for ProveStatement {
             .ok_or_else(too_many)?;
         if found.from > found.to {
             let text = format!("from is {}, which has not come yet", from.to_rfc3339());
-            return Err(Failure::new(FailureCode::InvalidInput, text));
+            let failure = Failure::new(FailureCode::InvalidInput, text);
+            return Err(failure.hint("give from as a moment that is past"));
         }
         let lines = in_words(&names, &Account::Agent(agent), &found);
         let wallet = &runtime.inner.wallet;

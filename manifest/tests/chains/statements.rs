@@ -136,6 +136,9 @@ fn lies() -> Forged {
         lines[1].balance = trm(900);
         lines[2].balance = trm(1_020);
     });
+    let both_ways = changed(|lines| {
+        (lines[0].came_in, lines[0].went_out) = (trm(9_000), trm(8_000));
+    });
     let mut open = of(&lines());
     open.closing = trm(1_820);
     let outside = changed(|lines| lines[2].at = at(20_000));
@@ -148,7 +151,7 @@ fn lies() -> Forged {
         lines[3].balance = trm(520);
     });
     let later = Statement {
-        to: at(60_002),
+        to: at(60_001),
         ..of(&lines())
     };
     let backwards = Statement {
@@ -159,6 +162,7 @@ fn lies() -> Forged {
     let backwards = signed(&[], backwards);
     [
         ("statement-top-up.json", top_up, "line 2: its balance"),
+        ("statement-both-ways.json", both_ways, "line 1: a transfer"),
         ("statement-other-closing.json", open, "closing one"),
         ("statement-after.json", outside, "not in the period"),
         ("statement-before.json", before, "line 1: it is not after"),
@@ -307,10 +311,18 @@ fn what_a_line_may_say() {
     let error = holds(moved_nothing).unwrap_err().to_string();
     assert!(error.contains("line 2"), "{error}");
     let round = changed(|lines| {
-        for line in &mut lines[1..] {
-            (line.came_in, line.went_out) = (Amount::MAX, Amount::MAX);
-            line.balance = trm(1_000);
+        let left = Amount::MAX.checked_sub(trm(1_000)).unwrap();
+        for (n, line) in lines[1..].iter_mut().enumerate() {
+            let (came, out, after) = match n {
+                0 => (left, Amount::ZERO, Amount::MAX),
+                _ => (Amount::ZERO, left, trm(1_000)),
+            };
+            (line.came_in, line.went_out, line.balance) = (came, out, after);
         }
+        let mut again = lines[1].clone();
+        (again.seq, again.receipt) = (13, None);
+        again.at = lines[2].at;
+        lines.push(again);
     });
     let error = holds(round).unwrap_err().to_string();
     assert!(error.contains("more has moved"), "{error}");
@@ -326,26 +338,32 @@ fn what_a_line_may_say() {
 #[test]
 fn a_statement_has_so_many_lines_and_no_more() {
     let of_lines = |count: usize| {
+        let part = Amount::from_utrm(1_000_001).unwrap();
         let largest = Amount::from_utrm(Amount::MAX.utrm() - 1).unwrap();
+        let less = largest.checked_sub(part).unwrap();
         let lines: Vec<_> = (0..count)
             .map(|n| {
                 let mut receipt = [0; 32];
                 receipt[..8].copy_from_slice(&(n as u64).to_be_bytes());
+                let (came_in, went_out, balance) = match n % 2 {
+                    0 => (part, Amount::ZERO, largest),
+                    _ => (Amount::ZERO, part, less),
+                };
                 StatementLine {
                     seq: 1 << 60 | n as u64,
                     at: at(1),
                     reason: "welcome_loan".to_owned(),
                     other: format!("uncertified {}", id(3)),
                     agent: Some("m".repeat(32)),
-                    came_in: Amount::from_utrm(1_000_001).unwrap(),
-                    went_out: Amount::from_utrm(1_000_001).unwrap(),
-                    balance: largest,
+                    came_in,
+                    went_out,
+                    balance,
                     receipt: Some(ReceiptId::from_bytes(receipt)),
                 }
             })
             .collect();
         let body = Statement {
-            opening: largest,
+            opening: less,
             ..of(&lines)
         };
         let signed = Signed::new(body, &key(1));

@@ -11,9 +11,10 @@ use crate::error::WalletError;
 use crate::journal::sealed;
 use crate::ledger::account::Account;
 use crate::ledger::rows::seq_of;
-use crate::ledger::tables::{Order, ReadTables, Table};
+use crate::ledger::tables::{Order, ReadTables, Table, Tables};
 use crate::membership::network;
 use crate::store::StoreError;
+use crate::store::writer::CLOCK;
 use crate::wallet::Wallet;
 
 /// Transfers that are looked at in one go.
@@ -41,8 +42,22 @@ pub struct Movements {
 }
 
 impl Wallet {
-    /// What moved on an account between two moments, up to now at most; `None` when that is more than `most`
-    /// movements. This reads the whole history: call it on a blocking thread.
+    /// A moment that the books have passed: whatever is written later is of it or later, also after a restart.
+    ///
+    /// # Errors
+    ///
+    /// A store failure.
+    pub async fn moment(&self) -> Result<Timestamp, WalletError> {
+        self.write(|tables, now| {
+            tables.put(Table::Meta, CLOCK, &now.ms().to_be_bytes())?;
+            Ok(now)
+        })
+        .await
+    }
+
+    /// What moved on an account between two moments; `None` when that is more than `most` movements. `now` is a
+    /// [`Wallet::moment`], and the period ends with it at the latest, so that nothing is added to it later. This
+    /// reads the whole history: call it on a blocking thread.
     ///
     /// # Errors
     ///
@@ -50,15 +65,15 @@ impl Wallet {
     pub fn movements(
         &self,
         account: &Account,
-        (from, to): (Timestamp, Timestamp),
+        (from, to, now): (Timestamp, Timestamp, Timestamp),
         most: usize,
     ) -> Result<Option<Movements>, WalletError> {
-        let (view, now) = self.view_now()?;
+        let view = self.view()?;
         let seal = sealed(&view)?;
         let mut found = Movements {
             genesis: network(&view)?.ok_or(WalletError::NoNetwork)?,
             from,
-            to: to.min(now.after_ms(1)),
+            to: to.min(now),
             opening: Amount::ZERO,
             lines: Vec::new(),
             size: seal.seq,

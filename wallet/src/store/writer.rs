@@ -30,7 +30,7 @@ const BATCH_MS: u64 = 5;
 const EXPIRE_AT_ONCE: usize = 64;
 
 /// The latest time this wallet has seen, in [`Table::Meta`].
-const CLOCK: &[u8] = b"clock";
+pub(crate) const CLOCK: &[u8] = b"clock";
 
 /// What a command works on.
 pub(crate) type Scratch<'a, 'b> = Overlay<'a, Overlay<'b, WriteTransaction>>;

@@ -15,8 +15,11 @@ async fn movements_are_those_of_the_period_and_no_more_than_fit() {
         settle(&wallet, name, amount).await;
     }
     let account = Account::Agent(main_agent());
+    let last = wallet.moment().await.unwrap();
+    clock.advance_ms(1);
+    let now = wallet.moment().await.unwrap();
     let read = |from: u64, to: u64, most| {
-        let period = (START.after_ms(from * HOUR), START.after_ms(to * HOUR));
+        let period = (START.after_ms(from * HOUR), START.after_ms(to * HOUR), now);
         let found = wallet.movements(&account, period, most).unwrap();
         found.map(|found| {
             let balances = found.lines.iter().map(|(_, balance)| *balance);
@@ -25,13 +28,20 @@ async fn movements_are_those_of_the_period_and_no_more_than_fit() {
     };
     let all = [trm(1_000), trm(995), trm(988), trm(979)];
     let whole = wallet
-        .movements(&account, (Timestamp::EPOCH, START.after_ms(9 * HOUR)), 9)
+        .movements(
+            &account,
+            (Timestamp::EPOCH, START.after_ms(9 * HOUR), now),
+            9,
+        )
         .unwrap()
         .unwrap();
     assert!(whole.opening.is_zero());
     assert!(whole.lines.iter().map(|(_, balance)| balance).eq(&all));
     // No statement is about a time that has not come.
     assert_eq!(whole.to, START.after_ms(3 * HOUR + 1));
+    // What the last moment has is not whole yet: more may be written in it.
+    let before = wallet.movements(&account, (Timestamp::EPOCH, last, last), 9);
+    assert_eq!(before.unwrap().unwrap().lines.len(), 3);
     let journal = wallet.journal_head().unwrap();
     assert_eq!((whole.size, whole.root), (journal.size, journal.root));
     // From a moment on, and before a moment.
