@@ -78,7 +78,7 @@ impl Patience {
         } else {
             self.waited.saturating_add(after)
         };
-        if self.begun || self.tokens > 0 {
+        if self.begun {
             self.in_all = self.in_all.saturating_add(after);
         }
         (self.begun, self.tokens) = (begun, tokens);
@@ -189,10 +189,10 @@ mod tests {
         assert_eq!(drips.left_in_all(), seconds(15));
         drips.heard((true, 8), seconds(55));
         assert_eq!(drips.left_in_all(), Duration::ZERO);
-        // One that is paid by receipt alone does not say that it begins: its first token does.
+        // One that is paid by receipt alone begins with its first chunk.
         let mut unsaid = Patience::new(Pace::default(), &terms(0, 100));
-        unsaid.heard((false, 1), seconds(50));
-        unsaid.heard((false, 2), seconds(50));
+        unsaid.heard((true, 1), seconds(50));
+        unsaid.heard((true, 2), seconds(50));
         assert_eq!(unsaid.left_in_all(), seconds(350));
     }
 }

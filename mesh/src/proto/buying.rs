@@ -103,9 +103,9 @@ impl Buying {
         self.tokens
     }
 
-    /// Whether the provider said that it begins.
+    /// Whether the provider began: it said so, or sent a part of the answer.
     pub const fn has_begun(&self) -> bool {
-        self.counted.is_some()
+        self.counted.is_some() || self.chunks > 0
     }
 
     /// What the provider counted of the prompt, once it did.
@@ -209,6 +209,9 @@ impl Buying {
         }
         if chunk.index != self.chunks {
             return Err("it sent a chunk out of order".into());
+        }
+        if chunk.tokens.is_empty() && chunk.text.is_empty() {
+            return Err("it sent a chunk with nothing in it".into());
         }
         let count = u32::try_from(chunk.tokens.len()).unwrap_or(u32::MAX);
         let (tokens, most) = (self.tokens.saturating_add(count), self.terms.max_out);

@@ -199,6 +199,8 @@ impl Selling {
     fn does(&mut self, event: Event, effects: &mut Vec<Effect>) {
         match event {
             Event::Counted(counted) => self.count(counted, effects),
+            // There is nothing to send of one without tokens and text.
+            Event::Piece { tokens, text } if tokens.is_empty() && text.is_empty() => {}
             Event::Piece { tokens, text } => {
                 if self.phase == Phase::Working && self.ended.is_none() {
                     self.kept_back.push_back((tokens, text));
