@@ -1,23 +1,29 @@
 //! Peers that are asked in the background, each on its own: one that says nothing holds up nobody.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tirami_manifest::NodeId;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinSet};
 
 use crate::backoff::Backoff;
 use crate::runtime::Runtime;
 
-/// Peers asked at the same time; chosen: a stream and ten seconds each, at most.
+/// Peers asked at the same time; chosen: a stream each.
 const ASKED_AT_ONCE: usize = 64;
+
+/// How long one peer may be asked, whatever there is to ask; chosen, so that slow ones leave their places.
+const ASKED_FOR: Duration = Duration::from_mins(1);
 
 /// Who is being asked, and what failed before, by its id.
 #[derive(Debug)]
 pub(crate) struct Asking<K> {
     failed: Backoff<K>,
     /// Each answers what has to wait.
-    asked: JoinSet<(NodeId, Vec<K>)>,
-    busy: BTreeSet<NodeId>,
+    asked: JoinSet<Vec<K>>,
+    busy: BTreeMap<Id, NodeId>,
+    /// Who was asked last: the next round goes on behind it, so that everybody has a turn.
+    last: Option<NodeId>,
 }
 
 impl<K> Default for Asking<K> {
@@ -25,7 +31,8 @@ impl<K> Default for Asking<K> {
         Self {
             failed: Backoff::default(),
             asked: JoinSet::new(),
-            busy: BTreeSet::new(),
+            busy: BTreeMap::new(),
+            last: None,
         }
     }
 }
@@ -39,14 +46,35 @@ impl<K: Ord + Send + 'static> Asking<K> {
     /// Whether it is this round's turn, and its peer is not being asked; called once per round. `there`: whether
     /// the peer is connected.
     pub(crate) fn is_due(&mut self, peer: &NodeId, key: &K, there: bool) -> bool {
-        !self.busy.contains(peer) && self.failed.is_due(key, there)
+        !self.busy.values().any(|busy| busy == peer) && self.failed.is_due(key, there)
     }
 
-    /// Asks a peer, unless so many are being asked that it has to wait for another round.
-    pub(crate) fn ask(&mut self, peer: NodeId, ask: impl Future<Output = Vec<K>> + Send + 'static) {
-        if self.busy.len() < ASKED_AT_ONCE && self.busy.insert(peer) {
-            self.asked.spawn(async move { (peer, ask.await) });
+    /// Those whose turn it is, beginning behind whoever was asked last.
+    pub(crate) fn in_turn<T>(&self, due: BTreeMap<NodeId, T>) -> Vec<(NodeId, T)> {
+        let (mut first, mut then): (Vec<_>, Vec<_>) = due
+            .into_iter()
+            .partition(|(peer, _)| self.last.is_none_or(|last| *peer > last));
+        first.append(&mut then);
+        first
+    }
+
+    /// Asks a peer about `keys`, of which it answers those that have to wait; all of them when it takes too long.
+    /// False when so many are being asked that it has to wait for another round.
+    pub(crate) fn ask(
+        &mut self,
+        (peer, keys): (NodeId, Vec<K>),
+        ask: impl Future<Output = Vec<K>> + Send + 'static,
+    ) -> bool {
+        if self.busy.len() >= ASKED_AT_ONCE {
+            return false;
         }
+        let asked = async move {
+            let asked = tokio::time::timeout(ASKED_FOR, ask).await;
+            asked.unwrap_or(keys)
+        };
+        self.busy.insert(self.asked.spawn(asked).id(), peer);
+        self.last = Some(peer);
+        true
     }
 
     /// Waits until somebody was asked and notes what has to wait; for ever when nobody is.
@@ -55,13 +83,14 @@ impl<K: Ord + Send + 'static> Asking<K> {
     ///
     /// Nothing is lost when the future is dropped.
     pub(crate) async fn ended(&mut self, runtime: &Runtime) {
-        let Some(asked) = self.asked.join_next().await else {
-            return std::future::pending().await;
+        let (id, waits) = match self.asked.join_next_with_id().await {
+            None => return std::future::pending().await,
+            Some(Ok((id, waits))) => (id, waits),
+            Some(Err(error)) => (error.id(), Vec::new()),
         };
-        let Ok((peer, waits)) = asked else {
+        let Some(peer) = self.busy.remove(&id) else {
             return;
         };
-        self.busy.remove(&peer);
         let transport = runtime.transport();
         let there = transport.is_ok_and(|wire| wire.connected().contains(&peer));
         for key in waits {

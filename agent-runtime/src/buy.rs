@@ -88,6 +88,7 @@ pub(crate) async fn buy(
         text,
         so_far: SoFar::default(),
         seen_by: Vec::new(),
+        broke: Vec::new(),
     };
     let answer = Box::pin(purchase.carry_through()).await;
     answer.map_err(|failure| {
@@ -155,6 +156,8 @@ pub(crate) struct Purchase<'a> {
     pub(crate) so_far: SoFar,
     /// Who was sent the prompt.
     pub(crate) seen_by: Vec<NodeId>,
+    /// Who did not do what it should.
+    pub(crate) broke: Vec<NodeId>,
 }
 
 impl Purchase<'_> {
@@ -260,7 +263,7 @@ impl Purchase<'_> {
             (&agreement, receipt.id()),
         );
         let stored = stored(&answer)?;
-        let bytes = receipt.to_bytes();
+        let (id, bytes) = (receipt.id(), receipt.to_bytes());
         if let Err((hold, error)) = hold.settle(receipt, stored).await {
             let failure = Failure::from(error);
             if failure.code == FailureCode::Store {
@@ -271,7 +274,7 @@ impl Purchase<'_> {
             return Err(Stopped::Final(failure));
         }
         records.succeeded(peer.id);
-        self.deliver(&mut link, bytes).await;
+        self.deliver(&mut link, (id, bytes)).await;
         let trm_balance = self
             .runtime
             .inner
@@ -396,17 +399,20 @@ impl Purchase<'_> {
     /// Sends the countersigned receipt, and waits until its provider has booked it. That it has is noted behind
     /// the answer, except where it frees units of a mandate for the next request. If the provider does not answer
     /// now, the outbox sends it again: the payment is made either way.
-    async fn deliver(&self, link: &mut Link, receipt: Vec<u8>) {
+    async fn deliver(&self, link: &mut Link, (id, receipt): (ReceiptId, Vec<u8>)) {
         let booked = async {
             link.send(&Frame::Countersign(Countersign { receipt }))
                 .await?;
             link.receive_within(BOOKED_WITHIN).await
         };
         match booked.await {
-            Ok(Some(Frame::Settled(id))) if self.means.under.is_some() => {
+            Ok(Some(Frame::Settled(said))) if said != id => {
+                tracing::warn!(provider = %link.peer().short(), "a provider booked another receipt than it was sent");
+            }
+            Ok(Some(Frame::Settled(_))) if self.means.under.is_some() => {
                 note_booked(self.runtime, id).await;
             }
-            Ok(Some(Frame::Settled(id))) => {
+            Ok(Some(Frame::Settled(_))) => {
                 let runtime = self.runtime.clone();
                 self.runtime
                     .spawn(async move { note_booked(&runtime, id).await });

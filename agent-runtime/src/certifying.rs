@@ -19,12 +19,12 @@ pub(crate) async fn introduce(runtime: &Runtime) -> Result<(), Failure> {
     if wallet.certified_seq()? > 0 || wallet.chains_before()?.is_empty() {
         return Ok(());
     }
-    be_certified(runtime).await
+    be_certified(runtime, false).await
 }
 
 /// Shows the witness what is new on this node's chain, and books the credits it has certified. Does
-/// nothing where there is nothing new and nothing waits, or where this node is the witness.
-pub(crate) async fn be_certified(runtime: &Runtime) -> Result<(), Failure> {
+/// nothing where this node is the witness, and unless `always` where nothing is new and nothing waits.
+pub(crate) async fn be_certified(runtime: &Runtime, always: bool) -> Result<(), Failure> {
     let wallet = &runtime.inner.wallet;
     let Some(witness) = runtime.genesis().authority() else {
         return Ok(());
@@ -32,13 +32,16 @@ pub(crate) async fn be_certified(runtime: &Runtime) -> Result<(), Failure> {
     if witness == runtime.node() {
         return Ok(());
     }
+    // A witness may have forgotten; what it says in one conversation it does not take back.
+    let (mut always, mut said) = (always, 0);
     loop {
         let certified = wallet.certified_seq()?;
         let new = wallet.uncertified(ENTRIES_MAX)?;
         let waiting: Vec<_> = wallet.waiting()?.into_iter().map(|(id, _)| id).collect();
-        if new.is_empty() && waiting.is_empty() {
+        if new.is_empty() && waiting.is_empty() && !(always && certified > 0) {
             return Ok(());
         }
+        always = false;
         // A key that succeeded another is nobody to the witness before it was shown how.
         let unknown = certified == 0 && !wallet.chains_before()?.is_empty();
         // First what it has: another history than that must not be shown. And all that waits, so that
@@ -58,6 +61,10 @@ pub(crate) async fn be_certified(runtime: &Runtime) -> Result<(), Failure> {
         if wallet.certified_seq()? > certified {
             continue;
         }
+        if theirs < said {
+            let text = "the witness certified less than it had said";
+            return Err(Failure::new(FailureCode::ProviderFailed, text));
+        }
         // A witness whose wallet is from before it certified them has forgotten some, and is shown them again.
         let new = if theirs < certified {
             wallet.chain_after(theirs, ENTRIES_MAX)?
@@ -74,10 +81,12 @@ pub(crate) async fn be_certified(runtime: &Runtime) -> Result<(), Failure> {
         let Some(answer) = ask(runtime, witness, shown).await? else {
             return Ok(());
         };
-        let after = book(runtime, answer).await?;
-        if after <= theirs {
+        said = book(runtime, answer).await?;
+        if said <= theirs {
             return Ok(());
         }
+        // There may be more of what it forgot.
+        always = said < certified;
     }
 }
 
@@ -110,7 +119,9 @@ async fn book(runtime: &Runtime, answer: Certified) -> Result<u64, Failure> {
     if let Some(bytes) = answer.certificate {
         let certificate = Certificate::from_bytes(&bytes)
             .map_err(|error| Failure::new(FailureCode::ProviderFailed, error.to_string()))?;
-        theirs = certificate.head.seq;
+        if certificate.head.author == runtime.node() {
+            theirs = certificate.head.seq;
+        }
         let kept = wallet.keep_certificate(certificate).await;
         if let Err(error @ WalletError::Certificate(_)) = &kept {
             let is_new = runtime.set_uncertified(Some(format!(

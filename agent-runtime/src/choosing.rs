@@ -23,6 +23,7 @@ impl Purchase<'_> {
             Some(here) => here,
             None => self.means.limit(offers::sellers_lately(runtime).await?),
         };
+        let mut nobody = None;
         if sellers.iter().any(|seller| seller.remembered) {
             match self.among(&sellers).await {
                 Ok(answer) => return Ok(answer),
@@ -31,13 +32,21 @@ impl Purchase<'_> {
                 Err(Stopped::TryNext(failure)) if !self.seen_by.is_empty() => return Err(failure),
                 Err(Stopped::TryNext(failure)) => {
                     tracing::debug!(%failure, "offers are asked for anew");
+                    nobody = Some(failure);
                 }
             }
             sellers = self.means.limit(offers::sellers_soon(runtime).await?);
+            // Who did not do what it should just now is not given the same request again.
+            sellers.retain(|seller| !self.broke.contains(&seller.peer.id));
         }
         match self.among(&sellers).await {
             Ok(answer) => Ok(answer),
-            Err(Stopped::Final(failure) | Stopped::TryNext(failure)) => Err(failure),
+            Err(Stopped::Final(failure)) => Err(failure),
+            Err(Stopped::TryNext(failure)) => Err(match nobody {
+                // Nothing new is known of those who broke their word.
+                Some(first) if !self.broke.is_empty() => first,
+                _ => failure,
+            }),
         }
     }
 
@@ -85,7 +94,7 @@ impl Purchase<'_> {
     /// Asks the next few for a price that binds, and takes the best of them out of those who are open, with
     /// those that gave none.
     async fn best<'s>(
-        &self,
+        &mut self,
         open: &mut Open<'s>,
         last: &mut Option<Failure>,
     ) -> Result<Option<Priced<'s>>, Failure> {
@@ -115,10 +124,11 @@ impl Purchase<'_> {
 
     /// Says in the log what a provider did; where another does the work, nobody else would ever hear of it. What
     /// it had offered may be past.
-    fn noted(&self, id: NodeId, failure: &Failure) {
+    fn noted(&mut self, id: NodeId, failure: &Failure) {
         self.runtime.inner.heard.forget(&id);
         let provider = id.short();
         if failure.code == FailureCode::ProviderFailed {
+            self.broke.push(id);
             tracing::warn!(%provider, %failure, "a provider did not do what it should");
         } else {
             tracing::debug!(%provider, %failure, "a provider did not do a job");

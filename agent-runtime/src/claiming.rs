@@ -109,12 +109,17 @@ async fn claim_open(runtime: &Runtime, asking: &mut Asking<Lane>) -> Result<(), 
                 .push((job, row.is_due(now)));
         }
     }
-    for (consumer, jobs) in due {
-        let runtime = runtime.clone();
-        asking.ask(
-            consumer,
-            async move { ask_all(&runtime, consumer, jobs).await },
-        );
+    for (consumer, jobs) in asking.in_turn(due) {
+        let keys = jobs.iter().map(|(job, _)| *job).collect();
+        let (shown, of_task) = (jobs.clone(), runtime.clone());
+        let ask = async move { ask_all(&of_task, consumer, shown).await };
+        if asking.ask((consumer, keys), ask) {
+            continue;
+        }
+        // Its time is over, whether or not somebody has the time to ask.
+        for (job, _) in jobs.into_iter().filter(|(_, is_due)| *is_due) {
+            earn_claim(runtime, &job).await?;
+        }
     }
     Ok(())
 }

@@ -24,6 +24,7 @@ mod certifying;
 mod choosing;
 mod claiming;
 mod config;
+mod heard;
 mod here;
 mod intake;
 mod means;

@@ -1,7 +1,6 @@
 //! Who sells what: this node's engine, and what connected peers say they offer.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tirami_manifest::{Multiplier, NodeId};
@@ -12,19 +11,10 @@ use tokio::time::timeout_at;
 use crate::failure::Failure;
 use crate::prices::OTHERS_WITHIN;
 use crate::runtime::Runtime;
-use crate::selling::HONOURED_MS;
 
 /// How long a peer may take to say what it offers; chosen: one that takes longer is not a good
 /// choice now.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-
-/// How long an offer is taken to stand, in milliseconds; chosen: well within what its provider honours it for,
-/// and not so long that all go where few waited a moment ago.
-const STANDS_MS: u64 = 2_000;
-const _: () = assert!(STANDS_MS * 2 < HONOURED_MS);
-
-/// Most peers whose offers are remembered; chosen.
-const REMEMBERED_MAX: usize = 1_024;
 
 /// How many round trips of a packet it may take beside that, and for how long at most; chosen: over a line that is
 /// far away the question or the answer may be lost twice in a row. A peer can seem farther away than it is.
@@ -42,46 +32,6 @@ pub(crate) struct Seller {
     pub(crate) refusal: Option<Refuse>,
     /// Whether it said so a moment ago and was not asked again.
     pub(crate) remembered: bool,
-}
-
-/// What peers offered a moment ago, so that a purchase need not ask again what nothing depends on: the quote
-/// binds, not the offer.
-#[derive(Debug, Default)]
-pub(crate) struct Heard {
-    /// Each with when it was said; held for a step only.
-    of: Mutex<BTreeMap<NodeId, (u64, Vec<Offer>)>>,
-}
-
-impl Heard {
-    fn of(&self) -> MutexGuard<'_, BTreeMap<NodeId, (u64, Vec<Offer>)>> {
-        self.of.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What a peer offered lately; nothing is remembered of one that offered nothing.
-    fn lately(&self, peer: &NodeId, now_ms: u64) -> Option<Vec<Offer>> {
-        let of = self.of();
-        let (at_ms, offers) = of.get(peer)?;
-        (now_ms.saturating_sub(*at_ms) < STANDS_MS).then(|| offers.clone())
-    }
-
-    fn hear(&self, seller: &Seller, now_ms: u64) {
-        let mut of = self.of();
-        if seller.offers.is_empty() {
-            of.remove(&seller.peer.id);
-            return;
-        }
-        if of.len() >= REMEMBERED_MAX {
-            of.retain(|_, (at_ms, _)| now_ms.saturating_sub(*at_ms) < STANDS_MS);
-        }
-        if of.len() < REMEMBERED_MAX {
-            of.insert(seller.peer.id, (now_ms, seller.offers.clone()));
-        }
-    }
-
-    /// A peer did not do what it had offered: it is asked anew.
-    pub(crate) fn forget(&self, peer: &NodeId) {
-        self.of().remove(peer);
-    }
 }
 
 /// What this node sells, at this price.
@@ -102,32 +52,18 @@ pub(crate) fn own(runtime: &Runtime, multiplier: Multiplier) -> Vec<Offer> {
 
 /// This node and every peer it knows, each with what it offers now.
 pub(crate) async fn sellers(runtime: &Runtime) -> Result<Vec<Seller>, Failure> {
-    sellers_within(runtime, None, Vec::new()).await
+    sellers_within(runtime, None, BTreeMap::new()).await
 }
 
 /// The same for a request that waits: whoever answers much later than the first who sells is left out.
 pub(crate) async fn sellers_soon(runtime: &Runtime) -> Result<Vec<Seller>, Failure> {
-    sellers_within(runtime, Some(OTHERS_WITHIN), Vec::new()).await
+    sellers_within(runtime, Some(OTHERS_WITHIN), BTreeMap::new()).await
 }
 
-/// The same, but who is connected and offered something a moment ago is not asked again.
+/// The same, but who was asked a moment ago is not asked again.
 pub(crate) async fn sellers_lately(runtime: &Runtime) -> Result<Vec<Seller>, Failure> {
     let (heard, now_ms) = (&runtime.inner.heard, runtime.inner.clock.elapsed_ms());
-    let connected = runtime.transport()?.connected();
-    let remembered = connected.into_iter().filter_map(|id| {
-        Some(Seller {
-            peer: PeerAddr {
-                id,
-                addresses: Vec::new(),
-            },
-            local: false,
-            connected: true,
-            offers: heard.lately(&id, now_ms)?,
-            refusal: None,
-            remembered: true,
-        })
-    });
-    let remembered = remembered.collect();
+    let remembered = heard.lately(&runtime.transport()?.connected(), now_ms);
     sellers_within(runtime, Some(OTHERS_WITHIN), remembered).await
 }
 
@@ -151,21 +87,21 @@ pub(crate) fn here(runtime: &Runtime) -> Seller {
 async fn sellers_within(
     runtime: &Runtime,
     others: Option<Duration>,
-    remembered: Vec<Seller>,
+    mut remembered: BTreeMap<NodeId, Seller>,
 ) -> Result<Vec<Seller>, Failure> {
     let mut sellers = vec![here(runtime)];
     let mut asked = tokio::task::JoinSet::new();
-    let (mut remembered, mut until) = (remembered, None);
+    let mut until = None;
     for peer in known_peers(runtime)? {
-        if let Some(place) = remembered.iter().position(|one| one.peer.id == peer.id) {
-            let seller = remembered.swap_remove(place);
+        if let Some(seller) = remembered.remove(&peer.id) {
             sellers.push(Seller { peer, ..seller });
             continue;
         }
         let runtime = runtime.clone();
         asked.spawn(async move { ask(&runtime, peer).await });
     }
-    if let Some(others) = others.filter(|_| sellers.len() > 1) {
+    let sold = |seller: &Seller| !seller.local && !seller.offers.is_empty();
+    if let Some(others) = others.filter(|_| sellers.iter().any(sold)) {
         until = Some(tokio::time::Instant::now() + others);
     }
     loop {
@@ -265,7 +201,7 @@ async fn ask(runtime: &Runtime, peer: PeerAddr) -> Seller {
         remembered: false,
     };
     let now_ms = runtime.inner.clock.elapsed_ms();
-    runtime.inner.heard.hear(&seller, now_ms);
+    runtime.inner.heard.hear(seller.clone(), now_ms);
     seller
 }
 

@@ -24,7 +24,7 @@ use crate::clock::{SystemClock, random};
 use crate::config::NodeConfig;
 use crate::data_dir;
 use crate::failure::{Failure, FailureCode};
-use crate::offers::Heard;
+use crate::heard::Heard;
 use crate::ops::{Caller, Operation};
 use crate::privacy::Privacy;
 use crate::records::Records;

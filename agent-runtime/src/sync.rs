@@ -26,6 +26,10 @@ use crate::travelling;
 /// How often unfinished business is tried again; chosen.
 pub(crate) const TRY_EVERY: Duration = Duration::from_secs(2);
 
+/// After how many rounds the witness is asked what it has although nothing is new: it may have been taken back to
+/// an older copy of its wallet. Chosen: five minutes.
+const LOOK_AGAIN: u64 = 150;
+
 /// How long a peer may take to answer; chosen.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
@@ -270,7 +274,7 @@ pub(crate) fn address_of(peers: &[PeerAddr], id: NodeId) -> PeerAddr {
 pub(crate) async fn keep_in_step(runtime: Runtime) {
     let mut ticks = tokio::time::interval(TRY_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
+    for round in 0_u64.. {
         ticks.tick().await;
         if matches!(runtime.inner.wallet.pending_ticket(), Ok(Some(_)))
             && let Err(failure) = redeem(&runtime).await
@@ -285,7 +289,8 @@ pub(crate) async fn keep_in_step(runtime: Runtime) {
         if let Err(failure) = deliver_repayment(&runtime).await {
             tracing::debug!(%failure, "a repayment has to wait");
         }
-        if let Err(failure) = crate::certifying::be_certified(&runtime).await {
+        let always = round.is_multiple_of(LOOK_AGAIN);
+        if let Err(failure) = crate::certifying::be_certified(&runtime, always).await {
             tracing::debug!(%failure, "the chain is not certified yet");
         }
     }
@@ -324,12 +329,11 @@ fn deliver(runtime: &Runtime, asking: &mut Asking<ReceiptId>) -> Result<(), Fail
         }
     }
     let peers = crate::offers::known_peers(runtime)?;
-    for (node, receipts) in outbox {
+    for (node, receipts) in asking.in_turn(outbox) {
         let (peer, runtime) = (address_of(&peers, node), runtime.clone());
-        asking.ask(
-            node,
-            async move { deliver_all(&runtime, &peer, receipts).await },
-        );
+        let ids = receipts.iter().map(|receipt| receipt.id).collect();
+        let ask = async move { deliver_all(&runtime, &peer, receipts).await };
+        asking.ask((node, ids), ask);
     }
     Ok(())
 }

@@ -319,6 +319,7 @@ async fn what_was_offered_a_moment_ago_is_not_asked_again_and_what_is_past_is() 
         (1, 1),
         "the one that refused is asked what it offers"
     );
+    assert_eq!(of_a_purchase(dear).await, (0, 1), "nothing, for the moment");
     run(second, ChangeServe::Pause {}).await.unwrap();
     let failure = street.buy().await.unwrap_err();
     assert!(failure.message.starts_with("nobody sells"), "{failure}");
@@ -326,7 +327,7 @@ async fn what_was_offered_a_moment_ago_is_not_asked_again_and_what_is_past_is() 
     assert_eq!(
         of_a_purchase(cheap).await,
         (2, 1),
-        "no refusal is remembered"
+        "those who offer nothing are asked anew where nobody else does it"
     );
     street.clock.advance_ms(2_000);
     assert_eq!(of_a_purchase(cheap).await, (2, 1), "no offer is for long");

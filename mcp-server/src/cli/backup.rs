@@ -61,7 +61,8 @@ pub(super) fn restore(context: &Context, args: &RestoreArgs) -> Result<Exit, Pro
     let question = format!(
         "This takes the wallet in {} back to what the backup holds: whatever was paid, earned or \
          tightened since is forgotten here, and not by other nodes: what their witness certified since is \
-         certified no more. A founder forgets what it earned, paid and lent since.",
+         certified no more. A founder forgets what it earned, paid and lent since, and members that sold to it, joined or \
+         changed their key since then do not go on.",
         dir.display()
     );
     confirm(context, &question)?;
