@@ -98,3 +98,43 @@ impl<K: Ord + Send + 'static> Asking<K> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peers(count: u8) -> BTreeMap<NodeId, u8> {
+        (0..count)
+            .map(|n| (NodeId::from_bytes([n; 32]), n))
+            .collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_answers_slowly_leaves_its_place_and_who_found_none_has_the_next_turn() {
+        let mut asking = Asking::default();
+        let round = |asking: &mut Asking<NodeId>| {
+            let due = asking.in_turn(peers(100)).into_iter();
+            let asked =
+                due.filter(|(peer, _)| asking.ask((*peer, vec![*peer]), std::future::pending()));
+            asked.map(|(peer, _)| peer).collect::<Vec<_>>()
+        };
+        let all: Vec<NodeId> = peers(100).into_keys().collect();
+        assert_eq!(round(&mut asking), all[..64]);
+        assert_eq!(round(&mut asking), [], "no place is free");
+        assert!(!asking.is_due(&all[0], &all[0], true), "it is being asked");
+        let begun = tokio::time::Instant::now();
+        let mut waits = Vec::new();
+        for _ in 0..64 {
+            let ended = asking.asked.join_next_with_id().await;
+            let (id, waiting) = ended.unwrap().unwrap();
+            asking.busy.remove(&id);
+            waits.extend(waiting);
+        }
+        assert!(begun.elapsed() < ASKED_FOR * 2, "{:?}", begun.elapsed());
+        waits.sort_unstable();
+        assert_eq!(waits, all[..64], "all that was to be asked has to wait");
+        let next = round(&mut asking);
+        assert_eq!(next[..36], all[64..], "those who had no place");
+        assert_eq!(next[36..], all[..28]);
+    }
+}

@@ -18,6 +18,8 @@ mod claims;
 mod consumers;
 #[path = "dishonest/providers.rs"]
 mod providers;
+#[path = "dishonest/witness.rs"]
+mod witness;
 
 /// How the log is read: from the default on, or with details.
 const DEFAULT: tracing::Level = tracing::Level::WARN;

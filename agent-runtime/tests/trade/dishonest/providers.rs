@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tirami_agent_runtime::FailureCode;
-use tirami_agent_runtime::ops::{Balance, ChatOutput, MakeTicket, Operation};
+use tirami_agent_runtime::ops::{Balance, ChangeServe, ChatOutput, MakeTicket, Operation, Status};
 use tirami_manifest::commerce::{Agreement, Quote, Receipt, Voucher};
 use tirami_manifest::job::{Finish, Transcript};
 use tirami_manifest::key::SecretKey;
@@ -30,9 +30,9 @@ use super::{DEFAULT, Log, passes, soon, until};
 use crate::{Pair, chat, holds, me, pair, run};
 
 /// What is asked: 21 tokens with the role, answered with 20.
-const PROMPT: &str = "a b c d e f g h i j k l m n o p q r s t";
+pub(super) const PROMPT: &str = "a b c d e f g h i j k l m n o p q r s t";
 const TOKENS_IN: u32 = 21;
-const TOKENS_OUT: u32 = 20;
+pub(super) const TOKENS_OUT: u32 = 20;
 
 /// What the cheater asks relative to par.
 const HALF: Multiplier = Multiplier::from_ppm(500_000);
@@ -258,6 +258,11 @@ impl Provider {
         drop(provider.open().await);
         tokio::spawn(provider.clone().serve());
         provider
+    }
+
+    /// Forgets the last job, for the next one.
+    pub(super) fn forgets(&self) {
+        *self.got.lock().unwrap() = Got::default();
     }
 
     async fn open(&self) -> Link {
@@ -903,6 +908,12 @@ const ANSWERS: &[Cheat] = &[
         how: How::Says(|words| words[SECOND] = chunk(0)),
     },
     Cheat {
+        name: "a chunk with nothing in it",
+        says: "it sent a chunk with nothing in it",
+        costs: Costs::Tokens(0),
+        how: How::Says(|words| words[FIRST] = say(0, 0, "")),
+    },
+    Cheat {
         name: "more than its window",
         says: "it sent more than its window without being paid",
         costs: Costs::Tokens(0),
@@ -1036,6 +1047,52 @@ async fn an_answer_that_arrived_whole_is_an_answer_though_nothing_is_proposed() 
     let claim = Frame::Claim(Countersign { receipt });
     assert_eq!(cheater.ask(&claim).await, Frame::Settled(id));
     balanced(&pair, (price(16), price(16)), what).await;
+}
+
+/// Only the receipt that was sent in a job is settled by it.
+#[tokio::test]
+async fn a_provider_that_says_that_it_booked_another_receipt_is_not_believed() {
+    let what = "another receipt";
+    let (pair, log) = (pair().await, Log::from(DEFAULT));
+    let mut words = honest();
+    words.pop();
+    let cheater = Provider::beside(&pair, words.clone()).await;
+    let bought = async || {
+        let mut request = chat(PROMPT);
+        request.max_tokens = Some(TOKENS_OUT);
+        let bought = Box::pin(run(&pair.member, request));
+        soon(what, bought).await.unwrap().receipt.unwrap()
+    };
+    let unbooked = async || run(&pair.member, Status {}).await.unwrap().outbox;
+    let first = bought().await;
+    assert_eq!(unbooked().await, 1, "nobody said that it was booked");
+    words.push(Word::Say(Frame::Settled(first)));
+    *cheater.words.lock().unwrap() = words;
+    cheater.forgets();
+    bought().await;
+    log.says("booked another receipt than it was sent", what);
+    assert_eq!(unbooked().await, 2, "both are sent again");
+}
+
+/// One that just now did not do what it should is not asked a second time for the same request.
+#[tokio::test]
+async fn who_said_nothing_to_a_question_for_a_price_is_asked_once_in_a_request() {
+    let (pair, what) = (pair().await, "one question");
+    let cheater = Provider::beside(&pair, honest()).await;
+    let answer = buy(&pair, &cheater, what).await;
+    assert_eq!(answer.provider, cheater.key.id());
+    run(&pair.founder, ChangeServe::Pause {}).await.unwrap();
+    *cheater.words.lock().unwrap() = vec![Word::Nothing];
+    cheater.forgets();
+    let streams = || pair.network.opened(pair.member.node(), cheater.key.id());
+    let before = streams();
+    let mut request = chat("something else");
+    request.max_tokens = Some(TOKENS_OUT);
+    let bought = cheater.while_time_passes(run(&pair.member, request));
+    let failure = soon(what, Box::pin(bought)).await.unwrap_err();
+    assert!(failure.message.contains("said nothing"), "{failure}");
+    // For its price, and in the second round for what it offers now.
+    assert_eq!(streams() - before, 2, "{failure}");
 }
 
 #[tokio::test]
