@@ -9,6 +9,10 @@
     reason = "a test that cannot go on should stop"
 )]
 
+use std::collections::BTreeMap;
+
+use tirami_manifest::verify::verify;
+
 #[path = "chains/alone.rs"]
 mod alone;
 #[path = "chains/anchored.rs"]
@@ -37,3 +41,31 @@ mod signatures;
 mod statements;
 #[path = "chains/world.rs"]
 mod world;
+
+/// Asserts that no byte of files that hold can be changed and none be cut off; says how many changes were refused.
+fn no_byte_can_be_changed(files: &BTreeMap<&'static str, String>) -> u64 {
+    let mut refused = 0;
+    for (name, text) in files {
+        for at in 0..text.len() {
+            for flip in [0x01, 0x02, 0x20, 0x80] {
+                let mut bytes = text.clone().into_bytes();
+                bytes[at] ^= flip;
+                let Ok(changed) = String::from_utf8(bytes) else {
+                    continue;
+                };
+                // Hexadecimal may have either case, and a line end of another kind is white space still.
+                if changed.eq_ignore_ascii_case(text) {
+                    continue;
+                }
+                assert!(verify(&changed).is_err(), "{name}: byte {at}, flip {flip}");
+                refused += 1;
+            }
+        }
+        for cut in 0..text.trim_end().len() {
+            assert!(verify(&text[..cut]).is_err(), "{name}: cut at {cut}");
+        }
+        let more = text.clone() + "{}";
+        assert!(verify(&more).is_err(), "{name}: more behind");
+    }
+    refused
+}

@@ -11,6 +11,7 @@ use tirami_manifest::verify::verify;
 use tirami_manifest::{EntryId, NodeId};
 
 use crate::files::{issuer, member};
+use crate::no_byte_can_be_changed;
 use crate::world::{Pen, at, id, key, private, shared};
 
 fn head(pen: &Pen) -> (NodeId, u64, EntryId) {
@@ -125,26 +126,8 @@ fn every_chain_is_proved_to_be_anchored() {
 
 #[test]
 fn no_byte_and_no_word_of_an_anchored_entry_can_be_changed() {
-    let mut refused = 0_u64;
+    let refused = no_byte_can_be_changed(&valid());
     for (name, text) in valid() {
-        for at in 0..text.len() {
-            for flip in [0x01, 0x02, 0x20, 0x80] {
-                let mut bytes = text.clone().into_bytes();
-                bytes[at] ^= flip;
-                let Ok(changed) = String::from_utf8(bytes) else {
-                    continue;
-                };
-                // Hexadecimal may have either case, and a line end of another kind is white space still.
-                if changed.eq_ignore_ascii_case(&text) {
-                    continue;
-                }
-                assert!(verify(&changed).is_err(), "{name}: byte {at}, flip {flip}");
-                refused += 1;
-            }
-        }
-        for cut in 0..text.trim_end().len() {
-            assert!(verify(&text[..cut]).is_err(), "{name}: cut at {cut}");
-        }
         let whole: Value = serde_json::from_str(&text).unwrap();
         for field in whole["says"].as_object().unwrap().keys() {
             for value in [json!(77), json!("x"), Value::Null] {

@@ -10,14 +10,14 @@ use tirami_agent_runtime::FailureCode;
 use tirami_agent_runtime::ops::{
     ChainEntries, MakeAnchor, ProveBalance, ProveLog, ProveReceipt, ProveStatement,
 };
-use tirami_manifest::{NodeId, Timestamp};
+use tirami_manifest::NodeId;
 
 use super::context::{Context, Session};
 use super::exit::{Exit, Problem};
 use super::line_file;
-use super::local_time;
 use super::out_file::{self, OutArgs, create, failed, written};
 use super::receipt;
+use super::statement::MovementArgs;
 use crate::access::Need;
 
 /// Entries asked for at once.
@@ -63,15 +63,8 @@ pub(super) struct LogArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct StatementArgs {
-    /// Whose account, by name; that of the agent that asks when absent
-    #[arg(long, value_name = "NAME")]
-    agent: Option<String>,
-    /// From this moment on: RFC 3339, or a local date; from the beginning when absent
-    #[arg(long, value_name = "WHEN", value_parser = local_time::moment)]
-    from: Option<Timestamp>,
-    /// Before this moment; up to now when absent or later
-    #[arg(long, value_name = "WHEN", value_parser = local_time::moment)]
-    to: Option<Timestamp>,
+    #[command(flatten)]
+    what: MovementArgs,
     #[command(flatten)]
     out: OutArgs,
 }
@@ -118,12 +111,8 @@ pub(super) async fn run(context: &Context, command: ProveCommand) -> Result<Exit
             }
         }
         ProveCommand::Statement(args) => {
-            let StatementArgs {
-                agent,
-                from,
-                to,
-                out,
-            } = args;
+            let StatementArgs { what, out } = args;
+            let MovementArgs { agent, from, to } = what;
             let asked = ProveStatement { agent, from, to };
             document(context, &out, &context.ask(Need::Books, asked).await?)
         }

@@ -12,17 +12,24 @@ use super::local_time;
 use super::output::Output;
 use crate::access::Need;
 
+/// Which movements.
 #[derive(Debug, Args)]
-pub(super) struct StatementArgs {
+pub(super) struct MovementArgs {
     /// Whose account, by name; that of the agent that asks when absent
     #[arg(long, value_name = "NAME")]
-    agent: Option<String>,
+    pub(super) agent: Option<String>,
     /// From this moment on: RFC 3339, or a local date; from the beginning when absent
     #[arg(long, value_name = "WHEN", value_parser = local_time::moment)]
-    from: Option<Timestamp>,
-    /// Before this moment; up to now when absent
+    pub(super) from: Option<Timestamp>,
+    /// Before this moment; up to now when absent or later
     #[arg(long, value_name = "WHEN", value_parser = local_time::moment)]
-    to: Option<Timestamp>,
+    pub(super) to: Option<Timestamp>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StatementArgs {
+    #[command(flatten)]
+    what: MovementArgs,
     /// How it is written [default: csv, with --json: json]
     #[arg(long, value_enum)]
     format: Option<Format>,
@@ -49,9 +56,9 @@ pub(super) async fn statement(context: &Context, args: StatementArgs) -> Result<
         (None, false) => Format::Csv,
     };
     let question = Statement {
-        agent: args.agent,
-        from: args.from,
-        to: args.to,
+        agent: args.what.agent,
+        from: args.what.from,
+        to: args.what.to,
         page: None,
     };
     let session = context.open(Need::Books).await?;
