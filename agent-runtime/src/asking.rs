@@ -83,6 +83,14 @@ impl<K: Ord + Send + 'static> Asking<K> {
     ///
     /// Nothing is lost when the future is dropped.
     pub(crate) async fn ended(&mut self, runtime: &Runtime) {
+        self.next(|peer| {
+            let transport = runtime.transport();
+            transport.is_ok_and(|wire| wire.connected().contains(peer))
+        })
+        .await;
+    }
+
+    async fn next(&mut self, is_there: impl FnOnce(&NodeId) -> bool) {
         let (id, waits) = match self.asked.join_next_with_id().await {
             None => return std::future::pending().await,
             Some(Ok((id, waits))) => (id, waits),
@@ -91,8 +99,7 @@ impl<K: Ord + Send + 'static> Asking<K> {
         let Some(peer) = self.busy.remove(&id) else {
             return;
         };
-        let transport = runtime.transport();
-        let there = transport.is_ok_and(|wire| wire.connected().contains(&peer));
+        let there = is_there(&peer);
         for key in waits {
             self.failed.failed(key, there);
         }
@@ -119,20 +126,21 @@ mod tests {
             asked.map(|(peer, _)| peer).collect::<Vec<_>>()
         };
         let all: Vec<NodeId> = peers(100).into_keys().collect();
+        // Who failed once has to wait from the second time on.
+        for peer in &all {
+            asking.failed.failed(*peer, true);
+        }
         assert_eq!(round(&mut asking), all[..64]);
         assert_eq!(round(&mut asking), [], "no place is free");
         assert!(!asking.is_due(&all[0], &all[0], true), "it is being asked");
         let begun = tokio::time::Instant::now();
-        let mut waits = Vec::new();
         for _ in 0..64 {
-            let ended = asking.asked.join_next_with_id().await;
-            let (id, waiting) = ended.unwrap().unwrap();
-            asking.busy.remove(&id);
-            waits.extend(waiting);
+            asking.next(|_| true).await;
         }
         assert!(begun.elapsed() < ASKED_FOR * 2, "{:?}", begun.elapsed());
-        waits.sort_unstable();
-        assert_eq!(waits, all[..64], "all that was to be asked has to wait");
+        let due = all.iter().filter(|peer| asking.is_due(peer, peer, true));
+        let due: Vec<NodeId> = due.copied().collect();
+        assert_eq!(due, all[64..], "who was asked in vain has to wait");
         let next = round(&mut asking);
         assert_eq!(next[..36], all[64..], "those who had no place");
         assert_eq!(next[36..], all[..28]);

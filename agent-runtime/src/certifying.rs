@@ -33,7 +33,7 @@ pub(crate) async fn be_certified(runtime: &Runtime, always: bool) -> Result<(), 
         return Ok(());
     }
     // A witness may have forgotten; what it says in one conversation it does not take back.
-    let (mut always, mut said) = (always, 0);
+    let (mut always, mut said, mut knew_more) = (always, 0, false);
     loop {
         let certified = wallet.certified_seq()?;
         let new = wallet.uncertified(ENTRIES_MAX)?;
@@ -59,6 +59,11 @@ pub(crate) async fn be_certified(runtime: &Runtime, always: bool) -> Result<(), 
             }
         }
         if wallet.certified_seq()? > certified {
+            // What it certified before, it can say at once.
+            if knew_more {
+                return Ok(());
+            }
+            knew_more = true;
             continue;
         }
         if theirs < said {
