@@ -43,6 +43,7 @@ mod page;
 mod peers;
 mod selling;
 mod statement;
+mod tokens;
 mod travelling;
 mod work;
 
@@ -57,6 +58,7 @@ pub use mandates::*;
 pub use peers::*;
 pub use selling::*;
 pub use statement::*;
+pub use tokens::*;
 pub use travelling::*;
 
 use crate::failure::{Failure, FailureCode};

@@ -19,7 +19,7 @@ use tirami_agent_runtime::ops::{
     MakeAnchor, MakeTicket, Mandates, Models, NetCheck, Network, Obey, Operation, Peers, PingPeer,
     ProveBalance, ProveLog, ProveReceipt, ProveStatement, Quote, ReclaimAllMandates,
     ReclaimMandate, RepayLoan, RevokeMandate, Schedule, Serve, SetOwner, Statement, Status,
-    TextSink, TightenBudget, TravellingMandates, Unarchive, Verify,
+    TextSink, TightenBudget, Tokens, TravellingMandates, Unarchive, Verify,
 };
 use tirami_agent_runtime::{Failure, FailureCode, Runtime};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -254,6 +254,7 @@ dispatch!(
     Statement,
     Status,
     TightenBudget,
+    Tokens,
     TravellingMandates,
     Unarchive,
     Verify,

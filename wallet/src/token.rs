@@ -13,6 +13,7 @@ use crate::ledger::journal::{self, Event};
 use crate::ledger::mandate::MandateRow;
 use crate::ledger::rows::{ReadRows, WriteRows};
 use crate::ledger::tables::{Order, ReadTables, Table, Tables, decode};
+use crate::store::StoreError;
 use crate::wallet::Wallet;
 
 /// Domain of an agent id.
@@ -95,6 +96,25 @@ impl Wallet {
     pub fn agent_of_token(&self, token: &str) -> Result<AgentId, WalletError> {
         let row: Option<TokenRow> = self.view()?.row(Table::Tokens, &token_hash(token))?;
         row.map(|row| row.agent).ok_or(WalletError::UnknownToken)
+    }
+
+    /// Every token that opens something, by its hash.
+    ///
+    /// # Errors
+    ///
+    /// A store failure.
+    pub fn tokens(&self) -> Result<Vec<([u8; 32], TokenRow)>, WalletError> {
+        let damaged = || StoreError::Row {
+            table: Table::Tokens,
+        };
+        self.view()?
+            .scan(Table::Tokens, &[], None, Order::Ascending, usize::MAX)?
+            .iter()
+            .map(|(hash, bytes)| {
+                let hash = hash.as_slice().try_into().map_err(|_| damaged())?;
+                Ok((hash, decode(Table::Tokens, bytes)?))
+            })
+            .collect()
     }
 
     /// Every agent.

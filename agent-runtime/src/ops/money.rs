@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tirami_manifest::id::hex_bytes;
-use tirami_manifest::owner::OwnerOrder;
+use tirami_manifest::owner::{Decision, OwnerOrder};
 use tirami_manifest::receipt_file::ReceiptFile;
 use tirami_manifest::signed::Signed;
 use tirami_manifest::{AgentId, Amount};
@@ -16,7 +16,7 @@ use super::loans::loan_output;
 use super::{
     AccountOutput, Audit, AuditOutput, Balance, BalanceOutput, Budget, BudgetOutput, Caller,
     CheckOutput, Freeze, FreezeOutput, GetReceipt, MemberOutput, Obey, Operation, ReceiptOutput,
-    SetOwner, TextSink,
+    SetOwner, TextSink, tokens,
 };
 use crate::failure::{Failure, FailureCode};
 use crate::runtime::Runtime;
@@ -168,6 +168,14 @@ impl Operation for Obey {
             hex_bytes(&self.order).ok_or_else(|| invalid("the order is not hexadecimal".into()))?;
         let order = Signed::<OwnerOrder>::from_bytes(&bytes)
             .map_err(|e| invalid(format!("the order cannot be read: {e}")))?;
+        if let Decision::RevokeToken { token_hash } = &order.body.decision
+            && tokens::own(runtime)?.contains(token_hash)
+        {
+            let text = "this node's own commands and doors speak with that token";
+            let hint = "make another with 'tirami-agent token create main', put it into agent.token of the data \
+                        directory, start the node again, and take this one back then";
+            return Err(invalid(text.to_owned()).hint(hint));
+        }
         runtime.inner.wallet.obey(order).await?;
         runtime.publish_freeze();
         Budget::default().run(runtime, caller, text).await

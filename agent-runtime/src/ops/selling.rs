@@ -21,6 +21,9 @@ const SHOWN_MAX: usize = 20;
 
 const WEEK_MS: u64 = 7 * DAY_MS;
 
+/// Longest pause with an end; chosen: whoever means longer means until 'resume'.
+const PAUSE_MAX_MS: u64 = 366 * DAY_MS;
+
 empty_input!(
     /// How this node sells.
     Serve
@@ -185,6 +188,12 @@ impl ChangeServe {
             Self::PauseUntil { until } if until <= now => {
                 let text = format!("until: {} is over already", until.to_rfc3339());
                 return Err(invalid(text));
+            }
+            Self::PauseUntil { until } if until > now.after_ms(PAUSE_MAX_MS) => {
+                let text = format!("until: {} is more than a year away", until.to_rfc3339());
+                let hint = "use 'tirami-agent serve pause' without an end, and 'tirami-agent serve resume' \
+                            when it is over; nothing was changed";
+                return Err(invalid(text).hint(hint));
             }
             Self::Busy { percent } => within("percent", percent, (1, BUSY_MAX))?,
             Self::Slots { count } => within("slots", count, (1, PLACES_MAX))?,

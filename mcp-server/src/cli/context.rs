@@ -86,6 +86,7 @@ impl Context {
         need: Need,
     ) -> Result<Session, Problem> {
         data_dir::prepare(&config.data_dir)?;
+        let is_new = !data_dir::node_key(&config.data_dir).exists();
         // Another process that has the node has its key.
         let unlocked = if Access::is_served(config).await {
             config.clone()
@@ -93,8 +94,15 @@ impl Context {
             self.unlocked(config)?
         };
         let progress = self.out.progress("starting the node");
-        let access = Box::pin(Access::open(&unlocked, need)).await?;
+        let access = Box::pin(Access::open(&unlocked, need)).await;
         drop(progress);
+        if is_new && data_dir::node_key(&config.data_dir).exists() {
+            // Somebody who meant another directory would take it for theirs, whether or not it started.
+            let dir = config.data_dir.display();
+            self.out
+                .note(&format!("there was no node in {dir}: a new one was made"));
+        }
+        let access = access?;
         let token = match &self.globals.token {
             Some(token) => token.trim().to_owned(),
             None => data_dir::read_token(&config.data_dir)?,

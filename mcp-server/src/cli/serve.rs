@@ -36,7 +36,7 @@ enum ServeCommand {
     },
     /// Sell nothing from now on; jobs that run go on
     Pause {
-        /// How long, such as 2h or 3d, or until which moment; until 'resume' when absent
+        /// How long, such as 2h or 3d, or until which moment, a year at most; until 'resume' when absent
         #[arg(long = "for", value_name = "DURATION", value_parser = local_time::end)]
         until: Option<Timestamp>,
     },

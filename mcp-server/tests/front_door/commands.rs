@@ -102,3 +102,19 @@ fn check<'a>(report: &'a Value, name: &str) -> &'a Value {
     let checks = report["checks"].as_array().unwrap();
     checks.iter().find(|check| check["name"] == name).unwrap()
 }
+
+/// Whoever mistypes a directory sees that it is not theirs.
+#[tokio::test]
+async fn a_command_that_makes_a_node_says_so_once() {
+    let home = Home::buyer();
+    let said = "there was no node in";
+    let ended = home.run(&["balance"]).await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let data = home.data().display().to_string();
+    assert!(
+        ended.stderr.contains(&format!("{said} {data}")),
+        "{ended:?}"
+    );
+    let ended = home.run(&["balance"]).await;
+    assert!(!ended.stderr.contains(said), "{ended:?}");
+}

@@ -244,3 +244,65 @@ async fn a_token_is_the_owners_to_give_and_to_take_back() {
     assert_eq!(http.post("/v1/tirami/freeze", &json!({})).await.0, 401);
     assert!(pair.agree().await.is_zero());
 }
+
+/// A token is shown once; who has lost it can take it back all the same.
+#[tokio::test]
+async fn a_token_that_is_lost_is_found_in_the_list_and_taken_back_by_its_hash() {
+    let pair = Pair::start().await;
+    let (home, right) = (&pair.b, pair.b.text("passphrase"));
+    home.init_owner().await;
+    let up = Up::start(home).await;
+    let made = home.ask_as_owner(&["token", "create", "writer"]).await;
+    let writer = up.http(home).with_token(made["token"].as_str().unwrap());
+    let list = async || home.ask(&["token", "list"]).await["tokens"].clone();
+    let listed = list().await;
+    let agents: Vec<&Value> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["agent"])
+        .collect();
+    assert_eq!(agents, ["main", "writer"]);
+    assert_eq!(
+        [&listed[0]["is_own"], &listed[1]["is_own"]],
+        [&json!(true), &json!(false)]
+    );
+    assert!(!listed.to_string().contains(made["token"].as_str().unwrap()));
+    let token = ["--token", made["token"].as_str().unwrap()];
+    home.refused(&[&token[..], &["token", "list"]].concat())
+        .await
+        .is(4, "unauthorized", &["main agent"]);
+    let start = &listed[1]["token_hash"].as_str().unwrap()[..8];
+    let words = ["token", "revoke", "--hash", start, "--passphrase-file"];
+    home.refused(&[&words[..], &[&home.text("wrong")]].concat())
+        .await
+        .is(4, "owner_required", &["passphrase"]);
+    for (hash, exit, code) in [("00000000", 5, "not_found"), ("0000", 2, "invalid_input")] {
+        let words = [
+            "token",
+            "revoke",
+            "--hash",
+            hash,
+            "--passphrase-file",
+            &right,
+        ];
+        home.refused(&words).await.is(exit, code, &["hash", hash]);
+    }
+    assert_eq!(writer.get("/v1/tirami/balance").await.0, 200);
+    home.refused(&["token", "revoke", start, "--passphrase-file", &right])
+        .await
+        .is(2, "invalid_input", &[start, "--hash"]);
+    let gone = home.ask(&[&words[..], &[&right]].concat()).await;
+    assert_eq!(gone["agent"], "writer", "{gone}");
+    assert_eq!(writer.get("/v1/tirami/balance").await.0, 401);
+    assert_eq!(list().await.as_array().unwrap().len(), 1);
+    // Without it no command would be understood any more.
+    let own = listed[0]["token_hash"].as_str().unwrap();
+    let words = ["token", "revoke", "--hash", own, "--passphrase-file"];
+    home.refused(&[&words[..], &[&right]].concat()).await.is(
+        2,
+        "invalid_input",
+        &["own", "token create main", "agent.token"],
+    );
+    assert_eq!(list().await.as_array().unwrap().len(), 1);
+}

@@ -24,6 +24,10 @@ async fn a_paused_seller_says_so_through_every_door_and_after_a_restart() {
     let pair = Pair::start().await;
     let (a, b) = (&pair.a, &pair.b);
     assert_eq!(a.ask(&["serve"]).await["selling"], true);
+    let too_long = a.refused(&["serve", "pause", "--for", "367d"]).await;
+    too_long.is(2, "invalid_input", &["until", "year", "serve pause"]);
+    assert_eq!(a.ask(&["serve"]).await["selling"], true);
+    a.ask(&["serve", "pause", "--for", "365d"]).await;
     let paused = a.ask(&["serve", "pause", "--for", "2h"]).await;
     assert_eq!(paused["selling"], false, "{paused}");
     let again = paused["opens_at"].as_str().unwrap();
