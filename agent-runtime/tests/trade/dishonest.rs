@@ -14,8 +14,12 @@ use tracing_subscriber::fmt::MakeWriter;
 
 #[path = "dishonest/claims.rs"]
 mod claims;
+#[path = "dishonest/consumer.rs"]
+mod consumer;
 #[path = "dishonest/consumers.rs"]
 mod consumers;
+#[path = "dishonest/provider.rs"]
+mod provider;
 #[path = "dishonest/providers.rs"]
 mod providers;
 #[path = "dishonest/witness.rs"]

@@ -6,7 +6,8 @@ use tirami_manifest::signed::Signed;
 use tirami_manifest::{Amount, TransferId, trm};
 use tirami_mesh::proto::message::{Countersign, Frame, RefuseCode};
 
-use super::providers::{Costs, LAST, Provider, SECOND, Word, balanced, buy, honest, price};
+use super::provider::{LAST, Provider, SECOND, Word, balanced, buy, honest, price};
+use super::providers::Costs;
 use crate::{holds, pair, run};
 
 /// One claim.

@@ -13,7 +13,7 @@ use tirami_mesh::net::transport::{Incoming, Transport};
 use tirami_mesh::proto::message::{Certified, Certify, Frame, Refuse, RefuseCode, Retry};
 use tirami_wallet::keystore::node_key;
 
-use super::providers::{self, Provider};
+use super::provider::{self, Provider};
 use super::until;
 use crate::{chat, holds, pair, run};
 
@@ -90,7 +90,7 @@ impl Witness {
 /// How many entries the witness is shown at a time in each of three tries, `0` where it is only asked what it has.
 async fn shown_to_one_that_certifies(when: When) -> Vec<Vec<usize>> {
     let (pair, what) = (pair().await, "little by little");
-    let seller = Provider::beside(&pair, providers::honest()).await;
+    let seller = Provider::beside(&pair, provider::honest()).await;
     let key = node_key(&pair.folders.0.path().join("node.key"), None).unwrap();
     let witness = Witness {
         wire: Arc::new(pair.network.transport(key.id())),
@@ -103,8 +103,8 @@ async fn shown_to_one_that_certifies(when: When) -> Vec<Vec<usize>> {
     };
     tokio::spawn(witness.clone().serve());
     for _ in 0..6 {
-        let mut request = chat(providers::PROMPT);
-        request.max_tokens = Some(providers::TOKENS_OUT);
+        let mut request = chat(provider::PROMPT);
+        request.max_tokens = Some(provider::TOKENS_OUT);
         run(&pair.member, request).await.unwrap();
         seller.forgets();
     }
