@@ -15,10 +15,11 @@ use tirami_mesh::net::transport::Link;
 use tirami_mesh::proto::Terms;
 use tirami_mesh::proto::message::{Countersign, Frame, Offer};
 use tirami_wallet::hold::{VoidReason, Work};
-use tirami_wallet::intent::{Attempt, Intent, IntentKey};
+use tirami_wallet::intent::IntentKey;
 use tirami_wallet::ledger::refusal::Refusal;
 use tirami_wallet::{Hold, HoldRequest, WalletError};
 
+use crate::begun::Begun;
 use crate::clock::random;
 use crate::failure::{Failure, FailureCode};
 use crate::intake::Delivered;
@@ -62,27 +63,27 @@ pub(crate) async fn buy(
     let intent = IntentKey::new(caller.agent, &key);
     let turn = runtime.turn(&intent);
     let _turn = turn.lock().await;
-    let attempt = match wallet.begin(intent, body_hash(chat)?).await? {
-        Intent::Answered(stored) => return replay(runtime, caller, &stored),
-        Intent::Attempt(attempt) => attempt,
+    let begun = match Begun::begin(wallet, intent, body_hash(chat)?).await? {
+        Ok(begun) => begun,
+        Err(stored) => return replay(runtime, caller, &stored),
     };
     if let Some(freeze) = wallet.frozen()? {
         let reason = freeze.reason;
         return Err(WalletError::from(Refusal::Frozen { reason }).into());
     }
     // What earlier tries at the same request cost is part of what it may cost.
-    let before = match chat.max_trm {
-        Some(_) => wallet.owed_before(&attempt)?,
-        None => Amount::ZERO,
+    let before = match (chat.max_trm, begun.later()) {
+        (Some(_), Some(attempt)) => wallet.owed_before(attempt)?,
+        _ => Amount::ZERO,
     };
     let means = Means::of(runtime, caller, chat, before)?;
     let mut purchase = Purchase {
         runtime,
         caller,
         chat,
-        can_ask_again: !key.starts_with(GIVEN_KEY) || !attempt.is_first(),
+        can_ask_again: !key.starts_with(GIVEN_KEY) || !begun.is_first(),
         key,
-        attempt,
+        begun,
         means,
         before,
         text,
@@ -91,6 +92,8 @@ pub(crate) async fn buy(
         broke: Vec::new(),
     };
     let answer = Box::pin(purchase.carry_through()).await;
+    // Whoever asks again with the key finds it known.
+    purchase.begun.attempt().await?;
     answer.map_err(|failure| {
         let failure = purchase.so_far.told(failure);
         failure.seen_by(&purchase.seen_by)
@@ -147,7 +150,7 @@ pub(crate) struct Purchase<'a> {
     pub(crate) key: String,
     /// Whether the caller knows the key: it named one, or was told what it was given.
     can_ask_again: bool,
-    pub(crate) attempt: Attempt,
+    pub(crate) begun: Begun,
     pub(crate) means: Means,
     /// What is owed for earlier tries, where `max_trm` limits it.
     before: Amount,
@@ -161,27 +164,6 @@ pub(crate) struct Purchase<'a> {
 }
 
 impl Purchase<'_> {
-    /// The next try at the same intent has transfer ids of its own.
-    pub(crate) async fn again(&mut self) -> Result<(), Failure> {
-        let intent = self.attempt.intent().clone();
-        match self
-            .runtime
-            .inner
-            .wallet
-            .begin(intent, body_hash(self.chat)?)
-            .await?
-        {
-            Intent::Attempt(attempt) => self.attempt = attempt,
-            Intent::Answered(_) => {
-                return Err(Failure::new(
-                    FailureCode::Internal,
-                    "answered while it was asked",
-                ));
-            }
-        }
-        Ok(())
-    }
-
     /// Buys from one provider what is still missing of the answer.
     pub(crate) async fn from(&mut self, mut priced: Priced<'_>) -> Result<ChatOutput, Stopped> {
         let hold = self.hold(&priced.quote).await?;
@@ -322,7 +304,7 @@ impl Purchase<'_> {
     }
 
     /// Sets the quote's maximum aside. The gate says no here, if anywhere.
-    async fn hold(&self, quote: &Verified<Quote>) -> Result<Hold, Stopped> {
+    async fn hold(&mut self, quote: &Verified<Quote>) -> Result<Hold, Stopped> {
         let paid = self.before.checked_add(self.so_far.paid);
         let paid = paid.unwrap_or(Amount::MAX);
         let left = self.chat.max_trm.map(|most| most.saturating_sub(paid));
@@ -339,7 +321,7 @@ impl Purchase<'_> {
             return Err(Stopped::TryNext(failure));
         }
         let request = HoldRequest {
-            attempt: self.attempt.clone(),
+            attempt: self.begun.attempt().await?.clone(),
             amount: quote.max_amount,
             quote: quote.id(),
             work: work(quote),

@@ -57,6 +57,7 @@ impl Purchase<'_> {
         let (mut open, mut last): (Open<'_>, _) = (plan::worth_asking(&plan, sellers), None);
         while let Some((seller, offer)) = open.first().copied() {
             if seller.local {
+                self.begun.attempt().await?;
                 return Ok(self.do_it_here(offer).await?);
             }
             let Some(best) = self.best(&mut open, &mut last).await? else {
@@ -77,7 +78,7 @@ impl Purchase<'_> {
             if self.is_whole() {
                 return Ok(self.as_it_arrived(offer).await?);
             }
-            self.again().await?;
+            self.begun.again(&runtime.inner.wallet).await?;
         }
         let nobody = last.unwrap_or_else(|| plan::nobody(runtime, chat, &plan, sellers));
         Err(Stopped::TryNext(nobody))

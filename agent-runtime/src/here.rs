@@ -63,7 +63,7 @@ impl Purchase<'_> {
             seen_by: self.seen_by.clone(),
         };
         wallet
-            .answer(self.attempt.intent().clone(), stored(&answer)?)
+            .answer(self.begun.intent.clone(), stored(&answer)?)
             .await?;
         Ok(answer)
     }

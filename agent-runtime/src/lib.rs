@@ -19,6 +19,7 @@ mod accept;
 mod agent_manifest;
 mod asking;
 mod backoff;
+mod begun;
 mod buy;
 mod certifying;
 mod choosing;

@@ -160,6 +160,16 @@ impl Wallet {
         .await
     }
 
+    /// Whether an intent was begun before.
+    ///
+    /// # Errors
+    ///
+    /// A store failure.
+    pub fn knows_intent(&self, intent: &IntentKey) -> Result<bool, WalletError> {
+        let row = self.view()?.get(Table::Intents, &intent.row_key)?;
+        Ok(row.is_some())
+    }
+
     /// What is owed for earlier tries at an intent, whichever process made them.
     ///
     /// # Errors
