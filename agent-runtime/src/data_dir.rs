@@ -181,14 +181,40 @@ pub(crate) fn key_is_there(dir: &Path) -> Result<(), Failure> {
     ))
 }
 
+/// Refuses a key whose wallet is gone: a new one would sign a second history of the same node. A key alone is what
+/// a first start leaves that was stopped, a token is made after the wallet.
+///
+/// # Errors
+///
+/// A [`Failure`] with the way out.
+pub(crate) fn wallet_is_there(dir: &Path) -> Result<(), Failure> {
+    let is_used = node_key(dir).exists() && token(dir).exists();
+    if wallet(dir).exists() || !is_used {
+        return Ok(());
+    }
+    let text = format!(
+        "{} has a node.key, and its wallet.redb is gone",
+        dir.display()
+    );
+    Err(Failure::new(FailureCode::Store, text).hint(
+        "restore a backup with 'tirami-agent wallet restore FILE', or begin anew with another --data-dir: a \
+         new wallet under this key would sign what contradicts the old one, which proves a fraud",
+    ))
+}
+
 /// The main agent's bearer token.
 ///
 /// # Errors
 ///
-/// [`FailureCode::NotFound`] before the node's first start.
+/// [`FailureCode::NotFound`] before the node's first start, [`FailureCode::Store`] for one that others can read.
 pub fn read_token(dir: &Path) -> Result<String, Failure> {
     let path = token(dir);
     match std::fs::read_to_string(&path) {
+        Ok(_) if is_exposed(&path) => {
+            let text = format!("{} can be read by others", path.display());
+            let hint = format!("run: chmod 600 {}", path.display());
+            Err(Failure::new(FailureCode::Store, text).hint(hint))
+        }
         Ok(text) => Ok(text.trim().to_owned()),
         Err(error) if error.kind() == ErrorKind::NotFound => Err(Failure::new(
             FailureCode::NotFound,
@@ -200,6 +226,19 @@ pub fn read_token(dir: &Path) -> Result<String, Failure> {
             format!("{}: {error}", path.display()),
         )),
     }
+}
+
+#[cfg(unix)]
+fn is_exposed(path: &Path) -> bool {
+    let mode = |about: std::fs::Metadata| std::os::unix::fs::MetadataExt::mode(&about);
+    std::fs::metadata(path)
+        .map(mode)
+        .is_ok_and(|mode| mode & 0o077 != 0)
+}
+
+#[cfg(not(unix))]
+fn is_exposed(_: &Path) -> bool {
+    false
 }
 
 /// A new bearer token: the prefix and 32 random bytes in hexadecimal.

@@ -271,9 +271,12 @@ fn refused(refusal: &Refusal) -> (FailureCode, Option<String>, Option<&'static s
             };
             (FailureCode::OverBudget, Some(hint), Some("budget"))
         }
-        Refusal::NotAllowed { passes_at, .. } => (
+        Refusal::NotAllowed { rule, passes_at, .. } => (
             FailureCode::NotAllowed,
             Some(match passes_at {
+                None if *rule == Rule::Revoked => {
+                    "the owner grants another: 'tirami-agent mandate grant NAME --owner', at the default limits".into()
+                }
                 Some(at) => format!("ask again after {}", at.to_rfc3339()),
                 None => "ask for something the mandate allows, or ask the owner for more".into(),
             }),

@@ -79,6 +79,7 @@ pub(crate) fn open(
     if storage.is_none() {
         data_dir::is_here(dir)?;
         data_dir::key_is_there(dir)?;
+        data_dir::wallet_is_there(dir)?;
     }
     let path = data_dir::node_key(dir);
     let key = keystore::node_key(&path, passphrase)?;

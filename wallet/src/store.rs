@@ -39,6 +39,11 @@ pub enum StoreError {
     /// The file is not a wallet, or of a version this build does not know.
     #[error("{0}; it was left as it is: restore a backup or use another --data-dir")]
     Foreign(String),
+    /// What was to be restored is no sound copy of a wallet.
+    #[error(
+        "{0} cannot be restored; nothing was changed: choose a file that 'tirami-agent wallet backup' wrote"
+    )]
+    NoBackup(String),
     /// The wallet belongs to another node than the key beside it, or there is no key.
     #[error(
         "the wallet belongs to node {0}, whose node.key is not in the data directory; put it there, or \

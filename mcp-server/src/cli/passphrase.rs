@@ -105,6 +105,16 @@ pub(super) fn from_file(path: &Path, out: &Output) -> Result<Passphrase, Problem
             Problem::usage(format!("no passphrase is in {}", path.display())).exit(Exit::Owner),
         );
     }
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    if line
+        .strip_suffix('\r')
+        .unwrap_or(line)
+        .contains(['\r', '\n'])
+    {
+        let text = format!("{} has more than one line", path.display());
+        return Err(Problem::usage(text)
+            .hint("a passphrase is one line: what is typed on a terminal could not be the same"));
+    }
     if exposed {
         let path = path.display();
         out.warn(&format!(

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 use serde_json::json;
-use tirami_agent_runtime::ops::{TokenOutput, Tokens, TokensOutput};
+use tirami_agent_runtime::ops::{Mandates, TokenOutput, Tokens, TokensOutput};
 use tirami_agent_runtime::{FailureCode, data_dir, owner};
 use tirami_manifest::id::{from_hex, to_hex};
 use tirami_manifest::owner::{AGENT_NAME_MAX, Decision};
@@ -109,6 +109,8 @@ async fn create(
     agent: String,
     passphrase: &PassphraseArgs,
 ) -> Result<Exit, Problem> {
+    let mandates = context.ask(Need::Books, Mandates {}).await?.mandates;
+    let is_new = !mandates.iter().any(|mandate| mandate.agent == agent);
     let token = data_dir::new_token();
     let decision = Decision::CreateToken {
         agent_name: agent.clone(),
@@ -116,9 +118,17 @@ async fn create(
     };
     decide(context, passphrase, decision).await?;
     if context.out.is_json() {
-        context.out.json(&json!({ "agent": agent, "token": token }));
+        context
+            .out
+            .json(&json!({ "agent": agent, "token": token, "is_new": is_new }));
     } else {
         context.out.line(&token);
+        if is_new {
+            context.out.note(&format!(
+                "there was no agent {agent}: it has a wallet now, with nothing in it, and a mandate from the owner \
+                 at the default limits; 'tirami-agent mandate revoke {agent}' ends that"
+            ));
+        }
         context.out.note(&format!(
             "speaks for {agent}; it is shown this once and kept nowhere"
         ));

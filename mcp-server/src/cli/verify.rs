@@ -149,7 +149,9 @@ fn receipt(out: &Output, file: &ReceiptFile) {
 /// What stands behind it, in words.
 fn assurance(word: &str) -> String {
     match word {
-        "certified" => "certified by the network's witnesses".to_owned(),
+        "certified" => {
+            "certified by the witnesses of that network: worth what you trust them".to_owned()
+        }
         _ => "signed by the node alone: its own word, which no witness has certified".to_owned(),
     }
 }

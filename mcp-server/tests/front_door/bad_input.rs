@@ -165,6 +165,71 @@ async fn a_wallet_whose_key_is_gone_is_given_no_other() {
     assert_eq!(b.books().await, before);
 }
 
+/// It would sign a second history of the same node.
+#[tokio::test]
+async fn a_key_whose_wallet_is_gone_is_given_no_new_one() {
+    let (pair, _) = traded().await;
+    let b = &pair.b;
+    let before = b.books().await;
+    let copy = b.text("copy.redb");
+    b.ask(&["wallet", "backup", &copy]).await;
+    let wallet = b.data().join("wallet.redb");
+    std::fs::remove_file(&wallet).unwrap();
+    let says = [
+        "wallet.redb is gone",
+        "wallet restore",
+        "another --data-dir",
+    ];
+    for command in ["balance", "status"] {
+        b.refused(&[command]).await.is(8, "store", &says);
+    }
+    let doctor = b.run(&["doctor"]).await;
+    assert_eq!(doctor.code, 1, "{doctor:?}");
+    assert!(doctor.stdout.contains(says[0]), "{doctor:?}");
+    assert!(!wallet.exists());
+    b.ask(&["wallet", "restore", &copy, "--yes"]).await;
+    assert_eq!(b.books().await, before);
+}
+
+#[tokio::test]
+async fn a_token_that_others_can_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = Home::buyer();
+    home.ask(&["balance"]).await;
+    let token = home.data().join("agent.token");
+    let open_to = |mode| std::fs::set_permissions(&token, PermissionsExt::from_mode(mode)).unwrap();
+    open_to(0o644);
+    let refused = home.refused(&["balance"]).await;
+    refused.is(
+        8,
+        "store",
+        &["agent.token", "can be read by others", "chmod 600"],
+    );
+    open_to(0o600);
+    home.ask(&["balance"]).await;
+}
+
+/// Typed on a terminal it could never be the same.
+#[tokio::test]
+async fn a_passphrase_file_of_two_lines_makes_no_owner() {
+    let home = Home::buyer();
+    home.ask(&["balance"]).await;
+    for bad in [
+        "one passphrase\nand another\n",
+        "one passphrase\n\n",
+        "one\rpassphrase\n",
+    ] {
+        std::fs::write(home.path("lines"), bad).unwrap();
+        let words = ["owner", "init", "--passphrase-file", &home.text("lines")];
+        let refused = home.refused(&words).await;
+        refused.is(2, "invalid_input", &["lines", "more than one line"]);
+    }
+    assert_eq!(home.ask(&["owner", "status"]).await["owner"], Value::Null);
+    std::fs::write(home.path("lines"), "one passphrase\r\n").unwrap();
+    home.ask(&["owner", "init", "--passphrase-file", &home.text("lines")])
+        .await;
+}
+
 #[tokio::test]
 async fn a_ticket_of_another_network_is_refused_by_a_node_that_traded_in_its_own() {
     let (pair, _) = traded().await;

@@ -130,8 +130,8 @@ fn verify(path: &Path) -> Result<BackupInfo, StoreError> {
 ///
 /// # Errors
 ///
-/// [`StoreError::OtherNode`] when it is another node's, [`StoreError::Foreign`] when the backup is
-/// damaged or something else, [`StoreError::InUse`] when a node has the wallet at `to` open,
+/// [`StoreError::OtherNode`] when it is another node's, [`StoreError::NoBackup`] when it is damaged or something
+/// else, [`StoreError::InUse`] when a node has the wallet at `to` open,
 /// [`StoreError::Io`] otherwise. Nothing has changed then.
 pub fn restore(from: &Path, to: &Path, node: Option<&NodeId>) -> Result<Restored, StoreError> {
     let mut source = File::open(from).map_err(|e| io(from, &e))?;
@@ -140,7 +140,7 @@ pub fn restore(from: &Path, to: &Path, node: Option<&NodeId>) -> Result<Restored
     copied.map_err(|e| io(&draft.path, &e))?;
     drop(file);
     // What is checked is what will be used: the copy.
-    let info = verify(&draft.path)?;
+    let info = verify(&draft.path).map_err(|error| no_backup(from, &draft.path, error))?;
     check_node(&view(&draft.path, Opening::new(CACHE_BYTES))?.read()?, node)?;
     if !to.try_exists().map_err(|e| io(to, &e))? {
         draft.keep_new(to).map_err(|e| io(to, &e))?;
@@ -153,6 +153,23 @@ pub fn restore(from: &Path, to: &Path, node: Option<&NodeId>) -> Result<Restored
     Ok(Restored {
         info,
         moved: Some(moved),
+    })
+}
+
+/// What is wrong with the file that was named, where it was found in a copy of it.
+fn no_backup(from: &Path, copy: &Path, error: StoreError) -> StoreError {
+    let why = match error {
+        StoreError::Foreign(why) => why,
+        StoreError::Damaged(why) => format!("it is damaged: {why}"),
+        StoreError::Row { table } => format!("a row of its table {table:?} is damaged"),
+        other => return other,
+    };
+    let from = from.display().to_string();
+    let why = why.replace(&copy.display().to_string(), &from);
+    StoreError::NoBackup(if why.contains(&from) {
+        why
+    } else {
+        format!("{from}: {why}")
     })
 }
 

@@ -195,7 +195,9 @@ async fn a_backup_restores_the_books_and_overwrites_nothing() {
     std::fs::write(b.path("damaged"), b"nothing of the kind").unwrap();
     let damaged = b.text("damaged");
     let refused = b.refused(&["wallet", "restore", &damaged, "--yes"]).await;
-    assert_eq!(refused.exit, 8, "{refused:?}");
+    let says = [damaged.as_str(), "nothing was changed", "wallet backup"];
+    refused.is(8, "store", &says);
+    assert!(!refused.text.contains("wallet.redb"), "{refused:?}");
     assert_eq!(b.books().await, before);
     b.ask(&["freeze"]).await;
     let restored = b.ask(&restore).await;

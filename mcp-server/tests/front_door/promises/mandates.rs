@@ -117,6 +117,10 @@ async fn revoking_cascades_and_only_the_owner_or_the_parent_grants_anew() {
     for http in [&writer, &helper] {
         let answer = buy(http, "c").await;
         assert_eq!(code(&answer), (402, "not_allowed"), "{}", answer.1);
+        let hint = answer.1["error"]["x_tirami"]["hint"]
+            .as_str()
+            .unwrap_or_default();
+        assert!(hint.contains("mandate grant NAME --owner"), "{}", answer.1);
     }
     b.refused(&["--token", &token, "mandate", "grant", "other"])
         .await

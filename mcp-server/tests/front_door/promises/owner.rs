@@ -253,6 +253,7 @@ async fn a_token_that_is_lost_is_found_in_the_list_and_taken_back_by_its_hash() 
     home.init_owner().await;
     let up = Up::start(home).await;
     let made = home.ask_as_owner(&["token", "create", "writer"]).await;
+    assert_eq!(made["is_new"], true, "a slip in the name makes an agent");
     let writer = up.http(home).with_token(made["token"].as_str().unwrap());
     let list = async || home.ask(&["token", "list"]).await["tokens"].clone();
     let listed = list().await;
