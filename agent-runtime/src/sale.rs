@@ -29,6 +29,9 @@ const VOUCHER_WITHIN: Duration = Duration::from_secs(10);
 /// How long a countersignature may take before the consumer's own outbox is relied on; chosen.
 const COUNTERSIGN_WITHIN: Duration = Duration::from_secs(30);
 
+/// Frames that are sent together; chosen, so that the first of them does not wait long.
+const SAID_AT_ONCE: usize = 32;
+
 /// One job that was begun.
 pub(crate) struct Sale<'a> {
     pub(crate) runtime: &'a Runtime,
@@ -104,66 +107,85 @@ impl Sale<'_> {
         let mut counting = std::pin::pin!(counted);
         let mut lasts = std::pin::pin!(tokio::time::sleep(selling.lasts()));
         let (mut is_counted, mut listening, mut overdue) = (false, true, false);
-        let mut run: Option<Run> = None;
         let mut renewed = self.started;
-        let mut went = Went::default();
+        let mut work = Work::default();
         loop {
             let event = tokio::select! {
-                counted = &mut counting, if !is_counted => {
-                    is_counted = true;
-                    self.counted(counted)
-                }
-                made = next(&mut run), if selling.wants_more() => {
-                    let event = of_engine(made);
-                    went.heard(self, &event, selling.counted());
-                    event
-                }
-                word = receiver.receive(), if listening => {
-                    let (event, more) = heard(word);
-                    listening = more;
-                    event
-                }
-                () = tokio::time::sleep(VOUCHER_WITHIN), if selling.waits_for_voucher() => {
-                    Event::TimeUp
-                }
+                biased;
                 () = &mut lasts, if !overdue => {
                     overdue = true;
                     Event::Overdue
                 }
-            };
-            let mut effects = VecDeque::from(selling.on(event));
-            while let Some(effect) = effects.pop_front() {
-                match effect {
-                    Effect::Send(frame) => {
-                        log(self.quote.consumer, &frame);
-                        if let Err(error) = sender.send(&frame).await {
-                            tracing::debug!(%error, "a consumer went away");
-                            return Ok(Ended::Over(Why::Gone));
-                        }
-                    }
-                    Effect::Begin => match self.begin(selling.counted()) {
-                        Ok(begun) => {
-                            run = Some(begun);
-                            went = Went::begun(self.elapsed_ms());
-                        }
-                        Err(error) => {
-                            let failed = Event::Failed(engine_refused(&error));
-                            effects.extend(selling.on(failed));
-                        }
-                    },
-                    Effect::Stop => stop(&mut run, selling),
-                    Effect::Keep(voucher) => {
-                        let counted = selling.counted();
-                        let counted = (counted.tokens_in, counted.tokens_cached);
-                        let wallet = &self.runtime.inner.wallet;
-                        wallet.keep_voucher(self.job(), counted, &voucher).await?;
-                    }
-                    Effect::Propose(outcome) => return Ok(Ended::Proposed(outcome)),
-                    Effect::Over(why) => return Ok(Ended::Over(why)),
+                said = receiver.receive(), if listening => {
+                    let (event, more) = heard(said);
+                    listening = more;
+                    event
                 }
+                counted = &mut counting, if !is_counted => {
+                    is_counted = true;
+                    self.counted(counted)
+                }
+                made = next(&mut work.run), if selling.wants_more() && !work.has_much_to_say() => {
+                    let event = of_engine(made);
+                    work.went.heard(self, &event, selling.counted());
+                    event
+                }
+                // Nothing else is ready.
+                () = std::future::ready(()), if !work.to_say.is_empty() => {
+                    if !work.say(sender).await {
+                        return Ok(Ended::Over(Why::Gone));
+                    }
+                    continue;
+                }
+                () = tokio::time::sleep(VOUCHER_WITHIN), if selling.waits_for_voucher() => {
+                    Event::TimeUp
+                }
+            };
+            if let Some(ended) = self.follow(selling, event, &mut work).await? {
+                // What was to be said before it is.
+                let heard = work.say(sender).await;
+                return Ok(if heard { ended } else { Ended::Over(Why::Gone) });
             }
             self.renew(&mut renewed).await;
         }
+    }
+
+    /// Does what follows from an event, but for what is to be said.
+    async fn follow(
+        &self,
+        selling: &mut Selling,
+        event: Event,
+        work: &mut Work,
+    ) -> Result<Option<Ended>, Failure> {
+        let mut effects = VecDeque::from(selling.on(event));
+        while let Some(effect) = effects.pop_front() {
+            match effect {
+                Effect::Send(frame) => {
+                    log(self.quote.consumer, &frame);
+                    work.to_say.push(frame);
+                }
+                Effect::Begin => match self.begin(selling.counted()) {
+                    Ok(begun) => {
+                        work.run = Some(begun);
+                        work.went = Went::begun(self.elapsed_ms());
+                    }
+                    Err(error) => {
+                        let failed = Event::Failed(engine_refused(&error));
+                        effects.extend(selling.on(failed));
+                    }
+                },
+                Effect::Stop => stop(&mut work.run, selling),
+                Effect::Keep(voucher) => {
+                    let counted = selling.counted();
+                    let counted = (counted.tokens_in, counted.tokens_cached);
+                    let wallet = &self.runtime.inner.wallet;
+                    wallet.keep_voucher(self.job(), counted, &voucher).await?;
+                }
+                Effect::Propose(outcome) => return Ok(Some(Ended::Proposed(outcome))),
+                Effect::Over(why) => return Ok(Some(Ended::Over(why))),
+            }
+        }
+        Ok(None)
     }
 
     fn elapsed_ms(&self) -> u64 {
@@ -325,6 +347,34 @@ impl Sale<'_> {
         };
         agreement.check_against(quote).map_err(|e| internal(&e))?;
         Ok(agreement)
+    }
+}
+
+/// What a job is doing.
+#[derive(Default)]
+struct Work {
+    run: Option<Run>,
+    went: Went,
+    /// Frames that are sent together: an engine may have more ready than one.
+    to_say: Vec<Frame>,
+}
+
+impl Work {
+    const fn has_much_to_say(&self) -> bool {
+        self.to_say.len() >= SAID_AT_ONCE
+    }
+
+    /// Sends what is to be said. False when the consumer is gone.
+    async fn say(&mut self, sender: &mut LinkSender) -> bool {
+        let frames = std::mem::take(&mut self.to_say);
+        if frames.is_empty() {
+            return true;
+        }
+        let sent = sender.send_all(&frames).await;
+        if let Err(error) = &sent {
+            tracing::debug!(%error, "a consumer went away");
+        }
+        sent.is_ok()
     }
 }
 

@@ -545,6 +545,10 @@ impl FrameSink for IrohSink {
         })
     }
 
+    fn send_all(&mut self, frames: Vec<Vec<u8>>) -> BoxFuture<'_, Result<(), NetError>> {
+        self.send(frames.concat())
+    }
+
     fn finish(&mut self) -> Result<(), NetError> {
         if self.finished {
             return Ok(());

@@ -422,6 +422,15 @@ impl FrameSink for MemorySink {
         })
     }
 
+    fn send_all(&mut self, frames: Vec<Vec<u8>>) -> BoxFuture<'_, Result<(), NetError>> {
+        Box::pin(async move {
+            for bytes in frames {
+                self.send(bytes).await?;
+            }
+            Ok(())
+        })
+    }
+
     fn finish(&mut self) -> Result<(), NetError> {
         self.pipe.end(End::Finished);
         match self.pipe.lock().end {
