@@ -356,7 +356,9 @@ pub(super) fn receipt_of(line: &Line) -> Option<ReceiptId> {
             _
         ) | (TransferCode::Budget, Kind::Post { .. })
     );
-    follows.then(|| ReceiptId::from_bytes(transfer.reference))
+    // A repayment is acknowledged too: by the id of its invitation, half as long, with zeros behind it.
+    let is_shorter = transfer.reference.ends_with(&[0; 16]);
+    (follows && !is_shorter).then(|| ReceiptId::from_bytes(transfer.reference))
 }
 
 impl Operation for Accounts {

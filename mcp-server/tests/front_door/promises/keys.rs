@@ -112,6 +112,14 @@ async fn a_member_changes_its_key_and_the_witness_follows() {
         (lent["lent"][0]["trm_owed"] == "900").then_some(())
     })
     .await;
+    let entries = b.ask(&["history", "--limit", "20"]).await["entries"].clone();
+    let entries = entries.as_array().unwrap().iter();
+    let repaid: Vec<_> = entries
+        .filter(|entry| entry["trm_amount"] == "100")
+        .collect();
+    assert_eq!(repaid.len(), 2, "{repaid:?}");
+    let of_a_receipt = |entry: &&&Value| !entry["receipt"].is_null();
+    assert_eq!(repaid.iter().find(of_a_receipt), None);
     pair.a.audit().await;
     b.audit().await;
 }
