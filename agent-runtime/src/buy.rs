@@ -42,6 +42,10 @@ const READ_WITHIN: Duration = Duration::from_secs(30);
 /// How long the answer waits for the provider's booking; after it the outbox takes over.
 const BOOKED_WITHIN: Duration = Duration::from_secs(2);
 
+/// The way out for whoever has nothing.
+const EARN: &str = "nothing is there: sell work with 'tirami-agent up', or have the owner move money here with \
+                    'tirami-agent wallet fund'";
+
 /// How a key starts that was given to a request because its caller named none. Unless a refusal told it,
 /// nobody asks again for such a request once its caller is gone.
 pub(crate) const GIVEN_KEY: &str = "auto-";
@@ -339,6 +343,9 @@ impl Purchase<'_> {
                     .as_ref()
                     .map_or_else(String::new, |at| format!("; the whole passes after {at}"));
                 Stopped::Final(match failure.code {
+                    FailureCode::InsufficientFunds if self.means.most.is_zero() => {
+                        failure.hint(EARN)
+                    }
                     FailureCode::OverBudget | FailureCode::InsufficientFunds => {
                         failure.hint(format!("{}{later}", what_fits(quote, self.means.most)))
                     }

@@ -262,7 +262,7 @@ impl Operation for ProveLog {
             return Err(Failure::new(
                 FailureCode::NotFound,
                 format!(
-                    "the journal has {} entries, and no such one among {size}",
+                    "the journal has {} entries, from 1, and the one that was asked for is not among the first {size}",
                     head.size
                 ),
             ));

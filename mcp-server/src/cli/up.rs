@@ -41,7 +41,7 @@ pub(super) struct NodeArgs {
     #[arg(long, value_name = "URL")]
     relay: Option<Relay>,
     /// Price in parts per million of par [default: 1000000]
-    #[arg(long, value_name = "PPM", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "PPM", value_parser = ppm)]
     price: Option<u32>,
     /// Seconds until what is set aside for a silent job comes back [default: 120]
     #[arg(long, value_name = "SECONDS",
@@ -53,6 +53,16 @@ pub(super) struct NodeArgs {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the form of a value parser")]
+fn ppm(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(ppm) if ppm > 0 => Ok(ppm),
+        _ => Err(format!(
+            "a price is a whole number of millionths of par from 1 to {}, such as 800000 for 0.8 of it",
+            u32::MAX
+        )),
+    }
+}
+
 fn model(text: &str) -> Result<ModelSource, String> {
     Ok(source(text))
 }
@@ -326,6 +336,14 @@ mod tests {
             "{problem}"
         );
         assert!(problem.failure.hint.unwrap().contains("--listen"));
+    }
+
+    #[test]
+    fn a_price_is_a_whole_number_of_millionths() {
+        assert_eq!(ppm("800000"), Ok(800_000));
+        for bad in ["0", "0.8", "-1", "4294967296", ""] {
+            assert!(ppm(bad).unwrap_err().contains("800000 for 0.8"), "{bad:?}");
+        }
     }
 
     #[test]

@@ -228,6 +228,8 @@ async fn a_token_is_the_owners_to_give_and_to_take_back() {
         (402, &json!("insufficient_funds")),
         "{answer}"
     );
+    let hint = answer["error"]["x_tirami"]["hint"].as_str().unwrap();
+    assert!(hint.contains("wallet fund"), "{answer}");
     let revoke = ["token", "revoke", &token, "--passphrase-file", &wrong];
     pair.b
         .refused(&revoke)
