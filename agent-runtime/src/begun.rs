@@ -1,8 +1,13 @@
 //! The intent of a purchase: on its way to the disk, or there.
 
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::task::Poll;
+
 use tirami_wallet::intent::{Attempt, Intent, IntentKey};
 use tirami_wallet::{Wallet, WalletError};
-use tokio::task::JoinHandle;
 
 use crate::failure::{Failure, FailureCode};
 
@@ -14,12 +19,25 @@ pub(crate) struct Begun {
     state: State,
 }
 
-#[derive(Debug)]
 enum State {
     /// Nobody asked for it before, so that all that is to come is an attempt, the first.
-    Soon(JoinHandle<Result<Intent, WalletError>>),
+    Soon(Mutex<Writing>),
     There(Attempt),
     Failed(Failure),
+}
+
+/// It is written, whole, whether or not somebody waits for it. Behind a lock that nobody waits for, so that others
+/// may look at a purchase meanwhile.
+type Writing = Pin<Box<dyn Future<Output = Result<Intent, WalletError>> + Send>>;
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Soon(_) => f.write_str("Soon"),
+            Self::There(attempt) => attempt.fmt(f),
+            Self::Failed(failure) => failure.fmt(f),
+        }
+    }
 }
 
 impl Begun {
@@ -37,9 +55,12 @@ impl Begun {
             }
         } else {
             let (wallet, intent) = (wallet.clone(), intent.clone());
-            State::Soon(tokio::spawn(
-                async move { wallet.begin(intent, body).await },
-            ))
+            let mut writing: Writing = Box::pin(async move { wallet.begin(intent, body).await });
+            // From here on it has its place before whatever is written next.
+            match poll_fn(|context| Poll::Ready(writing.as_mut().poll(context))).await {
+                Poll::Pending => State::Soon(Mutex::new(writing)),
+                Poll::Ready(written) => attempted(written?),
+            }
         };
         Ok(Ok(Self {
             intent,
@@ -68,10 +89,10 @@ impl Begun {
     /// The attempt, once it is on disk.
     pub(crate) async fn attempt(&mut self) -> Result<&Attempt, Failure> {
         if let State::Soon(writing) = &mut self.state {
+            let writing = writing.get_mut().unwrap_or_else(PoisonError::into_inner);
             self.state = match writing.await {
-                Ok(Ok(intent)) => attempted(intent),
-                Ok(Err(error)) => State::Failed(error.into()),
-                Err(error) => State::Failed(internal(&error.to_string())),
+                Ok(intent) => attempted(intent),
+                Err(error) => State::Failed(error.into()),
             };
         }
         match &self.state {

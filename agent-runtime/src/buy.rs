@@ -67,20 +67,17 @@ pub(crate) async fn buy(
     let intent = IntentKey::new(caller.agent, &key);
     let turn = runtime.turn(&intent);
     let _turn = turn.lock().await;
-    let begun = match Begun::begin(wallet, intent, body_hash(chat)?).await? {
+    let mut begun = match Begun::begin(wallet, intent, body_hash(chat)?).await? {
         Ok(begun) => begun,
         Err(stored) => return replay(runtime, caller, &stored),
     };
-    if let Some(freeze) = wallet.frozen()? {
-        let reason = freeze.reason;
-        return Err(WalletError::from(Refusal::Frozen { reason }).into());
-    }
-    // What earlier tries at the same request cost is part of what it may cost.
-    let before = match (chat.max_trm, begun.later()) {
-        (Some(_), Some(attempt)) => wallet.owed_before(attempt)?,
-        _ => Amount::ZERO,
+    let (before, means) = match spendable(runtime, caller, chat, &begun) {
+        Ok(spendable) => spendable,
+        Err(failure) => {
+            begun.attempt().await?;
+            return Err(failure);
+        }
     };
-    let means = Means::of(runtime, caller, chat, before)?;
     let mut purchase = Purchase {
         runtime,
         caller,
@@ -102,6 +99,26 @@ pub(crate) async fn buy(
         let failure = purchase.so_far.told(failure);
         failure.seen_by(&purchase.seen_by)
     })
+}
+
+/// What earlier tries at a request cost, and what can be spent on it now.
+fn spendable(
+    runtime: &Runtime,
+    caller: Caller,
+    chat: &Chat,
+    begun: &Begun,
+) -> Result<(Amount, Means), Failure> {
+    let wallet = &runtime.inner.wallet;
+    if let Some(freeze) = wallet.frozen()? {
+        let reason = freeze.reason;
+        return Err(WalletError::from(Refusal::Frozen { reason }).into());
+    }
+    // What earlier tries at the same request cost is part of what it may cost.
+    let before = match (chat.max_trm, begun.later()) {
+        (Some(_), Some(attempt)) => wallet.owed_before(attempt)?,
+        _ => Amount::ZERO,
+    };
+    Ok((before, Means::of(runtime, caller, chat, before)?))
 }
 
 /// What the idempotency key stands for: everything but the key.

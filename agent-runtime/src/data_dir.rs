@@ -182,14 +182,21 @@ pub(crate) fn key_is_there(dir: &Path) -> Result<(), Failure> {
 }
 
 /// Refuses a key whose wallet is gone: a new one would sign a second history of the same node. A key alone is what
-/// a first start leaves that was stopped, a token is made after the wallet.
+/// a first start leaves that was stopped; whatever else a node keeps is made after its wallet.
 ///
 /// # Errors
 ///
 /// A [`Failure`] with the way out.
 pub(crate) fn wallet_is_there(dir: &Path) -> Result<(), Failure> {
-    let is_used = node_key(dir).exists() && token(dir).exists();
-    if wallet(dir).exists() || !is_used {
+    let later = [
+        token(dir),
+        owner_key(dir),
+        next_key(dir),
+        successor_key(dir),
+        port(dir),
+    ];
+    let is_used = node_key(dir).exists() && later.iter().any(|file| file.exists());
+    if !is_used || wallet(dir).exists() {
         return Ok(());
     }
     let text = format!(
@@ -206,15 +213,10 @@ pub(crate) fn wallet_is_there(dir: &Path) -> Result<(), Failure> {
 ///
 /// # Errors
 ///
-/// [`FailureCode::NotFound`] before the node's first start, [`FailureCode::Store`] for one that others can read.
+/// [`FailureCode::NotFound`] before the node's first start.
 pub fn read_token(dir: &Path) -> Result<String, Failure> {
     let path = token(dir);
     match std::fs::read_to_string(&path) {
-        Ok(_) if is_exposed(&path) => {
-            let text = format!("{} can be read by others", path.display());
-            let hint = format!("run: chmod 600 {}", path.display());
-            Err(Failure::new(FailureCode::Store, text).hint(hint))
-        }
         Ok(text) => Ok(text.trim().to_owned()),
         Err(error) if error.kind() == ErrorKind::NotFound => Err(Failure::new(
             FailureCode::NotFound,
@@ -228,17 +230,25 @@ pub fn read_token(dir: &Path) -> Result<String, Failure> {
     }
 }
 
+/// Takes the right to read the token away from others, and says that they had it.
 #[cfg(unix)]
-fn is_exposed(path: &Path) -> bool {
-    let mode = |about: std::fs::Metadata| std::os::unix::fs::MetadataExt::mode(&about);
-    std::fs::metadata(path)
-        .map(mode)
-        .is_ok_and(|mode| mode & 0o077 != 0)
+fn shut(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(path)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o600))?;
+        tracing::warn!(
+            "others could read {}, and cannot any more; who did speaks for the main agent: see 'tirami-agent \
+             token create' and 'token revoke'",
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 #[cfg(not(unix))]
-fn is_exposed(_: &Path) -> bool {
-    false
+fn shut(_: &Path) -> std::io::Result<()> {
+    Ok(())
 }
 
 /// A new bearer token: the prefix and 32 random bytes in hexadecimal.
@@ -246,9 +256,15 @@ pub fn new_token() -> String {
     format!("{TOKEN_PREFIX}{}", to_hex(&clock::random::<32>()))
 }
 
-/// Reads the main agent's token, or makes one.
+/// Reads the main agent's token, or makes one; only its user can read it then.
 pub(crate) fn ensure_token(dir: &Path) -> Result<String, Failure> {
+    let path = token(dir);
     match read_token(dir) {
+        Ok(text) => {
+            let failed = |e| Failure::new(FailureCode::Store, format!("{}: {e}", path.display()));
+            shut(&path).map_err(failed)?;
+            Ok(text)
+        }
         Err(failure) if failure.code == FailureCode::NotFound => {
             let text = new_token();
             keystore::write_new(&token(dir), format!("{text}\n").as_bytes())?;

@@ -260,6 +260,9 @@ impl Sale<'_> {
         // However much is said meanwhile: what the job may earn is not kept free for ever.
         let until = tokio::time::Instant::now() + COUNTERSIGN_WITHIN;
         loop {
+            if tokio::time::Instant::now() >= until {
+                return Err(never_signed());
+            }
             let word = tokio::time::timeout_at(until, receiver.receive()).await;
             let answer = match word.map_err(|_| never_signed())?? {
                 Some(Frame::Countersign(receipt)) => self.book(&receipt.receipt, signed).await,

@@ -170,6 +170,32 @@ async fn both_agree(pair: &Pair, what: &str) -> (BalanceOutput, BalanceOutput) {
     agreed.unwrap_or_else(|_| panic!("{what}: the books never agree"))
 }
 
+/// A key is its first request's, also when whoever asked is gone at once.
+#[tokio::test]
+async fn a_request_that_is_dropped_at_once_keeps_its_key_and_is_paid_once_when_it_is_asked_again() {
+    let pair = pair().await;
+    let mut request = chat("a b c");
+    request.idempotency_key = Some("dropped".into());
+    let mut first = Box::pin(run(&pair.member, request.clone()));
+    std::future::poll_fn(|context| {
+        let polled = first.as_mut().poll(context);
+        assert!(polled.is_pending());
+        std::task::Poll::Ready(())
+    })
+    .await;
+    drop(first);
+    let mut other = chat("something else");
+    other.idempotency_key = request.idempotency_key.clone();
+    let refused = run(&pair.member, other).await.unwrap_err();
+    assert_eq!(refused.code, FailureCode::IdempotencyKeyReused);
+    let answer = run(&pair.member, request.clone()).await.unwrap();
+    let again = run(&pair.member, request).await.unwrap();
+    assert_eq!((answer.receipt, again.replayed), (again.receipt, true));
+    let left = trm!("1000").checked_sub(answer.trm_cost).unwrap();
+    let buyer = run(&pair.member, Balance {}).await.unwrap();
+    assert_eq!((buyer.trm_balance, buyer.trm_held), (left, Amount::ZERO));
+}
+
 /// What a break costs the buyer: nothing but what was vouched for, of what it got or had to prepay.
 async fn a_break_is_bounded(pair: &Pair, what: &str) {
     let mut request = chat("a b c d e f g h i j k l m n o p q r s t");

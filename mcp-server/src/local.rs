@@ -15,9 +15,9 @@ use serde_json::Value;
 use tirami_agent_runtime::ops::{
     AcceptMandate, Accounts, Alerts, Approvals, Archive, Audit, AuditLog, Backup, Balance, Budget,
     ChainEntries, ChangeServe, Chat, Deny, Earnings, ExplainBudget, Freeze, GetManifest,
-    GetReceipt, GiveBackMandate, GrantMandate, HandOutMandate, History, Identity, Join, Loans,
-    MakeAnchor, MakeTicket, Mandates, Models, NetCheck, Network, Obey, Operation, Peers, PingPeer,
-    ProveBalance, ProveLog, ProveReceipt, ProveStatement, Quote, ReclaimAllMandates,
+    GetReceipt, GiveBackMandate, GrantMandate, HandOutMandate, History, Identity, Join, KnowsAgent,
+    Loans, MakeAnchor, MakeTicket, Mandates, Models, NetCheck, Network, Obey, Operation, Peers,
+    PingPeer, ProveBalance, ProveLog, ProveReceipt, ProveStatement, Quote, ReclaimAllMandates,
     ReclaimMandate, RepayLoan, RevokeMandate, Schedule, Serve, SetOwner, Statement, Status,
     TextSink, TightenBudget, Tokens, TravellingMandates, Unarchive, Verify,
 };
@@ -229,6 +229,7 @@ dispatch!(
     History,
     Identity,
     Join,
+    KnowsAgent,
     Loans,
     MakeAnchor,
     MakeTicket,

@@ -124,6 +124,31 @@ async fn frames_pass_both_ways_in_order(pair: Pair) {
     tokio::join!(echo, ask, answer);
 }
 
+async fn frames_that_are_sent_together_arrive_in_their_order_or_not_at_all(pair: Pair) {
+    let (here, mut there) = linked(&pair).await;
+    let (mut sender, _receiver) = here.split();
+    let too_long = chunk(1, &"x".repeat(codec::CHUNK_TEXT_MAX + 1));
+    let lost = [chunk(0, "lost"), too_long, Frame::Cancel];
+    assert!(matches!(
+        sender.send_all(&lost).await,
+        Err(NetError::Frame { .. })
+    ));
+    let long = chunk(1, &"x".repeat(codec::CHUNK_TEXT_MAX));
+    let frames = [chunk(0, "a"), long, Frame::Cancel, chunk(2, "")];
+    let send = async {
+        sender.send_all(&frames).await.unwrap();
+        sender.send_all(&[]).await.unwrap();
+        sender.finish().unwrap();
+    };
+    let receive = async {
+        for frame in &frames {
+            assert_eq!(there.receive().await.unwrap().as_ref(), Some(frame));
+        }
+        assert_eq!(there.receive().await.unwrap(), None);
+    };
+    tokio::join!(send, receive);
+}
+
 async fn a_finished_direction_leaves_the_other_open(pair: Pair) {
     let (mut here, mut there) = linked(&pair).await;
     here.finish().unwrap();
@@ -371,6 +396,7 @@ macro_rules! on_every_wire {
 
 on_every_wire! {
     frames_pass_both_ways_in_order,
+    frames_that_are_sent_together_arrive_in_their_order_or_not_at_all,
     a_finished_direction_leaves_the_other_open,
     both_ends_know_who_the_other_is,
     a_connected_peer_is_reached_without_an_address,

@@ -39,6 +39,11 @@ pub enum StoreError {
     /// The file is not a wallet, or of a version this build does not know.
     #[error("{0}; it was left as it is: restore a backup or use another --data-dir")]
     Foreign(String),
+    /// A newer build wrote it.
+    #[error(
+        "{0} has format {1}, and this build knows {2}: a newer version of tirami-agent wrote it; install that one"
+    )]
+    Newer(String, u32, u32),
     /// What was to be restored is no sound copy of a wallet.
     #[error(
         "{0} cannot be restored; nothing was changed: choose a file that 'tirami-agent wallet backup' wrote"

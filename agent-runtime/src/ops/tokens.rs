@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tirami_manifest::id::to_hex;
+use tirami_wallet::WalletError;
 
 use super::books::Names;
 use super::{Caller, Operation, TextSink};
@@ -58,6 +59,41 @@ impl Operation for Tokens {
         Ok(TokensOutput {
             tokens: tokens.collect(),
         })
+    }
+}
+
+/// Whether there is an agent with a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KnowsAgent {
+    /// The agent's name.
+    pub agent: String,
+}
+
+/// Whether it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct KnowsAgentOutput {
+    /// Whether it is there.
+    pub is_known: bool,
+}
+
+impl Operation for KnowsAgent {
+    const NAME: &'static str = "knows_agent";
+    // It tells an owner, who has no token, what an order will do.
+    const NEEDS_TOKEN: bool = false;
+    type Output = KnowsAgentOutput;
+
+    async fn run(
+        self,
+        runtime: &Runtime,
+        _: Caller,
+        _: Option<TextSink>,
+    ) -> Result<KnowsAgentOutput, Failure> {
+        match runtime.inner.wallet.agent(&self.agent) {
+            Ok(_) => Ok(KnowsAgentOutput { is_known: true }),
+            Err(WalletError::UnknownAgent(_)) => Ok(KnowsAgentOutput { is_known: false }),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

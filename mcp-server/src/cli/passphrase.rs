@@ -100,17 +100,13 @@ pub(super) fn from_file(path: &Path, out: &Output) -> Result<Passphrase, Problem
     file.take(FILE_MAX)
         .read_to_string(&mut text)
         .map_err(failed)?;
-    if text.trim_end_matches(['\r', '\n']).is_empty() {
+    let line = text.trim_end_matches(['\r', '\n']);
+    if line.is_empty() {
         return Err(
             Problem::usage(format!("no passphrase is in {}", path.display())).exit(Exit::Owner),
         );
     }
-    let line = text.strip_suffix('\n').unwrap_or(&text);
-    if line
-        .strip_suffix('\r')
-        .unwrap_or(line)
-        .contains(['\r', '\n'])
-    {
+    if line.contains(['\r', '\n']) {
         let text = format!("{} has more than one line", path.display());
         return Err(Problem::usage(text)
             .hint("a passphrase is one line: what is typed on a terminal could not be the same"));

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 use serde_json::json;
-use tirami_agent_runtime::ops::{Mandates, TokenOutput, Tokens, TokensOutput};
+use tirami_agent_runtime::ops::{KnowsAgent, TokenOutput, Tokens, TokensOutput};
 use tirami_agent_runtime::{FailureCode, data_dir, owner};
 use tirami_manifest::id::{from_hex, to_hex};
 use tirami_manifest::owner::{AGENT_NAME_MAX, Decision};
@@ -109,8 +109,10 @@ async fn create(
     agent: String,
     passphrase: &PassphraseArgs,
 ) -> Result<Exit, Problem> {
-    let mandates = context.ask(Need::Books, Mandates {}).await?.mandates;
-    let is_new = !mandates.iter().any(|mandate| mandate.agent == agent);
+    let named = KnowsAgent {
+        agent: agent.clone(),
+    };
+    let is_new = !context.ask(Need::Books, named).await?.is_known;
     let token = data_dir::new_token();
     let decision = Decision::CreateToken {
         agent_name: agent.clone(),

@@ -52,7 +52,6 @@ pub(super) struct NodeArgs {
     stranger_budget: Option<Amount>,
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "the form of a value parser")]
 fn ppm(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(ppm) if ppm > 0 => Ok(ppm),
@@ -63,6 +62,7 @@ fn ppm(text: &str) -> Result<u32, String> {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the form of a value parser")]
 fn model(text: &str) -> Result<ModelSource, String> {
     Ok(source(text))
 }

@@ -174,8 +174,10 @@ impl Buying {
                 Ok(())
             }
             Event::Freeze => {
-                self.cancelled = true;
-                effects.push(Effect::Send(Frame::Cancel));
+                if !self.cancelled {
+                    self.cancelled = true;
+                    effects.push(Effect::Send(Frame::Cancel));
+                }
                 Ok(())
             }
         }

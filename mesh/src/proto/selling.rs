@@ -130,6 +130,8 @@ pub struct Selling {
     closed: bool,
     /// The engine was told to begin.
     begun: bool,
+    /// The consumer called it off.
+    cancelled: bool,
 }
 
 impl Selling {
@@ -148,6 +150,7 @@ impl Selling {
             ended: None,
             closed: false,
             begun: false,
+            cancelled: false,
         }
     }
 
@@ -388,6 +391,11 @@ impl Selling {
 
     /// What was vouched for is what is paid.
     fn cancel(&mut self, effects: &mut Vec<Effect>) {
+        // Once is enough: whoever says it again and again would be heard instead of the engine.
+        if self.cancelled {
+            return self.fault("called it off twice", effects);
+        }
+        self.cancelled = true;
         if self.phase == Phase::Proposed {
             return;
         }

@@ -523,6 +523,32 @@ fn what_is_paid_by_receipt_alone_is_proposed_as_far_as_it_came_in_all_its_time()
 }
 
 #[test]
+fn a_consumer_that_calls_a_job_off_again_and_again_is_heard_once() {
+    let mut job = Job::new((0, 0), &[1; 90]);
+    assert_eq!(job.run(30, in_turn()), End::Cut);
+    job.sells(selling::Event::Said(Frame::Cancel));
+    assert_eq!((job.over, job.stopped), (None, true));
+    job.sells(selling::Event::Said(Frame::Cancel));
+    assert_eq!(job.over, Some(Why::Fault("called it off twice")));
+    // Ours says it once, whatever the reasons.
+    let mut job = Job::new((8, 1), &[1; 90]);
+    assert_eq!(job.run(24, in_turn()), End::Cut);
+    job.to_provider.clear();
+    for why in [
+        buying::Event::Cancel,
+        buying::Event::Freeze,
+        buying::Event::Cancel,
+    ] {
+        job.buys(why);
+    }
+    let said = job
+        .to_provider
+        .iter()
+        .filter(|frame| **frame == Frame::Cancel);
+    assert_eq!(said.count(), 1);
+}
+
+#[test]
 fn a_consumer_leaves_a_job_that_took_as_long_as_it_may_and_promises_nothing_more() {
     let mut job = Job::new((8, 1), &[1; 90]);
     assert_eq!(job.run(24, in_turn()), End::Cut);

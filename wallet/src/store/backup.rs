@@ -136,6 +136,12 @@ fn verify(path: &Path) -> Result<BackupInfo, StoreError> {
 pub fn restore(from: &Path, to: &Path, node: Option<&NodeId>) -> Result<Restored, StoreError> {
     let mut source = File::open(from).map_err(|e| io(from, &e))?;
     let (draft, mut file) = Draft::beside(to).map_err(|e| io(to, &e))?;
+    if source.metadata().is_ok_and(|about| about.is_dir()) {
+        return Err(StoreError::NoBackup(format!(
+            "{} is a directory, which",
+            from.display()
+        )));
+    }
     let copied = std::io::copy(&mut source, &mut file).and_then(|_| file.sync_all());
     copied.map_err(|e| io(&draft.path, &e))?;
     drop(file);
@@ -159,9 +165,12 @@ pub fn restore(from: &Path, to: &Path, node: Option<&NodeId>) -> Result<Restored
 /// What is wrong with the file that was named, where it was found in a copy of it.
 fn no_backup(from: &Path, copy: &Path, error: StoreError) -> StoreError {
     let why = match error {
-        StoreError::Foreign(why) => why,
+        StoreError::Foreign(why) | StoreError::Io(why) => why,
         StoreError::Damaged(why) => format!("it is damaged: {why}"),
         StoreError::Row { table } => format!("a row of its table {table:?} is damaged"),
+        StoreError::Newer(_, version, newest) => {
+            return StoreError::Newer(from.display().to_string(), version, newest);
+        }
         other => return other,
     };
     let from = from.display().to_string();

@@ -150,10 +150,7 @@ pub(super) fn prepare(
     let Found { version, tables } = found(database)?;
     let version = match version {
         Some(version) if version > newest => {
-            return Err(StoreError::Foreign(format!(
-                "the wallet has format {version} and this build knows {newest}: a newer version of \
-                 tirami-agent wrote it; install that one"
-            )));
+            return Err(StoreError::Newer("the wallet".into(), version, newest));
         }
         Some(version) => version,
         None if !tables.is_empty() => {

@@ -309,3 +309,19 @@ async fn a_token_that_is_lost_is_found_in_the_list_and_taken_back_by_its_hash() 
     );
     assert_eq!(list().await.as_array().unwrap().len(), 1);
 }
+
+/// Who has lost the token can get another: the passphrase is enough.
+#[tokio::test]
+async fn an_owner_whose_token_is_lost_makes_another() {
+    let home = Home::buyer();
+    home.init_owner().await;
+    let file = home.data().join("agent.token");
+    std::fs::remove_file(&file).unwrap();
+    home.refused(&["balance"])
+        .await
+        .is(4, "unauthorized", &["token create main"]);
+    let made = home.ask_as_owner(&["token", "create", "main"]).await;
+    assert_eq!(made["is_new"], false, "{made}");
+    std::fs::write(&file, made["token"].as_str().unwrap()).unwrap();
+    home.ask(&["balance"]).await;
+}
