@@ -178,6 +178,27 @@ async fn a_silent_peer_is_noticed_in_time_and_a_short_silence_breaks_nothing() {
 }
 
 #[tokio::test]
+async fn a_session_goes_on_when_the_address_of_its_peer_changes() {
+    let (a, b) = (node(1, watchful()).await, on_ipv6(2, watchful()).await);
+    let wire = Wire::to(b.addresses()[0], SMOOTH).await;
+    let (mut here, mut there) = soon(linked_through(&a, &b, &wire)).await;
+    for round in 0..3 {
+        wire.moves();
+        for index in 0..FRAMES {
+            here.send(&chunk(index, "there")).await.unwrap();
+            let heard = soon(there.receive()).await.unwrap();
+            assert_eq!(heard, Some(chunk(index, "there")), "round {round}");
+            there.send(&chunk(index, "back")).await.unwrap();
+            let heard = soon(here.receive()).await.unwrap();
+            assert_eq!(heard, Some(chunk(index, "back")), "round {round}");
+        }
+        assert_eq!(b.connected(), [a.id()]);
+    }
+    a.close().await;
+    b.close().await;
+}
+
+#[tokio::test]
 async fn a_peer_that_died_and_started_anew_at_its_address_is_reached_without_its_goodbye() {
     let (a, b) = (node(1, watchful()).await, on_ipv6(2, watchful()).await);
     let wire = Wire::to(b.addresses()[0], SMOOTH).await;

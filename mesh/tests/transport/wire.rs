@@ -31,6 +31,8 @@ pub(crate) struct Rules {
 struct State {
     target: SocketAddr,
     cut: bool,
+    /// Whether the node on IPv4 is to have another address.
+    moves: bool,
     /// The dice, after Steele, Lea and Flood.
     dice: u64,
     lost: u64,
@@ -57,6 +59,7 @@ impl Wire {
         let state = Arc::new(Mutex::new(State {
             target,
             cut: false,
+            moves: false,
             dice: rules.seed,
             lost: 0,
             passed: 0,
@@ -83,6 +86,11 @@ impl Wire {
     /// From now on nothing passes, or everything that is not lost.
     pub(crate) fn cut(&self, cut: bool) {
         self.lock().cut = cut;
+    }
+
+    /// To the node on IPv6 the other one has another address from now on, and none at the old one.
+    pub(crate) fn moves(&self) {
+        self.lock().moves = true;
     }
 
     /// Another node has the place of the one on IPv6.
@@ -125,7 +133,7 @@ impl State {
 
 async fn carry(
     front: UdpSocket,
-    back: UdpSocket,
+    mut back: UdpSocket,
     delay: Duration,
     loss_percent: u64,
     state: Arc<Mutex<State>>,
@@ -153,6 +161,9 @@ async fn carry(
                 }
             }
             _ = ticks.tick() => {}
+        }
+        if std::mem::take(&mut state.lock().unwrap().moves) {
+            back = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).await.unwrap();
         }
         while under_way
             .front()

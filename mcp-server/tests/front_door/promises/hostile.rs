@@ -46,8 +46,21 @@ impl Target {
 
     /// What it takes of the machine's memory, in bytes.
     fn memory(&self) -> u64 {
+        self.bytes("VmRSS:")
+    }
+
+    /// The most that it took since [`Target::forget_peak`].
+    fn peak(&self) -> u64 {
+        self.bytes("VmHWM:")
+    }
+
+    fn forget_peak(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.pid), "5").unwrap();
+    }
+
+    fn bytes(&self, row: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let line = status.lines().find(|line| line.starts_with(row));
         let kib = line.unwrap().split_whitespace().nth(1).unwrap();
         kib.parse::<u64>().unwrap() * 1_024
     }
@@ -231,6 +244,7 @@ async fn a_flood_of_the_mesh_port_costs_no_memory_and_an_honest_member_buys_mean
         ("streams", "broke off"),
         ("crowd", "a peer's request broke off"),
     ] {
+        target.forget_peak();
         let attack = async {
             match what {
                 "packets" => packets(&target).await,
@@ -240,7 +254,7 @@ async fn a_flood_of_the_mesh_port_costs_no_memory_and_an_honest_member_buys_mean
                 "streams" => streams(&target).await,
                 _ => crowd(&target).await,
             }
-            target.memory()
+            target.peak()
         };
         let (most, took) = tokio::join!(Box::pin(timeout(WITHIN, attack)), purchases(&http, what));
         let grown = most.unwrap().saturating_sub(memory);

@@ -1,12 +1,26 @@
 //! Paid while it streams: who breaks off costs little, and the answer goes on elsewhere.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use tirami_manifest::Amount;
+use tirami_manifest::ticket::Ticket;
 
 use crate::cli::Home;
-use crate::http::{chat, text};
+use crate::http::{CHAT, chat, text};
 use crate::mcp::Mcp;
 use crate::nodes::{LOAN, Up, at, question, sum, ticket, trm, until, words};
+use crate::wire::{Rules, Wire};
+
+/// A wire that passes everything at once, until it is cut.
+const SMOOTH: Rules = Rules {
+    delay: Duration::ZERO,
+    loss_percent: 0,
+    seed: 0,
+};
+
+/// Words of an answer that runs long enough to be cut.
+const LONG: usize = 900;
 
 /// A founder that sells, a member that sells for less, and one that buys of both.
 struct Market {
@@ -40,6 +54,40 @@ impl Market {
             founder_up,
             member_up,
         }
+    }
+
+    /// The same, where the buyer has no other way to the founder and to the member than a wire each.
+    async fn by_wire() -> (Self, Wire, Wire) {
+        let to = async |up: &Up| {
+            let address = up.ready["addresses"][0].as_str().unwrap();
+            Wire::to(address.parse().unwrap(), SMOOTH).await
+        };
+        let founder = Home::new("model = \"echo\"\nmesh_listen = \"[::1]:0\"\n");
+        let founder_up = Up::start(&founder).await;
+        let member = Home::new(&format!(
+            "model = \"echo\"\nprice_ppm = 100000\nmesh_listen = \"[::1]:0\"\npeers = [\"{}\"]\n",
+            at(&founder_up)
+        ));
+        member.ask(&["join", &ticket(&founder).await]).await;
+        let member_up = Up::start(&member).await;
+        let (by_founder, by_member) = (to(&founder_up).await, to(&member_up).await);
+        let buyer = Home::new(&format!(
+            "no_local = true\nmesh_listen = \"127.0.0.1:0\"\npeers = [\"{}@{}\"]\n",
+            member_up.ready["node"].as_str().unwrap(),
+            by_member.front()
+        ));
+        let mut by_wire: Ticket = ticket(&founder).await.parse().unwrap();
+        by_wire.addresses = vec![by_founder.front()];
+        buyer.ask(&["join", &by_wire.to_string()]).await;
+        buyer.without_breakers().await;
+        let market = Self {
+            founder,
+            member,
+            buyer,
+            founder_up,
+            member_up,
+        };
+        (market, by_founder, by_member)
     }
 
     /// Waits until nothing is on its way anywhere, and asserts that all three agree.
@@ -138,4 +186,50 @@ async fn three_nodes_agree_whoever_of_them_dies_while_they_trade() {
     // What is claimed of the buyer is claimed of a node that runs.
     let _buyer_up = Up::start(&market.buyer).await;
     market.settle().await;
+}
+
+#[tokio::test]
+async fn three_nodes_agree_whoever_of_them_is_cut_off_while_they_trade() {
+    let (market, by_founder, by_member) = Market::by_wire().await;
+    let buyer_up = Up::start(&market.buyer).await;
+    let http = buyer_up.http(&market.buyer);
+    for (round, who) in ["founder", "member", "both"].iter().enumerate() {
+        let mut ask = chat(&words(LONG), &format!("round-{round}"));
+        ask["model"] = "echo".into();
+        let mut stream = http.stream(&ask).await.unwrap();
+        let mut read = String::new();
+        for _ in 0..20 {
+            read += &stream.piece().await.expect("it has begun");
+        }
+        by_member.cut(*who != "founder");
+        by_founder.cut(*who != "member");
+        let mut last = Value::Null;
+        while let Some(event) = stream.next().await {
+            read += &text(&event).unwrap_or_default();
+            last = event;
+        }
+        assert!(words(LONG).starts_with(read.trim()), "{who}: {read}");
+        if *who == "both" {
+            let message = last["error"]["message"].as_str().unwrap();
+            assert!(message.contains("TRM are owed for"), "{last}");
+        } else {
+            // From the other where the first was cut off, and to the end where only the witness was.
+            assert_eq!(read.trim(), words(LONG).trim(), "{who}: {last}");
+            let parts = last["x_tirami"]["parts"].as_array().map_or(0, Vec::len);
+            assert_eq!(parts, usize::from(*who == "member"), "{who}: {last}");
+        }
+        by_member.cut(false);
+        by_founder.cut(false);
+        // The same request comes to its end.
+        let whole = until("the purchase comes to its end", async || {
+            let mut again = ask.clone();
+            again["stream"] = false.into();
+            let (status, answer) = http.post(CHAT, &again).await;
+            (status == 200).then_some(answer)
+        })
+        .await;
+        let said = whole["choices"][0]["message"]["content"].as_str().unwrap();
+        assert_eq!(said.trim(), words(LONG).trim(), "{who}");
+        market.settle().await;
+    }
 }
