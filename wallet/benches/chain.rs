@@ -76,7 +76,10 @@ fn written(entries: u64) -> Vec<Vec<u8>> {
             }
         } else {
             let mut agreement = model.agreement.clone();
-            agreement.nonce[..8].copy_from_slice(&seq.to_le_bytes());
+            // Of another job each time: one job has one agreement.
+            let mut hold = [1; 16];
+            hold[..8].copy_from_slice(&seq.to_le_bytes());
+            agreement.hold = TransferId::from_bytes(hold);
             spendable = spendable.checked_add(agreement.amount).unwrap();
             Step::Trade(Box::new(Half {
                 payer: agreement.consumer,
