@@ -483,6 +483,9 @@ pub struct StatusOutput {
     pub http: Option<String>,
     /// Models it sells.
     pub models: Vec<String>,
+    /// Why it sells nothing now; absent while it sells.
+    #[serde(default)]
+    pub selling_closed: Option<String>,
     /// Why spending is frozen, while it is.
     pub frozen: Option<String>,
     /// Purchases and sales in progress.

@@ -3,6 +3,7 @@
 use tirami_manifest::InvitationId;
 use tirami_manifest::ticket::Ticket;
 
+use super::selling::why_closed;
 use super::{
     Caller, GetManifest, Join, JoinOutput, MakeTicket, ManifestOutput, Operation, Status,
     StatusOutput, TextSink, TicketOutput,
@@ -10,7 +11,7 @@ use super::{
 use crate::clock::random;
 use crate::failure::Failure;
 use crate::runtime::Runtime;
-use crate::{agent_manifest, offers, sync};
+use crate::{agent_manifest, offers, selling, sync};
 
 impl Operation for Status {
     const NAME: &'static str = "status";
@@ -79,6 +80,7 @@ impl Operation for Status {
                 .into_iter()
                 .map(|offer| offer.name)
                 .collect(),
+            selling_closed: why_closed(runtime, &selling::state(runtime)?),
             frozen,
             open_holds: count(wallet.open_holds()?.len()),
             open_jobs: count(wallet.open_jobs()?.len()),

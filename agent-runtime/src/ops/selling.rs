@@ -271,6 +271,22 @@ fn at_most(field: &str, count: usize, most: usize) -> Result<(), Failure> {
     )))
 }
 
+/// Whether others reach this node, and it has a model.
+fn is_up(runtime: &Runtime) -> bool {
+    runtime.inner.transport.is_some() && runtime.inner.engine.is_some()
+}
+
+/// Why this node sells nothing now, if it does not.
+pub(super) fn why_closed(runtime: &Runtime, state: &selling::State) -> Option<String> {
+    if runtime.inner.transport.is_none() {
+        Some("the node is not running; start it with 'tirami-agent up'".to_owned())
+    } else if runtime.inner.engine.is_none() {
+        Some("this node has no model to sell".to_owned())
+    } else {
+        state.closed.as_ref().map(ToString::to_string)
+    }
+}
+
 fn show(runtime: &Runtime) -> Result<ServeOutput, Failure> {
     let (desk, now) = (&runtime.inner.selling, runtime.now());
     let settings = desk.settings();
@@ -279,16 +295,9 @@ fn show(runtime: &Runtime) -> Result<ServeOutput, Failure> {
         floor_ppm,
         ceiling_ppm,
     } = selling::bounds(runtime);
-    let (closed, opens_at) = if runtime.inner.transport.is_none() {
-        let text = "the node is not running; start it with 'tirami-agent up'";
-        (Some(text.to_owned()), None)
-    } else if runtime.inner.engine.is_none() {
-        (Some("this node has no model to sell".to_owned()), None)
-    } else {
-        let closed = state.closed.as_ref();
-        let opens_at = closed.and_then(|closed| closed.until(now));
-        (closed.map(ToString::to_string), opens_at)
-    };
+    let closed = why_closed(runtime, &state);
+    let opens_at = state.closed.as_ref().and_then(|closed| closed.until(now));
+    let opens_at = opens_at.filter(|_| is_up(runtime));
     let paused = settings.paused.filter(|pause| !pause.is_over(now));
     Ok(ServeOutput {
         selling: closed.is_none(),

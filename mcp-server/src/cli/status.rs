@@ -21,6 +21,16 @@ pub(super) async fn status(context: &Context) -> Result<Exit, Problem> {
     Ok(Exit::Ok)
 }
 
+/// What it sells, and why not now.
+fn sells(status: &StatusOutput) -> String {
+    let models = status.models.join(", ");
+    match &status.selling_closed {
+        _ if models.is_empty() => "nothing".to_owned(),
+        None => models,
+        Some(why) => format!("{models}, but not now: {why}"),
+    }
+}
+
 fn facts(status: &StatusOutput) -> Vec<(&'static str, String)> {
     let or = |texts: &[String], none: &str| match texts {
         [] => none.to_owned(),
@@ -53,7 +63,7 @@ fn facts(status: &StatusOutput) -> Vec<(&'static str, String)> {
             "clients reach it at",
             status.http.clone().unwrap_or_else(|| "nowhere".into()),
         ),
-        ("sells", or(&status.models, "nothing")),
+        ("sells", sells(status)),
         (
             "owner",
             status

@@ -160,7 +160,7 @@ async fn bind(listen: Listen) -> Result<Option<TcpListener>, Problem> {
 
 fn cannot_listen(listen: Listen, error: &std::io::Error) -> Problem {
     let what = match error.kind() {
-        ErrorKind::AddrInUse => format!("the address {listen} is in use by another program"),
+        ErrorKind::AddrInUse => format!("the address {listen} is already in use"),
         _ => format!("cannot listen on {listen}: {error}"),
     };
     Problem::new(FailureCode::Busy, what)
@@ -176,7 +176,7 @@ fn mesh_port(problem: Problem, node: &NodeConfig) -> Problem {
     if !taken || problem.failure.code != FailureCode::Busy {
         return problem;
     }
-    let text = format!("the mesh address {address} is in use by another program");
+    let text = format!("the mesh address {address} is already in use");
     Problem::new(FailureCode::Busy, text).hint("choose another with --mesh-listen ADDR")
 }
 
