@@ -142,7 +142,9 @@ impl Intake<'_> {
     fn cut(&self, stop: Stop) -> Cut {
         // What it took money for, or said that it began, is not refused any more without a fault.
         let taken = !self.promised.is_zero() || self.buying.has_begun();
-        let is_fault = stop.is_fault() || taken && stop.refused.is_some();
+        let broke = stop.is_fault() || taken && stop.refused.is_some();
+        // It waited as long as it must.
+        let spent_here = stop.refused == Some(RefuseCode::Busy) && self.patience.is_spent_here();
         let Stop {
             failure,
             rest,
@@ -150,7 +152,7 @@ impl Intake<'_> {
         } = stop;
         let under = self.purchase.means.under.is_some();
         let reason = match ends(&failure, refused, under) {
-            VoidReason::NotTaken if is_fault && !under => VoidReason::Failed,
+            VoidReason::NotTaken if broke && !under => VoidReason::Failed,
             reason => reason,
         };
         Cut {
@@ -160,7 +162,7 @@ impl Intake<'_> {
             text: self.buying.text().to_owned(),
             tokens: self.buying.tokens(),
             tokens_in: self.buying.counted().tokens_in,
-            is_fault,
+            is_fault: broke && !spent_here,
             vouched: self.promised,
             reason,
         }
@@ -191,6 +193,7 @@ impl Intake<'_> {
             let mut effects: std::collections::VecDeque<_> = self.buying.on(event).into();
             let so_far = (self.buying.has_begun(), self.buying.tokens());
             self.patience.heard(so_far, waited);
+            let heard = tokio::time::Instant::now();
             while let Some(effect) = effects.pop_front() {
                 let next = tokio::select! {
                     biased;
@@ -208,6 +211,7 @@ impl Intake<'_> {
                 }
             }
             self.renew().await?;
+            self.patience.took(heard.elapsed());
         }
     }
 

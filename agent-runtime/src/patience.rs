@@ -29,6 +29,8 @@ pub(crate) struct Patience {
     /// How long the job may take, and how long it was waited for since it began.
     lasts: Duration,
     in_all: Duration,
+    /// How long this node itself took between words since then.
+    here: Duration,
 }
 
 impl Patience {
@@ -41,6 +43,7 @@ impl Patience {
             waited: Duration::ZERO,
             lasts: terms.lasts(),
             in_all: Duration::ZERO,
+            here: Duration::ZERO,
         }
     }
 
@@ -82,6 +85,20 @@ impl Patience {
             self.in_all = self.in_all.saturating_add(after);
         }
         (self.begun, self.tokens) = (begun, tokens);
+    }
+
+    /// This node did with a word what there was to do, and that took so long: its reader may be slow.
+    pub(crate) fn took(&mut self, time: Duration) {
+        if self.begun {
+            self.here = self.here.saturating_add(time);
+        }
+    }
+
+    /// Whether the job's time is over and most of it passed here, so that a provider that ends it is not at fault.
+    pub(crate) fn is_spent_here(&self) -> bool {
+        let in_all = self.in_all.saturating_add(self.here);
+        // The two ends of a job do not see it begin at the same moment.
+        self.here > self.in_all && in_all.saturating_add(ALWAYS) >= self.lasts
     }
 }
 
@@ -194,5 +211,27 @@ mod tests {
         unsaid.heard((true, 1), seconds(50));
         unsaid.heard((true, 2), seconds(50));
         assert_eq!(unsaid.left_in_all(), seconds(350));
+    }
+
+    #[test]
+    fn a_job_is_spent_here_when_its_time_is_over_and_most_of_it_passed_here() {
+        let mut read_slowly = Patience::new(Pace::default(), &terms(8, 100));
+        read_slowly.took(seconds(300));
+        read_slowly.heard((true, 0), seconds(1));
+        for token in 1..=13 {
+            read_slowly.heard((true, token), seconds(1));
+            read_slowly.took(seconds(29));
+        }
+        assert!(!read_slowly.is_spent_here(), "390 of 400 seconds");
+        read_slowly.heard((true, 14), seconds(6));
+        assert!(read_slowly.is_spent_here());
+        // Most of it was waited for.
+        let mut dripped = Patience::new(Pace::default(), &terms(8, 100));
+        begun(&mut dripped);
+        for token in 1..=8 {
+            dripped.heard((true, token), seconds(30));
+            dripped.took(seconds(29));
+        }
+        assert!(!dripped.is_spent_here());
     }
 }

@@ -69,6 +69,8 @@ pub(super) enum Word {
     Nothing,
     /// Says nothing for almost as long as it may.
     Dawdle,
+    /// Waits until it is told to go on, and the consumer has done what it does by itself.
+    Wait,
     /// Claims by the last voucher, on another stream.
     Claim,
 }
@@ -184,6 +186,8 @@ pub(super) struct Provider {
     pub(super) got: Arc<Mutex<Got>>,
     /// Told each time that it says nothing.
     silent: Arc<Notify>,
+    /// Told that it may go on.
+    go_on: Arc<Notify>,
 }
 
 impl Provider {
@@ -201,10 +205,16 @@ impl Provider {
             words: Arc::new(Mutex::new(words)),
             got: Arc::default(),
             silent: Arc::default(),
+            go_on: Arc::default(),
         };
         drop(provider.open().await);
         tokio::spawn(provider.clone().serve());
         provider
+    }
+
+    /// Ends a [`Word::Wait`].
+    pub(super) fn goes_on(&self) {
+        self.go_on.notify_one();
     }
 
     /// Forgets the last job, for the next one.
@@ -321,6 +331,13 @@ impl Provider {
                         tokio::task::yield_now().await;
                     }
                     passes(DAWDLE).await;
+                    continue;
+                }
+                Word::Wait => {
+                    self.go_on.notified().await;
+                    for _ in 0..100 {
+                        tokio::task::yield_now().await;
+                    }
                     continue;
                 }
                 Word::Nothing => {

@@ -1,6 +1,8 @@
 //! Providers that cheat a whole node that buys of them. Each offers what `echo` does for half the price, so that
 //! it is asked first; the founder is honest and does what is left.
 
+use std::time::Duration;
+
 use tirami_agent_runtime::FailureCode;
 use tirami_agent_runtime::ops::{Balance, ChangeServe, Operation, Status};
 use tirami_manifest::commerce::{Agreement, Quote};
@@ -15,7 +17,7 @@ use super::provider::{
     BEGUN, FIRST, LAST, PROMPT, PROPOSAL, Provider, QUOTE, SECOND, TOKENS_IN, TOKENS_OUT, Word,
     balanced, begun, buy, bytes, chunk, honest, price, priced, refuse, say,
 };
-use super::{DEFAULT, Log, soon, until};
+use super::{DEFAULT, Log, passes, soon, until};
 use crate::{chat, me, pair, run};
 
 /// One way to cheat a consumer.
@@ -650,6 +652,57 @@ async fn who_takes_the_price_of_the_prompt_and_then_has_no_time_is_left_alone_af
 }
 
 #[tokio::test]
+async fn a_provider_whose_time_a_slow_reader_here_used_up_is_asked_again() {
+    let pair = pair().await;
+    let mut words = honest();
+    words.truncate(FIRST);
+    // A token at a time; eight are vouched for together.
+    words.extend((0..8).map(|index| say(index, 1, "a ")));
+    words.push(Word::Paid);
+    words.extend((8..14).map(|index| say(index, 1, "a ")));
+    words.push(Word::Say(Frame::Refuse(Refuse {
+        code: RefuseCode::Busy,
+        message: "the job took as long as one of its size may".into(),
+        retry: Retry::Later,
+    })));
+    let provider = Provider::beside(&pair, words).await;
+    for _ in 1..=4 {
+        provider.forgets();
+        let mut request = chat(PROMPT);
+        request.max_tokens = Some(TOKENS_OUT);
+        let (text, mut reader) = tokio::sync::mpsc::channel(1);
+        request.prepare();
+        let bought = request.run(&pair.member, me(&pair.member), Some(text));
+        let read = async {
+            let mut read = String::new();
+            for _ in 0..13 {
+                read.push_str(&reader.recv().await.unwrap());
+                // The next piece waits to be taken.
+                until("the next piece", async || (reader.len() == 1).then_some(())).await;
+                passes(Duration::from_secs(29)).await;
+            }
+            while let Some(piece) = reader.recv().await {
+                read.push_str(&piece);
+            }
+            read
+        };
+        let both = async { tokio::join!(bought, read) };
+        let (answer, read) = soon("an answer", Box::pin(both)).await;
+        let answer = answer.unwrap();
+        assert_eq!(
+            (answer.provider, &answer.text),
+            (pair.founder.node(), &read)
+        );
+        let got = provider.got.lock().unwrap().clone();
+        assert_eq!(
+            (got.sent, got.vouchers.len()),
+            (14, 2),
+            "it is asked each time"
+        );
+    }
+}
+
+#[tokio::test]
 async fn what_earlier_tries_cost_is_part_of_max_trm() {
     let (pair, what) = (pair().await, "the same request once more");
     let mut words = honest();
@@ -726,6 +779,7 @@ async fn an_answer_that_goes_on_after_it_was_called_off_is_not_paid() {
         let (pair, what) = (pair().await, row.name);
         let mut words = honest();
         words.truncate(SECOND);
+        words.push(Word::Wait);
         words.extend((row.after)());
         words.extend([Word::Signed, Word::Settle]);
         let cheater = Provider::beside(&pair, words).await;
@@ -736,7 +790,11 @@ async fn an_answer_that_goes_on_after_it_was_called_off_is_not_paid() {
         request.prepare();
         let bought = request.run(&pair.member, me(&pair.member), Some(text));
         let bought = cheater.while_time_passes(bought);
-        let both = async { tokio::join!(bought, async { drop((reader.recv().await, reader)) }).0 };
+        let read = async {
+            drop((reader.recv().await, reader));
+            cheater.goes_on();
+        };
+        let both = async { tokio::join!(bought, read).0 };
         let bought = soon(what, Box::pin(both)).await;
         match (row.says, bought) {
             (None, Ok(answer)) => assert_eq!(answer.trm_cost, row.costs.amount(), "{what}"),
