@@ -68,7 +68,7 @@ torture: setup ## spending limits under attack, ours and others'; writes docs/to
 	.ci/torture --report
 
 nightly: setup ## the same tests, many more rounds, and random inputs; about an hour
-	TIRAMI_OUTAGES=8,25,45 TIRAMI_WIRE_ROUNDS=20 TIRAMI_KILL_ROUNDS=300 TIRAMI_CRASH_IMAGES=20000 TIRAMI_FLIPS=5000 PROPTEST_CASES=1000 \
+	TIRAMI_OUTAGES=8,25,45 TIRAMI_WIRE_ROUNDS=20 TIRAMI_KILL_ROUNDS=300 TIRAMI_CRASH_IMAGES=20000 TIRAMI_FLIPS=5000 PROPTEST_CASES=3000 \
 	$(CARGO) $(TEST) --workspace $(if $(NEXTEST),--profile nightly)
 	TIRAMI_TRIALS=10000 TIRAMI_ROUNDS=300 $(CARGO) test --release -p tirami-wallet --test wallet -- \
 	races --nocapture
@@ -76,7 +76,7 @@ nightly: setup ## the same tests, many more rounds, and random inputs; about an 
 	PROPTEST_CASES=3000 $(CARGO) test --release -p tirami-manifest --lib merkle
 	$(CARGO) build --workspace --bins
 	.ci/syncs
-	.ci/fuzz 60
+	.ci/fuzz 120
 	cargo bench -p tirami-wallet --bench chain -- 2000
 
 golden: setup ## write the golden files anew; review the diff
