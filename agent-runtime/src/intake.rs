@@ -193,7 +193,6 @@ impl Intake<'_> {
             let mut effects: std::collections::VecDeque<_> = self.buying.on(event).into();
             let so_far = (self.buying.has_begun(), self.buying.tokens());
             self.patience.heard(so_far, waited);
-            let heard = tokio::time::Instant::now();
             while let Some(effect) = effects.pop_front() {
                 let next = tokio::select! {
                     biased;
@@ -211,7 +210,6 @@ impl Intake<'_> {
                 }
             }
             self.renew().await?;
-            self.patience.took(heard.elapsed());
         }
     }
 
@@ -232,7 +230,10 @@ impl Intake<'_> {
         match effect {
             Effect::Vouch(voucher) => self.vouch(voucher).await?,
             Effect::PassOn(text) => {
-                if !self.purchase.pass_on(text).await {
+                let came = tokio::time::Instant::now();
+                let is_wanted = self.purchase.pass_on(text).await;
+                self.patience.read_in(came.elapsed());
+                if !is_wanted {
                     return Ok(Next::Nobody);
                 }
             }

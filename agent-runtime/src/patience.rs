@@ -29,7 +29,7 @@ pub(crate) struct Patience {
     /// How long the job may take, and how long it was waited for since it began.
     lasts: Duration,
     in_all: Duration,
-    /// How long this node itself took between words since then.
+    /// How long the reader here took for its pieces.
     here: Duration,
 }
 
@@ -87,14 +87,13 @@ impl Patience {
         (self.begun, self.tokens) = (begun, tokens);
     }
 
-    /// This node did with a word what there was to do, and that took so long: its reader may be slow.
-    pub(crate) fn took(&mut self, time: Duration) {
-        if self.begun {
-            self.here = self.here.saturating_add(time);
-        }
+    /// The reader here took a piece after so long. Time in which the provider takes nothing from this node is not in
+    /// it: that is the provider's.
+    pub(crate) fn read_in(&mut self, time: Duration) {
+        self.here = self.here.saturating_add(time);
     }
 
-    /// Whether the job's time is over and most of it passed here, so that a provider that ends it is not at fault.
+    /// Whether the job's time is over and most of it was the reader's here, so that a provider that ends it is not at fault.
     pub(crate) fn is_spent_here(&self) -> bool {
         let in_all = self.in_all.saturating_add(self.here);
         // The two ends of a job do not see it begin at the same moment.
@@ -214,13 +213,12 @@ mod tests {
     }
 
     #[test]
-    fn a_job_is_spent_here_when_its_time_is_over_and_most_of_it_passed_here() {
+    fn a_job_is_spent_here_when_its_time_is_over_and_most_of_it_was_its_readers() {
         let mut read_slowly = Patience::new(Pace::default(), &terms(8, 100));
-        read_slowly.took(seconds(300));
         read_slowly.heard((true, 0), seconds(1));
         for token in 1..=13 {
             read_slowly.heard((true, token), seconds(1));
-            read_slowly.took(seconds(29));
+            read_slowly.read_in(seconds(29));
         }
         assert!(!read_slowly.is_spent_here(), "390 of 400 seconds");
         read_slowly.heard((true, 14), seconds(6));
@@ -230,7 +228,7 @@ mod tests {
         begun(&mut dripped);
         for token in 1..=8 {
             dripped.heard((true, token), seconds(30));
-            dripped.took(seconds(29));
+            dripped.read_in(seconds(29));
         }
         assert!(!dripped.is_spent_here());
     }

@@ -80,7 +80,7 @@ impl Operation for Status {
                 .into_iter()
                 .map(|offer| offer.name)
                 .collect(),
-            selling_closed: why_closed(runtime, &selling::state(runtime)?),
+            selling_closed: why_closed(runtime, &selling::state(runtime)?).map(|(why, _)| why),
             frozen,
             open_holds: count(wallet.open_holds()?.len()),
             open_jobs: count(wallet.open_jobs()?.len()),

@@ -271,20 +271,20 @@ fn at_most(field: &str, count: usize, most: usize) -> Result<(), Failure> {
     )))
 }
 
-/// Whether others reach this node, and it has a model.
-fn is_up(runtime: &Runtime) -> bool {
-    runtime.inner.transport.is_some() && runtime.inner.engine.is_some()
-}
-
-/// Why this node sells nothing now, if it does not.
-pub(super) fn why_closed(runtime: &Runtime, state: &selling::State) -> Option<String> {
+/// Why this node sells nothing now, if it does not, and until when, where that is known.
+pub(super) fn why_closed(
+    runtime: &Runtime,
+    state: &selling::State,
+) -> Option<(String, Option<Timestamp>)> {
     if runtime.inner.transport.is_none() {
-        Some("the node is not running; start it with 'tirami-agent up'".to_owned())
-    } else if runtime.inner.engine.is_none() {
-        Some("this node has no model to sell".to_owned())
-    } else {
-        state.closed.as_ref().map(ToString::to_string)
+        let text = "the node is not running; start it with 'tirami-agent up'";
+        return Some((text.to_owned(), None));
     }
+    if runtime.inner.engine.is_none() {
+        return Some(("this node has no model to sell".to_owned(), None));
+    }
+    let closed = state.closed.as_ref()?;
+    Some((closed.to_string(), closed.until(runtime.now())))
 }
 
 fn show(runtime: &Runtime) -> Result<ServeOutput, Failure> {
@@ -295,9 +295,8 @@ fn show(runtime: &Runtime) -> Result<ServeOutput, Failure> {
         floor_ppm,
         ceiling_ppm,
     } = selling::bounds(runtime);
-    let closed = why_closed(runtime, &state);
-    let opens_at = state.closed.as_ref().and_then(|closed| closed.until(now));
-    let opens_at = opens_at.filter(|_| is_up(runtime));
+    let (closed, opens_at) = why_closed(runtime, &state).unzip();
+    let opens_at = opens_at.flatten();
     let paused = settings.paused.filter(|pause| !pause.is_over(now));
     Ok(ServeOutput {
         selling: closed.is_none(),

@@ -136,6 +136,14 @@ pub(super) fn refuse() -> Word {
     }))
 }
 
+pub(super) fn no_time() -> Word {
+    Word::Say(Frame::Refuse(Refuse {
+        code: RefuseCode::Busy,
+        message: "no time".into(),
+        retry: Retry::Later,
+    }))
+}
+
 /// The bytes of a chunk, changed in some way.
 pub(super) fn bytes(change: impl FnOnce(&mut Vec<u8>)) -> Word {
     let Word::Say(frame) = chunk(0) else {

@@ -11,11 +11,11 @@ use tirami_manifest::{
     Amount, ModelId, Multiplier, NetworkId, NodeId, QuoteId, Timestamp, TransferId, trm,
 };
 use tirami_mesh::net::codec::CHUNK_TEXT_MAX;
-use tirami_mesh::proto::message::{Countersign, Frame, Pace, Quoted, Refuse, RefuseCode, Retry};
+use tirami_mesh::proto::message::{Countersign, Frame, Pace, Quoted};
 
 use super::provider::{
     BEGUN, FIRST, LAST, PROMPT, PROPOSAL, Provider, QUOTE, SECOND, TOKENS_IN, TOKENS_OUT, Word,
-    balanced, begun, buy, bytes, chunk, honest, price, priced, refuse, say,
+    balanced, begun, buy, bytes, chunk, honest, no_time, price, priced, refuse, say,
 };
 use super::{DEFAULT, Log, passes, soon, until};
 use crate::{chat, me, pair, run};
@@ -634,11 +634,7 @@ async fn who_takes_the_price_of_the_prompt_and_then_has_no_time_is_left_alone_af
     let pair = pair().await;
     let mut words = honest();
     words.truncate(FIRST);
-    words.push(Word::Say(Frame::Refuse(Refuse {
-        code: RefuseCode::Busy,
-        message: "no time".into(),
-        retry: Retry::Later,
-    })));
+    words.push(no_time());
     let cheater = Provider::beside(&pair, words).await;
     for taken in 1..=4 {
         let mut request = chat(PROMPT);
@@ -660,11 +656,7 @@ async fn a_provider_whose_time_a_slow_reader_here_used_up_is_asked_again() {
     words.extend((0..8).map(|index| say(index, 1, "a ")));
     words.push(Word::Paid);
     words.extend((8..14).map(|index| say(index, 1, "a ")));
-    words.push(Word::Say(Frame::Refuse(Refuse {
-        code: RefuseCode::Busy,
-        message: "the job took as long as one of its size may".into(),
-        retry: Retry::Later,
-    })));
+    words.push(no_time());
     let provider = Provider::beside(&pair, words).await;
     for _ in 1..=4 {
         provider.forgets();
